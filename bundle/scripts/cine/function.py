@@ -1,0 +1,158 @@
+"""What the heart does: volumes (ml) of every frame, ejection fraction (%), myocardial mass (g), and doubts."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from scripts.cine import STRUCTURES
+from scripts.cine.header import read_header
+from scripts.files import CineError, write_json
+
+MYOCARDIAL_DENSITY = 1.05
+"""g/ml"""
+FRAGMENT_SHARE = 0.05
+"""A second component of at least this share of a structure's volume is flagged."""
+SUDDEN_SHARE = 0.4
+"""A change between neighbouring frames beyond this share of the structure's largest volume is flagged."""
+CINE_FRAMES = 5
+"""Fewer frames are no time series whose changes could be judged."""
+
+UNITS = {"volume": "ml", "mass": "g", "ef": "%", "frames": "counted from 1"}
+
+
+def volume_ml(labels: np.ndarray, spacing_mm: Sequence[float]) -> dict[str, float]:
+    """Volume of each structure (ml) in labels H W D whose voxels measure ``spacing_mm``."""
+    voxel_ml = float(np.prod(np.asarray(spacing_mm, dtype=np.float64))) / 1000.0
+    return {name: int(np.count_nonzero(labels == label)) * voxel_ml for name, label in STRUCTURES.items()}
+
+
+def cardiac_function(
+    labels_THWD: np.ndarray, spacing_mm: Sequence[float], ed: int | None = None, es: int | None = None
+) -> dict[str, Any]:
+    """Volumes of every frame and what follows from them; what cannot be told is None, and ``reasons`` says why.
+
+    Args:
+        labels_THWD: integer labels as in STRUCTURES.
+        spacing_mm: voxel size along H, W and D (mm).
+        ed: the end-diastolic frame, counted from 1; None finds it: the largest LV.
+        es: the end-systolic frame, counted from 1; None finds it: the smallest LV that is there.
+
+    Returns:
+        frames, ed_frame, es_frame, volumes_ml (structure -> one value a frame), LV and RV (edv_ml, esv_ml, sv_ml,
+        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags (flag, structure, frame).
+
+    Raises:
+        CineError: ``ed`` or ``es`` is no frame of the cine.
+    """
+    labels_THWD = np.asarray(labels_THWD)
+    frames = len(labels_THWD)
+    for name, frame in (("ed", ed), ("es", es)):
+        if frame is not None and not 1 <= frame <= frames:
+            raise CineError(name, f"frame {frame}", f"a frame from 1 to {frames}", f"Correct {name}, or leave it out.")
+    per_frame = [volume_ml(labels_HWD, spacing_mm) for labels_HWD in labels_THWD]
+    volumes = {name: [frame[name] for frame in per_frame] for name in STRUCTURES}
+    reasons: dict[str, str] = {}
+    ed, es = _phases(volumes["LV"], ed, es, reasons)
+    ventricles = {name: _ventricle(name, volumes[name], ed, es, reasons) for name in ("LV", "RV")}
+    mass = None
+    if ed is None:
+        reasons["myocardial_mass_g"] = reasons["ed_frame"]
+    elif not volumes["MYO"][ed - 1]:
+        reasons["myocardial_mass_g"] = "no MYO at ED"
+    else:
+        mass = volumes["MYO"][ed - 1] * MYOCARDIAL_DENSITY
+    return {
+        "frames": frames,
+        "ed_frame": ed,
+        "es_frame": es,
+        "volumes_ml": volumes,
+        **ventricles,
+        "myocardial_mass_g": mass,
+        "reasons": reasons,
+        "flags": [*_spatial_flags(labels_THWD), *_temporal_flags(volumes)],
+    }
+
+
+def save_function(item: Mapping[str, Any], path: str | Path) -> None:
+    """Write the function of ``item["pred"]`` (T H W D, in the order of the file ``item["image_path"]``) as JSON."""
+    header = read_header(item["image_path"])
+    labels_THWD = np.asarray(item["pred"])
+    if labels_THWD.shape != (header.frames, *header.shape):
+        raise CineError(
+            header.path,
+            f"labels of shape {labels_THWD.shape}",
+            f"{(header.frames, *header.shape)} (T H W D), as the image",
+            "Invert the spatial transforms before the results are written.",
+        )
+    function = cardiac_function(labels_THWD, header.spacing_mm)
+    write_json(path, {"image": header.path.name, "units": UNITS, "spacing_mm": header.spacing_mm, **function})
+
+
+def _phases(
+    lv_ml: list[float], ed: int | None, es: int | None, reasons: dict[str, str]
+) -> tuple[int | None, int | None]:
+    filled = [frame for frame, volume in enumerate(lv_ml, start=1) if volume]
+    unknown = "one frame only" if len(lv_ml) == 1 else "no LV in any frame" if not filled else None
+    if ed is None and unknown is None:
+        ed = max(filled, key=lambda frame: lv_ml[frame - 1])
+    if es is None and unknown is None:
+        es = min(filled, key=lambda frame: lv_ml[frame - 1])
+    for key, frame in (("ed_frame", ed), ("es_frame", es)):
+        if frame is None and unknown is not None:
+            reasons[key] = unknown
+    return ed, es
+
+
+def _ventricle(
+    name: str, volumes: list[float], ed: int | None, es: int | None, reasons: dict[str, str]
+) -> dict[str, float | None]:
+    result: dict[str, float | None] = dict.fromkeys(("edv_ml", "esv_ml", "sv_ml", "ef_percent"))
+    for key, phase, frame in (("edv_ml", "ed", ed), ("esv_ml", "es", es)):
+        if frame is None:
+            reasons[f"{name}.{key}"] = reasons[f"{phase}_frame"]
+        elif not volumes[frame - 1]:
+            reasons[f"{name}.{key}"] = f"no {name} at {phase.upper()}"
+        else:
+            result[key] = volumes[frame - 1]
+    edv, esv = result["edv_ml"], result["esv_ml"]
+    if edv is None or esv is None:
+        doubt = reasons[f"{name}.edv_ml" if edv is None else f"{name}.esv_ml"]
+    elif ed == es:
+        doubt = "ED and ES are the same frame"
+    elif esv > edv:
+        doubt = "the volume at ES is above that at ED"
+    else:
+        return {**result, "sv_ml": edv - esv, "ef_percent": 100.0 * (edv - esv) / edv}
+    reasons[f"{name}.sv_ml"] = reasons[f"{name}.ef_percent"] = doubt
+    return result
+
+
+def _spatial_flags(labels_THWD: np.ndarray) -> list[dict[str, Any]]:
+    flags = []
+    connectivity = np.ones((3, 3, 3))
+    for frame, labels_HWD in enumerate(labels_THWD.astype(np.uint8), start=1):
+        boxes = ndimage.find_objects(labels_HWD, max_label=max(STRUCTURES.values()))
+        for name, label in STRUCTURES.items():
+            where = {"structure": name, "frame": frame}
+            if boxes[label - 1] is None:
+                flags.append({"flag": "missing", **where})
+                continue
+            components, _ = ndimage.label(labels_HWD[boxes[label - 1]] == label, connectivity)
+            sizes = np.sort(np.bincount(components.ravel())[1:])
+            if len(sizes) > 1 and sizes[-2] >= FRAGMENT_SHARE * sizes.sum():
+                flags.append({"flag": "fragments", **where})
+    return flags
+
+
+def _temporal_flags(volumes: dict[str, list[float]]) -> list[dict[str, Any]]:
+    flags = []
+    for name, curve in volumes.items():
+        if len(curve) >= CINE_FRAMES:
+            jumps = np.abs(np.diff(curve)) > SUDDEN_SHARE * max(curve)
+            flags += [{"flag": "sudden change", "structure": name, "frame": int(i) + 2} for i in np.flatnonzero(jumps)]
+    return flags

@@ -1,0 +1,103 @@
+"""Where a NIfTI's voxels lie: pixdim is trusted for lengths, the affine for directions and origin, all in mm."""
+
+from __future__ import annotations
+
+import logging
+import math
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from scipy.linalg import polar
+
+from scripts.files import CineError
+
+logger = logging.getLogger(__name__)
+
+SHEAR_TOLERANCE = 0.01
+"""Largest cosine between two axes that is repaired as rounding (about 0.6 degrees); beyond it the file is refused."""
+SPACING_RANGE_MM = (0.01, 100.0)
+EXTENT_LIMIT_MM = 2000.0
+ORIGIN_LIMIT_MM = 1e5
+
+_UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
+
+
+@np.errstate(all="ignore")  # what overflows becomes infinite and is refused
+def geometry(
+    path: Path, raw: nib.Nifti1Header, file_shape: tuple[int, ...]
+) -> tuple[tuple[float, float, float], np.ndarray]:
+    """Spacing along H, W and D (mm, from pixdim), and the affine to RAS (mm): orthogonal, its columns that long.
+
+    Raises:
+        CineError: units, spacing, extent or affine cannot be trusted.
+    """
+    units = int(raw["xyzt_units"]) & 7
+    if units not in _UNITS_MM:
+        raise CineError(path, f"spatial units of code {units}", "0 unknown, 1 m, 2 mm or 3 um", "Correct xyzt_units.")
+    if units == 0:
+        logger.debug("%s names no unit of length: taken as mm", path)
+    unit_mm = _UNITS_MM[units]
+    pixdim = np.array(raw["pixdim"][1:4], dtype=np.float64)
+    if len(file_shape) == 2 and not 0 < pixdim[2] < math.inf:
+        logger.warning("a 2D file names no slice thickness: taken as 1 mm")
+        pixdim[2] = 1.0 / unit_mm
+    spacing_mm = pixdim * unit_mm
+    low, high = SPACING_RANGE_MM
+    if not np.all((spacing_mm >= low) & (spacing_mm <= high)):  # also true for NaN
+        raise CineError(
+            path,
+            f"a voxel spacing (pixdim) of {spacing_mm.tolist()} mm",
+            f"three numbers from {low:g} to {high:g} mm",
+            "Correct pixdim or the units in the header.",
+        )
+    extent = max(n * mm for n, mm in zip((*file_shape, 1), spacing_mm, strict=False))
+    if extent > EXTENT_LIMIT_MM:
+        raise CineError(
+            path,
+            f"{extent:.6g} mm along one axis",
+            f"at most {EXTENT_LIMIT_MM:g} mm",
+            "Correct pixdim or the units in the header.",
+        )
+    stored = _stored_affine(path, raw, pixdim)
+    lengths, origin_mm = np.linalg.norm(stored[:, :3], axis=0), stored[:, 3] * unit_mm
+    if not (np.all(lengths > 0) and np.all(np.isfinite(lengths)) and np.all(np.abs(origin_mm) <= ORIGIN_LIMIT_MM)):
+        expected = f"finite axes that are not zero, and an origin within {ORIGIN_LIMIT_MM:g} mm"
+        raise CineError(path, f"the affine {stored.tolist()}", expected, "Correct sform or qform in the header.")
+    if not np.allclose(lengths, pixdim, rtol=1e-3):
+        logger.debug("%s: the affine's voxel sizes contradict pixdim, which is trusted", path)
+    affine = np.eye(4)
+    affine[:3, :3] = _orthonormal(path, stored[:, :3] / lengths) * spacing_mm
+    affine[:3, 3] = origin_mm
+    return (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])), affine
+
+
+def _stored_affine(path: Path, raw: nib.Nifti1Header, pixdim: np.ndarray) -> np.ndarray:
+    """3x4, in the file's units: the sform, else the qform, else nibabel's fallback (axes to L, A, S; centred)."""
+    sane = raw.copy()
+    sane["pixdim"][1:4] = pixdim
+    sane["pixdim"][0] = -1 if raw["pixdim"][0] < 0 else 1  # the standard: 0 means 1, where nibabel raises
+    try:
+        return np.asarray(sane.get_best_affine(), dtype=np.float64)[:3]
+    except (ValueError, ArithmeticError, np.linalg.LinAlgError, nib.spatialimages.HeaderDataError) as error:
+        raise CineError(
+            path,
+            f"a qform that is no rotation ({error})",
+            "a valid quaternion",
+            "Correct the quaternion, or set qform_code to 0.",
+        ) from None
+
+
+def _orthonormal(path: Path, directions: np.ndarray) -> np.ndarray:
+    """The nearest orthonormal matrix to 3x3 unit columns; CineError beyond SHEAR_TOLERANCE."""
+    cosine = float(np.abs(directions.T @ directions - np.eye(3)).max())
+    if cosine > SHEAR_TOLERANCE:
+        raise CineError(
+            path,
+            f"sheared axes (a cosine of {cosine:.3f} between two of them)",
+            f"axes at right angles (a cosine of at most {SHEAR_TOLERANCE})",
+            "Resample the image to an orthogonal grid.",
+        )
+    if cosine > 1e-4:
+        logger.debug("%s: axes with a cosine of %.1e between them made orthogonal", path, cosine)
+    return polar(directions)[0]

@@ -1,0 +1,175 @@
+"""A NIfTI's header, held against every rule before a voxel is read: size and type, and its geometry."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+import nibabel as nib
+import numpy as np
+import psutil
+
+from scripts.cine.geometry import geometry
+from scripts.files import CineError
+
+MEMORY_SHARE = 0.5
+"""Share of the available memory that one file may take."""
+EXTENSION_LIMIT = 16 * 2**20
+"""Largest distance in bytes from the file's begin to its voxels: room for header extensions, not for bombs."""
+DEFLATE_LIMIT = 1032
+"""gzip reaches at most this ratio, so a larger claim cannot be true (https://zlib.net/zlib_tech.html)."""
+
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
+_REFUSED = {1: "binary", 32: "complex64", 128: "RGB", 1536: "float128", 1792: "complex128", 2048: "complex256"}
+_REFUSED |= {2304: "RGBA"}
+_EXPORT = "Export the exam again as a NIfTI of H x W x D (x T) real voxels."
+READ_ERRORS = (OSError, EOFError, zlib.error)
+
+
+@dataclass(frozen=True, eq=False)
+class Header:
+    """What a valid header says.
+
+    Attributes:
+        path: the file.
+        file_shape: the dimensions as the file has them: H W, H W D or H W D T, perhaps followed by ones.
+        shape: H, W, D; D is 1 for a 2D file.
+        frames: T; 1 where the file is no cine.
+        is_cine: whether the file has a time axis.
+        spacing_mm: distance of voxel centres along H, W and D (mm), from pixdim.
+        affine: 4x4, voxel indices to RAS (mm); orthogonal, its columns as long as ``spacing_mm``.
+        dtype: of the stored voxels, with their byte order.
+        offset: where the voxels begin (bytes).
+        slope, intercept: stored value * slope + intercept is the voxel's value.
+        raw: nibabel's header, unchanged.
+    """
+
+    path: Path
+    file_shape: tuple[int, ...]
+    shape: tuple[int, int, int]
+    frames: int
+    is_cine: bool
+    spacing_mm: tuple[float, float, float]
+    affine: np.ndarray
+    dtype: np.dtype
+    offset: int
+    slope: float
+    intercept: float
+    raw: nib.Nifti1Header
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the stored voxels."""
+        return math.prod(self.file_shape) * self.dtype.itemsize
+
+
+def read_header(path: str | Path) -> Header:
+    """Read and check the header of a NIfTI-1 or NIfTI-2 file (.nii, .nii.gz), without its voxels.
+
+    Raises:
+        CineError: no readable NIfTI, or one whose size, type, units or geometry cannot be trusted.
+    """
+    path = Path(path)
+    raw, magic = _read_raw(path)
+    if magic not in (b"n+1", b"n+2"):
+        raise CineError(path, f"the magic {magic!r}", "a single-file NIfTI (magic n+1 or n+2)", _EXPORT)
+    file_shape, dtype, offset = _layout(path, raw)
+    slope, intercept = _scaling(path, raw)
+    spacing_mm, affine = geometry(path, raw, file_shape)
+    shape = (file_shape[0], file_shape[1], file_shape[2] if len(file_shape) > 2 else 1)
+    is_cine = len(file_shape) > 3
+    frames = file_shape[3] if is_cine else 1
+    header = Header(path, file_shape, shape, frames, is_cine, spacing_mm, affine, dtype, offset, slope, intercept, raw)
+    _check_size(header)
+    return header
+
+
+def open_file(path: Path) -> IO[bytes]:
+    """Open for reading, decompressing by the content and not by the name."""
+    with path.open("rb") as stream:
+        compressed = stream.read(2) == b"\x1f\x8b"
+    return gzip.open(path) if compressed else path.open("rb")  # type: ignore[return-value]
+
+
+def unreadable(path: Path, error: Exception) -> CineError:
+    """The error for a file that cannot be opened, or whose compressed stream is damaged or cut short."""
+    if isinstance(error, FileNotFoundError):
+        return CineError(path, "no such file", "a NIfTI file", "Check the path.")
+    reason = getattr(error, "strerror", None) or str(error)
+    return CineError(path, f"a file that cannot be read ({reason})", "a whole NIfTI file", "Copy or export it again.")
+
+
+def _read_raw(path: Path) -> tuple[nib.Nifti1Header, bytes]:
+    if path.exists() and not path.is_file():
+        raise CineError(path, "a folder or device", "a NIfTI file", "Name the file itself.")
+    try:
+        with open_file(path) as stream:
+            block = stream.read(nib.Nifti2Header.template_dtype.itemsize)
+    except READ_ERRORS as error:
+        raise unreadable(path, error) from None
+    if not block:
+        raise CineError(path, "an empty file", "a NIfTI file", "Copy or export it again.")
+    for kind in (nib.Nifti1Header, nib.Nifti2Header):
+        size = kind.template_dtype.itemsize
+        for order in "<>":
+            if len(block) >= size and np.frombuffer(block, f"{order}i4", count=1)[0] == size:
+                raw = kind(block[:size], order, check=False)
+                return raw, bytes(raw["magic"].item())[:3]
+    raise CineError(path, f"no NIfTI header (it begins with {block[:8]!r})", "a NIfTI-1 or NIfTI-2 file", _EXPORT)
+
+
+def _layout(path: Path, raw: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype, int]:
+    dim = [int(n) for n in raw["dim"]]
+    rank = dim[0]
+    if not 1 <= rank <= 7 or any(n < 1 for n in dim[1 : rank + 1]):
+        raise CineError(path, f"the dimensions {dim}", "2 to 4 dimensions of at least 1", _EXPORT)
+    file_shape = tuple(dim[1 : rank + 1])
+    if rank < 2 or any(n > 1 for n in file_shape[4:]):
+        raise CineError(path, f"{rank} dimensions {file_shape}", "H x W, H x W x D or H x W x D x T", _EXPORT)
+    code = int(raw["datatype"])
+    if code not in _DTYPES:
+        name = _REFUSED.get(code, "unknown")
+        raise CineError(path, f"the data type {name} (code {code})", "integers or floats of 8 to 64 bits", _EXPORT)
+    least = raw.single_vox_offset
+    offset = float(raw["vox_offset"])
+    if not (least <= offset <= EXTENSION_LIMIT and offset.is_integer()):
+        expected = f"a whole number of bytes from {least} to {EXTENSION_LIMIT}"
+        raise CineError(path, f"voxels that begin at byte {offset:g} (vox_offset)", expected, _EXPORT)
+    return file_shape, np.dtype(_DTYPES[code]).newbyteorder(raw.endianness), int(offset)
+
+
+def _scaling(path: Path, raw: nib.Nifti1Header) -> tuple[float, float]:
+    slope, intercept = float(raw["scl_slope"]), float(raw["scl_inter"])
+    if not (math.isfinite(slope) and math.isfinite(intercept)):
+        raise CineError(
+            path, f"scl_slope {slope} and scl_inter {intercept}", "finite numbers", "Set them to 1 and 0 if unscaled."
+        )
+    return (slope, intercept) if slope else (1.0, 0.0)  # the standard: slope 0 means unscaled
+
+
+def _check_size(header: Header) -> None:
+    path, claimed = header.path, header.offset + header.nbytes
+    stored = path.stat().st_size
+    with path.open("rb") as stream:
+        limit = stored * DEFLATE_LIMIT if stream.read(2) == b"\x1f\x8b" else stored
+    if claimed > limit:
+        raise CineError(
+            path,
+            f"a header that claims {claimed} bytes in a file of {stored}",
+            "all voxels that the header claims",
+            "The file is cut short or damaged: copy or export it again.",
+        )
+    # the stored voxels, their float32 copy, and the tensor's
+    needed = header.nbytes + 8 * math.prod(header.file_shape)
+    budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
+    if needed > budget:
+        raise CineError(
+            path,
+            f"{header.file_shape} voxels, which take {needed / 2**20:.0f} MiB",
+            f"at most {budget / 2**20:.0f} MiB ({MEMORY_SHARE:.0%} of the available memory)",
+            "Crop the image, split the cine, or free memory.",
+        )

@@ -1,0 +1,118 @@
+"""The one gate by which a NIfTI enters: its voxels whole and finite, its geometry as pixdim says, in mm."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import PathLike
+from monai.data import ImageReader
+from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
+
+from scripts.cine.header import READ_ERRORS, Header, open_file, read_header, unreadable
+from scripts.files import CineError
+
+__all__ = ["CineReader", "Header", "read_header", "read_volume"]
+
+logger = logging.getLogger(__name__)
+
+
+class CineReader(ImageReader):
+    """Reader for ``LoadImaged(reader=CineReader(), ensure_channel_first=True, image_only=True)``.
+
+    A 3D file becomes a tensor of 1 H W D, a 4D cine one of T H W D (frames as channels), a 2D file one of
+    1 H W 1; all float32, in the file's own axis order. The affine is RAS in mm.
+
+    ``read`` opens nothing: where it fails, LoadImage would fall back in silence to a reader without the gate.
+    """
+
+    def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
+        """Whether the names end as NIfTI files do."""
+        return all(str(name).endswith((".nii", ".nii.gz")) for name in ensure_tuple(filename))
+
+    def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
+        """The paths themselves; ``get_data`` does the reading."""
+        return tuple(Path(name) for name in ensure_tuple(data))
+
+    def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
+        """Read one file.
+
+        Returns:
+            H W D, or H W D T for a cine, float32; and the metadata that MONAI's spatial transforms need.
+
+        Raises:
+            CineError: the file does not pass the gate.
+        """
+        if len(img) != 1:
+            raise CineError(", ".join(map(str, img)), f"{len(img)} files", "one file an image", "List them apart.")
+        voxels_THWD, header = read_volume(img[0])
+        meta: dict[str, Any] = {
+            MetaKeys.AFFINE: header.affine.copy(),
+            MetaKeys.ORIGINAL_AFFINE: header.affine.copy(),
+            MetaKeys.SPATIAL_SHAPE: np.asarray(header.shape),
+            MetaKeys.SPACE: SpaceKeys.RAS,
+            MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if header.is_cine else "no_channel",
+        }
+        return (np.moveaxis(voxels_THWD, 0, -1) if header.is_cine else voxels_THWD[0]), meta
+
+
+def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
+    """Read a NIfTI through the gate.
+
+    A voxel that is not finite takes the least finite value of its frame, which is logged; a constant frame is
+    accepted and logged.
+
+    Returns:
+        T H W D, float32, in the file's axis order (T is 1 for a 2D or 3D file); and the header.
+
+    Raises:
+        CineError: the header is refused, the data are cut short, damaged or too long, or a frame has no finite voxel.
+    """
+    header = read_header(path)
+    stored = np.frombuffer(_read_bytes(header), header.dtype).reshape((*header.shape, header.frames), order="F")
+    voxels_THWD = np.empty((header.frames, *header.shape), np.float32)
+    for index, frame_HWD in enumerate(voxels_THWD):
+        with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is judged below
+            if (header.slope, header.intercept) == (1.0, 0.0):
+                frame_HWD[...] = stored[..., index]
+            else:
+                frame_HWD[...] = stored[..., index].astype(np.float64) * header.slope + header.intercept
+        _make_finite(header, index, frame_HWD)
+    return voxels_THWD, header
+
+
+def _read_bytes(header: Header) -> bytes:
+    """The stored voxels; reads to the stream's end, where gzip keeps its checksum, but nothing beyond the claim."""
+    try:
+        with open_file(header.path) as stream:
+            stream.seek(header.offset)
+            content = stream.read(header.nbytes)
+            rest = stream.read(1)
+    except READ_ERRORS as error:
+        raise unreadable(header.path, error) from None
+    if len(content) < header.nbytes or rest:
+        found = "more bytes" if rest else f"only {len(content)} bytes"
+        raise CineError(
+            header.path,
+            f"{found} of voxels than the header claims" if rest else f"{found} of voxels",
+            f"{header.nbytes} bytes for {header.file_shape} voxels of {header.dtype.name}",
+            "The file is damaged: copy or export it again.",
+        )
+    return content
+
+
+def _make_finite(header: Header, index: int, frame_HWD: np.ndarray) -> None:
+    finite = np.isfinite(frame_HWD)
+    if not finite.all():
+        if not finite.any():
+            found = f"no finite voxel in frame {index + 1} of {header.frames}"
+            raise CineError(header.path, found, "finite voxels", "Export the exam again.")
+        count = finite.size - np.count_nonzero(finite)
+        logger.warning("frame %d: %d voxels that are not finite set to the frame's minimum", index + 1, count)
+        logger.debug("%s is the file whose frame %d had them", header.path, index + 1)
+        frame_HWD[~finite] = frame_HWD[finite].min()
+    if frame_HWD.min() == frame_HWD.max():
+        logger.info("frame %d is constant (%g)", index + 1, frame_HWD.flat[0])

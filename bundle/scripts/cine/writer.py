@@ -1,0 +1,174 @@
+"""Results out: which inputs there are, masks with their input's header geometry, and one handler that writes all."""
+
+from __future__ import annotations
+
+import gzip
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ignite.engine import Engine, Events
+
+from scripts.cine import STRUCTURES
+from scripts.cine.header import read_header
+from scripts.files import CineError, replacing
+
+logger = logging.getLogger(__name__)
+
+SUFFIXES = (".nii.gz", ".nii")
+_INTENT_LABEL = 1002
+_DESCRIPTION = ", ".join(f"{label} {name}" for name, label in STRUCTURES.items())
+
+
+def write_mask(path: str | Path, labels: Any, like: str | Path) -> None:
+    """Write labels as uint8 NIfTI whose geometry is the input's in every bit: forms, codes, pixdim, units.
+
+    Args:
+        path: .nii or .nii.gz; replaced whole or not at all.
+        labels: H W D, or T H W D for a cine, in the input's axis order; whole numbers of any type.
+        like: the input NIfTI.
+
+    Raises:
+        CineError: the shapes disagree, or a label is no whole number from 0 to 255.
+    """
+    header = read_header(like)
+    labels_THWD = np.asarray(labels)
+    if labels_THWD.ndim == 3:
+        labels_THWD = labels_THWD[np.newaxis]
+    expected = (header.frames, *header.shape)
+    if labels_THWD.shape != expected:
+        raise CineError(
+            header.path,
+            f"labels of shape {np.shape(labels)}",
+            f"{expected} (T H W D), as the image",
+            "Invert the spatial transforms before the mask is written.",
+        )
+    with np.errstate(invalid="ignore"):
+        mask_THWD = labels_THWD.astype(np.uint8)
+    if not np.array_equal(mask_THWD, labels_THWD):
+        raise CineError(header.path, "other labels", "whole numbers from 0 to 255", "Write labels, not probabilities.")
+    raw = header.raw.copy()
+    raw.set_data_dtype(np.uint8)
+    raw["vox_offset"] = raw.single_vox_offset
+    raw["scl_slope"], raw["scl_inter"], raw["cal_min"], raw["cal_max"] = 1, 0, 0, 0
+    for name in ("intent_p1", "intent_p2", "intent_p3"):
+        raw[name] = 0
+    raw["intent_code"], raw["intent_name"] = _INTENT_LABEL, b"labels"
+    raw["descrip"], raw["aux_file"] = _DESCRIPTION.encode(), b""
+    no_extensions = bytes(4)
+    content = raw.binaryblock + no_extensions + np.moveaxis(mask_THWD, 0, -1).tobytes(order="F")
+    if str(path).endswith(".gz"):
+        content = gzip.compress(content, compresslevel=6, mtime=0)
+    with replacing(path) as temporary:
+        temporary.write_bytes(content)
+
+
+def save_mask(item: Mapping[str, Any], path: str | Path) -> None:
+    """Write ``item["pred"]`` with the geometry of the file ``item["image_path"]``."""
+    write_mask(path, item["pred"], like=item["image_path"])
+
+
+def find_inputs(
+    input: str | Path | Sequence[str | Path],
+    output_dir: str | Path,
+    existing: str = "error",
+    suffix: str = "_seg.nii.gz",
+) -> list[dict[str, str]]:
+    """List the NIfTI files to work on, and where their results go.
+
+    Args:
+        input: a NIfTI file; a folder, whose masks (_gt, _seg) are left out; a text file that lists one path a line,
+            relative to its own folder (blank lines and # comments ignored); or a list of these.
+        output_dir: folder of the results.
+        existing: what to do where the result NAME + ``suffix`` exists: "error", "skip" the input, or "overwrite".
+        suffix: ending of the result by which existing ones are told.
+
+    Returns:
+        Dicts with image and image_path (the input's path) and output (the result's path, without a suffix).
+
+    Raises:
+        CineError: nothing found, a missing file, two inputs of one name, or results that exist.
+    """
+    if existing not in ("error", "skip", "overwrite"):
+        raise CineError("existing", repr(existing), "error, skip or overwrite", "Correct existing.")
+    entries = [input] if isinstance(input, (str, Path)) else input
+    images = list(dict.fromkeys(image for entry in entries for image in _expand(Path(entry))))
+    if not images:
+        raise CineError("input", "nothing", "at least one NIfTI file", "Check input.")
+    by_output: dict[Path, Path] = {}
+    for image in images:
+        output = Path(output_dir) / _stem(image)
+        if output in by_output:
+            found = f"{by_output[output]} and {image}, whose results have one name"
+            raise CineError("input", found, "inputs of different names", "Rename one, or use two output folders.")
+        by_output[output] = image
+    done = [output for output in by_output if Path(f"{output}{suffix}").exists()]
+    if done and existing == "error":
+        found = f"{len(done)} results that exist" if len(done) > 1 else "a result that exists"
+        action = "Set existing to skip or overwrite, or choose another output_dir."
+        raise CineError(f"{done[0]}{suffix}", found, "none", action)
+    if existing == "skip":
+        logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
+        by_output = {output: image for output, image in by_output.items() if output not in done}
+    return [
+        {"image": str(image), "image_path": str(image), "output": str(output)} for output, image in by_output.items()
+    ]
+
+
+class ResultWriter:
+    """Ignite handler that writes the results of each item once an iteration is done.
+
+    Args:
+        writers: suffix -> writer; each item of the engine's decollated output goes as
+            ``writer(item, item["output"] + suffix)``.
+    """
+
+    def __init__(self, writers: Mapping[str, Callable[[dict[str, Any], str], None]]):
+        self.writers = dict(writers)
+
+    def attach(self, engine: Engine) -> None:
+        """Listen to the end of every iteration."""
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        for item in engine.state.output:  # type: ignore[union-attr]
+            for suffix, writer in self.writers.items():
+                writer(item, item["output"] + suffix)
+
+
+def _expand(path: Path) -> list[Path]:
+    action = "Check input."
+    if path.is_dir():
+        names = sorted(entry for entry in path.iterdir() if entry.name.endswith(SUFFIXES) and entry.is_file())
+        images = [
+            entry for entry in names if not entry.name.startswith(".") and not _stem(entry).endswith(("_gt", "_seg"))
+        ]
+        if not images:
+            raise CineError(path, "no NIfTI image", "at least one .nii or .nii.gz", action)
+        return images
+    if not path.is_file():
+        raise CineError(path, "no such file or folder", "a NIfTI file, a folder or a list of paths", action)
+    if path.name.endswith(SUFFIXES):
+        return [path]
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise CineError(path, f"a file that cannot be read as text ({error})", "a list of paths", action) from None
+    images = []
+    for number, line in enumerate(map(str.strip, lines), start=1):
+        if line and not line.startswith("#"):
+            image = path.parent / line
+            if not (image.name.endswith(SUFFIXES) and image.is_file()):
+                found = f"{line!r}, which is no NIfTI file"
+                raise CineError(f"{path}, line {number}", found, "the path of a .nii or .nii.gz", "Correct the list.")
+            images.append(image)
+    if not images:
+        raise CineError(path, "no paths", "a NIfTI file's path a line", action)
+    return images
+
+
+def _stem(path: Path) -> str:
+    """The file's name without .nii or .nii.gz."""
+    return path.name.removesuffix(".gz").removesuffix(".nii")

@@ -1,0 +1,199 @@
+"""The picture that lies beside every mask: contours on the cine, and the ventricles' volumes over time.
+
+Tensors: T frames, H W in-plane (towards the patient's left and back), D slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.patches import Patch
+from matplotlib.patheffects import Normal, Stroke
+from monai.data import MetaTensor
+from monai.transforms import LoadImage
+
+from scripts.cine import STRUCTURES
+from scripts.cine.function import cardiac_function
+from scripts.cine.reader import CineReader
+from scripts.cine.transforms import ShortAxisOrder
+from scripts.files import CineError
+from scripts.report.style import STRUCTURE_COLOURS, save_figure, tidy
+
+MARGIN_MM = 15.0
+LEAST_EXTENT_MM = 80.0
+FILL = 0.3
+"""Opacity of a structure within its contour."""
+LEVELS = {"base": 0.15, "middle": 0.5, "apex": 0.85}
+"""Depth of the shown slices in the labelled stack; its very ends hold slivers that show little."""
+
+
+def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
+    """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["image_path"]``) over its image."""
+    image_path = Path(item["image_path"])
+    image: Any = LoadImage(reader=CineReader(), ensure_channel_first=True, image_only=True)(image_path)
+    labels = np.ascontiguousarray(item["pred"])  # torch refuses reversed views
+    if labels.shape != tuple(image.shape):
+        expected = f"{tuple(image.shape)} (T H W D), as the image"
+        raise CineError(image_path, f"labels of shape {labels.shape}", expected, "Invert the spatial transforms first.")
+    labels_THWD = np.asarray(ShortAxisOrder()(MetaTensor(labels, affine=image.affine)))
+    image = ShortAxisOrder()(image)
+    spacing_mm = [float(size) for size in image.pixdim]
+    function = cardiac_function(labels_THWD, spacing_mm)
+    title = image_path.name.removesuffix(".gz").removesuffix(".nii")
+    save_figure(overlay_figure(np.asarray(image), labels_THWD, spacing_mm, function, title), path)
+
+
+def overlay_figure(
+    image_THWD: np.ndarray,
+    labels_THWD: np.ndarray,
+    spacing_mm: Sequence[float],
+    function: Mapping[str, Any],
+    title: str,
+) -> Figure:
+    """Base, middle and apex at four phases of the cine, and beneath them the volume-time curve.
+
+    Args:
+        image_THWD: intensities, in working order (``ShortAxisOrder``).
+        labels_THWD: labels as in STRUCTURES, of the same shape.
+        spacing_mm: voxel size along H, W and D (mm).
+        function: what ``cardiac_function`` says of the labels.
+        title: the exam's name.
+
+    Raises:
+        CineError: image, labels, spacing and function do not belong together.
+    """
+    frames = function["frames"]
+    if image_THWD.shape != labels_THWD.shape or labels_THWD.shape[:-3] != (frames,) or len(spacing_mm) != 3:
+        shapes = f"image {image_THWD.shape}, labels {labels_THWD.shape}, {frames} frames, spacing {list(spacing_mm)}"
+        raise CineError(title, shapes, "two arrays T H W D, T and three spacings", "Take all of them of one exam.")
+    slices, phases = shown_slices(labels_THWD), shown_phases(frames, function["ed_frame"], function["es_frame"])
+    window = heart_window(labels_THWD, spacing_mm)
+    image_THWD, labels_THWD = (x[(slice(None), *window)] for x in (image_THWD, labels_THWD))
+    low, high = np.percentile(image_THWD[[t for _, t in phases]][..., [d for _, d in slices]], (1, 99))
+    grey = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "bilinear"}
+
+    width_mm, height_mm = ((w.stop - w.start) * mm for w, mm in zip(window, spacing_mm, strict=False))
+    rows, columns = (len(slices), len(phases)) if frames > 1 else (1, len(slices))  # one frame lies on its side
+    panel = 9.4 / max(3, columns)
+    row = panel * min(2.0, height_mm / width_mm)  # a strip of an image must not make a tower of a picture
+    curve = [2.3] if frames > 1 else []
+    size = (max(6.5, panel * columns + 0.6), row * rows + sum(curve) + 1.2)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.05, wspace=0, hspace=0))
+    grid = figure.add_gridspec(rows + len(curve), columns, height_ratios=[row] * rows + curve)
+    for r, (level, d) in enumerate(slices):
+        for c, (phase, t) in enumerate(phases):
+            axes = figure.add_subplot(grid[r, c] if frames > 1 else grid[0, r])
+            draw_slice(axes, image_THWD[t, ..., d], labels_THWD[t, ..., d], spacing_mm, grey)
+            place = f"{level}\nslice {d + 1} of {labels_THWD.shape[3]}"
+            if frames == 1:
+                axes.set_title(place, fontsize=10)
+                continue
+            axes.set_title(f"{phase} (frame {t + 1})" if r == 0 else "", fontsize=10)
+            axes.set_ylabel(place if c == 0 else "", fontsize=10)
+    if curve:
+        _draw_volumes(figure.add_subplot(grid[-1, :]), function)
+    figure.suptitle(f"{title}\n{_summary(function)}", fontsize=11)
+    patches = [Patch(facecolor=STRUCTURE_COLOURS[name], edgecolor="0.3", label=name) for name in STRUCTURES]
+    figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def shown_slices(labels_THWD: np.ndarray) -> list[tuple[str, int]]:
+    """(name, index) of base, middle and apex: of the slices with labels, else of all; fewer where there are fewer."""
+    areas = np.count_nonzero(labels_THWD, axis=(0, 1, 2))
+    filled = np.flatnonzero(areas)
+    stack = filled if len(filled) else np.arange(len(areas))
+    ends = LEVELS if len(filled) else {"base": 0.0, "middle": 0.5, "apex": 1.0}
+    # the working order leaves open which end is the base; there the heart is wide
+    half = len(stack) // 2
+    if areas[stack[:half]].sum() < areas[stack[len(stack) - half :]].sum():
+        stack = stack[::-1]
+    if len(stack) < 3:
+        return list(zip(("base", "apex") if len(stack) == 2 else ("middle",), stack.tolist(), strict=True))
+    return [(level, int(stack[round(share * (len(stack) - 1))])) for level, share in ends.items()]
+
+
+def shown_phases(frames: int, ed: int | None, es: int | None) -> list[tuple[str, int]]:
+    """(name, index from 0) of ED, systole, ES and diastole, each once; evenly spread where ED or ES is unknown.
+
+    Args:
+        frames: T; the cine is a loop.
+        ed, es: counted from 1.
+    """
+    if ed is None or es is None or ed == es:
+        return [("cine", t) for t in sorted({i * frames // 4 for i in range(4)})]
+    begin, end = ed - 1, es - 1
+    systole = (begin + (end - begin) % frames // 2) % frames
+    diastole = (end + (begin - end) % frames // 2) % frames
+    phases = {begin: "ED", end: "ES"}
+    order = [(phases.get(begin, ""), begin), ("systole", systole), (phases.get(end, ""), end), ("diastole", diastole)]
+    return [(name, t) for name, t in order if name in ("ED", "ES") or t not in phases]
+
+
+def heart_window(labels_THWD: np.ndarray, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
+    """Rows and columns around all labels with a margin; the whole image where there are none."""
+    window = []
+    for axis in (1, 2):
+        size, mm = labels_THWD.shape[axis], spacing_mm[axis - 1]
+        filled = np.flatnonzero(labels_THWD.any(axis=tuple({0, 1, 2, 3} - {axis})))
+        if not len(filled):
+            return slice(0, labels_THWD.shape[1]), slice(0, labels_THWD.shape[2])
+        centre = (filled[0] + filled[-1] + 1) / 2
+        half = max((filled[-1] + 1 - filled[0]) / 2 + MARGIN_MM / mm, LEAST_EXTENT_MM / 2 / mm)
+        window.append(slice(max(0, int(centre - half)), min(size, int(centre + half) + 1)))
+    return window[0], window[1]
+
+
+def draw_slice(
+    axes: Axes, image_HW: np.ndarray, labels_HW: np.ndarray, spacing_mm: Sequence[float], grey: Mapping[str, Any]
+) -> None:
+    """One slice as radiologists see it: the patient's left on the right, the back at the bottom."""
+    aspect = spacing_mm[1] / spacing_mm[0]
+    axes.imshow(image_HW.T, aspect=aspect, **grey)
+    masks_WH = {STRUCTURE_COLOURS[name]: (labels_HW == label).T for name, label in STRUCTURES.items()}
+    fill_WHC = np.zeros((*labels_HW.T.shape, 4))
+    for colour, mask_WH in masks_WH.items():
+        fill_WHC[mask_WH] = to_rgba(colour, FILL)
+    axes.imshow(fill_WHC, aspect=aspect, interpolation="nearest")
+    for colour, mask_WH in masks_WH.items():
+        if min(mask_WH.shape) > 1 and mask_WH.any() and not mask_WH.all():
+            axes.contour(mask_WH.astype(float), levels=[0.5], colors=colour, linewidths=1.3)
+    axes.set(xticks=[], yticks=[])
+    axes.spines[:].set_visible(False)
+
+
+def _draw_volumes(axes: Axes, function: Mapping[str, Any]) -> None:
+    numbers = range(1, function["frames"] + 1)
+    # yellow alone would fade on white
+    edge = [Stroke(linewidth=3.4, foreground="0.25"), Normal()]
+    for name in ("LV", "RV"):
+        volumes = function["volumes_ml"][name]
+        axes.plot(numbers, volumes, color=STRUCTURE_COLOURS[name], linewidth=2.2, gid=name, path_effects=edge)
+    for name, key in (("ED", "ed_frame"), ("ES", "es_frame")):
+        if function[key] is not None:
+            axes.axvline(function[key], color="0.4", linestyle="--", linewidth=1.0, zorder=1, gid=name)
+            axes.text(function[key], 1.02, name, transform=axes.get_xaxis_transform(), ha="center", fontsize=9)
+    tidy(axes, "frame", "volume (ml)", whole_x=True)
+    axes.set_ylim(0, 1.1 * max(1.0, *(v for name in ("LV", "RV") for v in function["volumes_ml"][name])))
+
+
+def _summary(function: Mapping[str, Any]) -> str:
+    """The exam's figures in a line; a dash where one is undefined."""
+    if function["frames"] == 1:
+        return ", ".join(f"{name} {function['volumes_ml'][name][0]:.0f} ml" for name in STRUCTURES)
+
+    def number(value: float | None) -> str:
+        return "–" if value is None else f"{value:.0f}"  # noqa: RUF001
+
+    ventricles = [
+        f"{name}: EDV {number(v['edv_ml'])} ml, ESV {number(v['esv_ml'])} ml, EF {number(v['ef_percent'])} %"
+        for name, v in ((name, function[name]) for name in ("LV", "RV"))
+    ]
+    return "     ".join([*ventricles, f"mass {number(function['myocardial_mass_g'])} g"])

@@ -1,0 +1,188 @@
+"""How a search went: its cell tables and curves over the epochs, and where the latency of what it found goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from scripts.files import CineError
+from scripts.latency.table import LatencyTable
+from scripts.report.cell_figures import cells_figure
+from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
+from scripts.report.trellis_figures import trellis_figure
+from scripts.space.architecture import Architecture, Space
+from scripts.space.supernet import Mixing
+
+__all__ = [
+    "breakdown_figure",
+    "cells_figure",
+    "curves_figure",
+    "evolution_figure",
+    "trellis_figure",
+    "write_search_figures",
+]
+
+LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (1, 4)), (0, (8, 3)), (0, (5, 1, 1, 1, 1, 1)))
+ACTION = "Run the step search anew, or name the work_dir of this architecture."
+
+
+def write_search_figures(
+    folder: str | Path, architecture: Architecture, mixing: Mixing, history: Mapping[str, Any], table: LatencyTable
+) -> list[Path]:
+    """Write trellis.png, cells.png, evolution.png, curves.png and latency.png; returns their paths."""
+    figures = {
+        "trellis.png": trellis_figure(architecture, mixing),
+        "cells.png": cells_figure(architecture),
+        "evolution.png": evolution_figure(history, architecture.space),
+        "curves.png": curves_figure(history),
+        "latency.png": breakdown_figure(architecture, table),
+    }
+    return [save_figure(figure, Path(folder) / name) for name, figure in figures.items()]
+
+
+def evolution_figure(history: Mapping[str, Any], space: Space) -> Figure:
+    """The probability of each (input, operation) pair over the epochs, one panel a kind of cell and node.
+
+    The pair that the last epoch decodes to is drawn bold. ``history`` is that of ``search/history.json``.
+
+    Raises:
+        CineError: the history has no epoch, or is that of another space.
+    """
+    epochs, kinds = _epochs(history), space.trellis.kinds
+    numbers = [entry["epoch"] for entry in epochs]
+    size = (max(6.5, min(3.2 * space.nodes, 24.0) + 0.4), 1.95 * len(kinds) + 1.1)
+    figure = Figure(figsize=size, layout="constrained")
+    panels = figure.subplots(len(kinds), space.nodes, sharex=True, sharey="col", squeeze=False)
+    for row, kind in zip(panels, kinds, strict=True):
+        for i, axes in enumerate(row, start=1):
+            table_EJO = _node_table(epochs, kind, i, space)
+            best = divmod(int(table_EJO[-1].argmax()), len(space.operations))
+            for j in range(i):
+                for o, operation in enumerate(space.operations):
+                    axes.plot(
+                        numbers,
+                        table_EJO[:, j, o],
+                        color=OPERATION_COLOURS[operation],
+                        linestyle=LINE_STYLES[j % len(LINE_STYLES)],
+                        linewidth=2.6 if (j, o) == best else 1.1,
+                        marker="o" if len(numbers) == 1 else None,
+                        gid=f"{j} {operation}",
+                    )
+            winner = f"$X_{{{i}}}$ reads $X_{{{best[0]}}}$: {readable(space.operations[best[1]])}"
+            tidy(axes, "epoch" if kind == kinds[-1] else "", "", winner, whole_x=True)
+        row[0].set_ylabel(f"{readable(kind)}\nprobability")
+    for axes in panels[0]:
+        axes.set_ylim(bottom=0)  # shared by its column, so only now that every line is there
+    inputs = [
+        Line2D([], [], color="0.2", linestyle=LINE_STYLES[j % len(LINE_STYLES)], label=f"reads $X_{{{j}}}$")
+        for j in range(space.nodes)
+    ]
+    colours = [Line2D([], [], color=OPERATION_COLOURS[o], linewidth=3, label=readable(o)) for o in space.operations]
+    figure.legend(handles=inputs, loc="outside upper center", ncols=8, frameon=False, fontsize=9)
+    figure.legend(handles=colours, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
+    return figure
+
+
+def curves_figure(history: Mapping[str, Any]) -> Figure:
+    """Losses, expected latency and budget, entropies and parameter-free shares over the epochs; warm-up shaded."""
+    epochs = _epochs(history)
+    numbers = [entry["epoch"] for entry in epochs]
+    figure = Figure(figsize=(10, 6), layout="constrained")
+    (losses, latency), (entropy, shares) = figure.subplots(2, 2, sharex=True)
+    _curve(losses, numbers, [e.get("weight_loss") for e in epochs], "#222222", "weight loss")
+    _curve(losses, numbers, [e.get("accuracy_loss") for e in epochs], "#d55e00", "$L_a$ (architecture half)")
+    _curve(latency, numbers, [e["latency_ms"] for e in epochs], "#0072b2", "$L_t$ expected")
+    latency.axhline(history["budget_ms"], color="#d55e00", linestyle="--", label=f"budget {history['budget_ms']:g} ms")
+    latency.set_ylim(0, 1.12 * max(history["budget_ms"], *(e["latency_ms"] for e in epochs)))
+    for axes, key in ((entropy, "entropy"), (shares, "parameter_free_share")):
+        for name in epochs[0][key]:
+            colour = KIND_COLOURS.get(name, "0.5")
+            _curve(axes, numbers, [e[key].get(name) for e in epochs], colour, readable(name).replace("beta", "paths"))
+        axes.set_ylim(-0.03, 1.03)
+    tidy(losses, "", "loss", "Losses", whole_x=True)
+    tidy(latency, "", "ms a volume", "Latency", whole_x=True)
+    tidy(entropy, "epoch", "share of the maximum", "Entropy of the choices", whole_x=True)
+    tidy(shares, "epoch", "probability", "Operations without parameters", whole_x=True)
+    warm_up = [entry["epoch"] for entry in epochs if entry.get("accuracy_loss") is None]
+    for axes in (losses, latency, entropy, shares):
+        if warm_up:
+            label = "warm-up" if axes is losses else None
+            axes.axvspan(warm_up[0] - 0.5, warm_up[-1] + 0.5, color="0.93", zorder=0, label=label, linewidth=0)
+        axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
+        axes.legend(fontsize=9, frameon=False)
+    return figure
+
+
+def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
+    """The predicted ms of the derived network, stacked by operation at each scale; stem and head stand apart.
+
+    Raises:
+        CineError: the table lacks an entry that the network needs.
+    """
+    try:
+        parts = _parts(architecture, table)
+    except KeyError as error:
+        raise CineError("latency table", f"no entry {error}", "every operation of the network", ACTION) from None
+    columns = ["stem", *(f"scale {scale}" for scale in range(architecture.depth + 1)), "head"]
+    figure = Figure(figsize=(max(7.0, 1.2 * len(columns) + 2.4), 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    heights = np.zeros(len(columns))
+    for name, colour, hatch in (
+        ("stem and head", "0.35", ""),
+        *((name, colour, "") for name, colour in OPERATION_COLOURS.items()),
+        ("scaling", "0.8", "///"),
+    ):
+        values = np.array([parts.get((name, column), 0.0) for column in columns])
+        if values.any():
+            style: dict[str, Any] = {"color": colour, "hatch": hatch, "edgecolor": "white", "linewidth": 0.8}
+            axes.bar(columns, values, 0.7, heights, label=readable(name), **style)
+            heights += values
+    for x, height in enumerate(heights):
+        axes.text(x, height, f"{height:.1f}", ha="center", va="bottom", fontsize=9)
+    known = {**architecture.provenance, "predicted_ms": float(heights.sum())}
+    tidy(axes, "", "predicted ms", f"Latency of the derived network: {latency_note(known)}")
+    axes.set_ylim(0, 1.1 * heights.max())
+    axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False, reverse=True)
+    return figure
+
+
+def _parts(architecture: Architecture, table: LatencyTable) -> dict[tuple[str, str], float]:
+    """ms of each (operation, column)."""
+    parts = {("stem and head", "stem"): table["stem", 0], ("stem and head", "head"): table["head", 0]}
+    for cell in architecture.union:
+        column = f"scale {cell.source}"
+        costs = [(name, table[name, cell.source]) for _, name in architecture.cells[cell.kind]]
+        for name, cost in (*costs, ("scaling", table.scaling(cell))):
+            parts[name, column] = parts.get((name, column), 0.0) + cost
+    return parts
+
+
+def _curve(axes: Axes, epochs: Sequence[int], values: Sequence[float | None], colour: str, label: str) -> None:
+    plain = [float("nan") if value is None else value for value in values]
+    axes.plot(epochs, plain, color=colour, linewidth=1.8, marker="o" if len(plain) <= 12 else None, ms=4, label=label)
+
+
+def _epochs(history: Mapping[str, Any]) -> list[dict[str, Any]]:
+    epochs = history.get("epochs")
+    if not epochs:
+        raise CineError("history#epochs", repr(epochs), "at least one epoch", ACTION)
+    return epochs
+
+
+def _node_table(epochs: list[dict[str, Any]], kind: str, node: int, space: Space) -> np.ndarray:
+    """p of a node, epochs x inputs x operations."""
+    expected = (len(epochs), node, len(space.operations))
+    try:
+        table_EJO = np.array([entry["mixing"]["nodes"][kind][node - 1] for entry in epochs], dtype=np.float64)
+    except (KeyError, IndexError, ValueError) as error:
+        raise CineError(f"history, nodes#{kind}", str(error), f"a table of shape {expected}", ACTION) from None
+    if table_EJO.shape != expected:
+        where = f"history, nodes#{kind}#{node - 1}"
+        raise CineError(where, f"a table of shape {table_EJO.shape}", f"{expected} as in the space", ACTION)
+    return table_EJO

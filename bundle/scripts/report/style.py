@@ -1,0 +1,65 @@
+"""What all figures share: colours, names of operations, and one way to write a picture."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from scripts.files import replacing
+
+STRUCTURE_COLOURS = {"RV": "#e41a1c", "MYO": "#2b6fd6", "LV": "#ffd92f"}
+"""Red, blue and yellow."""
+# Okabe and Ito's palette, which colour-blind readers can tell apart
+OPERATION_COLOURS = {
+    "conv_3x3x3": "#0072b2",
+    "dilated_conv_3x3x3": "#56b4e9",
+    "separable_conv_3x3x3": "#009e73",
+    "max_pool_3x3x3": "#e69f00",
+    "identity": "#cc79a7",
+    "conv_3x3x1": "#d55e00",
+}
+KIND_COLOURS = {"contracting": "#0072b2", "non_scaling": "#009e73", "expanding": "#d55e00", "beta": "#222222"}
+DPI = 150
+
+
+def readable(name: str) -> str:
+    """An identifier as people read it: ``conv_3x3x3`` becomes ``conv 3×3×3``."""  # noqa: RUF002
+    return re.sub(r"(?<=\d)x(?=\d)", "×", name.replace("non_", "non-").replace("_", " "))  # noqa: RUF001
+
+
+def latency_note(provenance: Mapping[str, Any]) -> str:
+    """Predicted and measured ms and the budget, as far as the provenance of an architecture knows them."""
+    measured = provenance.get("measured_ms")
+    parts = [
+        f"predicted {provenance['predicted_ms']:.1f} ms" if "predicted_ms" in provenance else None,
+        f"measured {measured['median_ms']:.1f} ms (p95 {measured['p95_ms']:.1f})" if measured else None,
+        f"budget {provenance['budget_ms']:.1f} ms" if "budget_ms" in provenance else None,
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "", whole_x: bool = False) -> None:
+    """The plain frame of every chart; ``whole_x`` keeps the ticks of epochs and frames to whole numbers."""
+    axes.set_xlabel(xlabel)
+    axes.set_ylabel(ylabel)
+    axes.set_title(title, fontsize=10)
+    axes.tick_params(labelsize=9)
+    axes.grid(axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if whole_x:
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def save_figure(figure: Figure, path: str | Path) -> Path:
+    """Write a figure in the format of its suffix, whole or not at all."""
+    path = Path(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, dpi=DPI)
+    return path

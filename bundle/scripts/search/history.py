@@ -1,0 +1,49 @@
+"""``search/history.json``: what a search did, epoch by epoch; figures and derivation read it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from scripts.files import read_json, write_json
+
+FORMAT = "rtdnas-search-1"
+
+
+def save_history(work_dir: str | Path, budget_ms: Any, epochs: list[dict[str, Any]]) -> None:
+    """Write the history: the budget in ms, and for each epoch its curves and mixing weights."""
+    content = {"format": FORMAT, "budget_ms": budget_ms, "epochs": epochs}
+    write_json(Path(work_dir) / "search" / "history.json", content)
+
+
+def load_history(work_dir: str | Path) -> dict[str, Any]:
+    """Read the history of the search in ``work_dir``; CineError where there is none or it does not fit."""
+    return read_json(Path(work_dir) / "search" / "history.json", SCHEMA, "Run the step search first.")
+
+
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["format", "budget_ms", "epochs"],
+    "properties": {
+        "format": {"const": FORMAT},
+        "budget_ms": {"type": "number", "exclusiveMinimum": 0},
+        "epochs": {
+            "type": "array",
+            "minItems": 1,
+            "items": {
+                "type": "object",
+                "required": ["epoch", "latency_ms", "entropy", "parameter_free_share", "mixing"],
+                "properties": {
+                    "mixing": {
+                        "type": "object",
+                        "required": ["nodes", "cells"],
+                        "properties": {
+                            "nodes": {"type": "object"},
+                            "cells": {"type": "object", "additionalProperties": {"type": "number"}},
+                        },
+                    }
+                },
+            },
+        },
+    },
+}

@@ -1,0 +1,272 @@
+"""The alternating optimisation of weights and architecture parameters (RT-DNAS 3.1, first order)."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from scripts import checkpoint
+from scripts.files import CineError
+from scripts.latency.expectation import LatencyExpectation
+from scripts.runtime.deploy import Runtime
+from scripts.search.acceptance import Constraint
+from scripts.search.derive import Deriver, decode_cells
+from scripts.search.history import save_history
+from scripts.search.objective import LatencyObjective
+from scripts.search.relaxation import JointSoftmax, entropies, parameter_free_share
+from scripts.space.architecture import PARAMETER_FREE
+from scripts.space.supernet import Mixing, Supernet
+from scripts.space.trellis import Cell
+
+logger = logging.getLogger(__name__)
+Batch = dict[str, torch.Tensor]
+
+
+class Searcher:
+    """Searches mixing weights; checkpoints each epoch and resumes from the newest checkpoint.
+
+    Args:
+        supernet: the relaxed network.
+        relaxation: the architecture parameters; called, it gives the mixing weights.
+        weight_loader: batches of "image" B 1 H W D and "label" of the weight half.
+        architecture_loader: batches of the architecture half.
+        weight_loss, architecture_loss: logits and labels to a scalar; the latter is L_a.
+        objective: L_a and L_t to the architecture's loss.
+        expectation: mixing weights to L_t.
+        deriver: says which cells would be derived now.
+        constraint: latency and throughput; an "auto" budget is resolved once, when the search starts.
+        runtime: measures what an "auto" budget refers to.
+        weight_optimizer, architecture_optimizer: parameters to an optimizer.
+        work_dir: checkpoints and ``history.json`` go to its folder ``search``.
+        epochs: all epochs.
+        warm_up_epochs: the first epochs, which train the weights alone.
+        final_lr: the share of the learning rates that is left at the end of a cosine.
+        seed: with the epoch's number it seeds every epoch, so that a resumed search repeats an uninterrupted one.
+        device: where to search.
+        amp: bfloat16 autocast of the supernet; architecture parameters and latency stay float32.
+        identity: what a resumed search must share with the checkpoint (exams, space ...).
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        relaxation: JointSoftmax,
+        weight_loader: Iterable[Batch],
+        architecture_loader: Iterable[Batch],
+        weight_loss: Callable[..., torch.Tensor],
+        architecture_loss: Callable[..., torch.Tensor],
+        objective: LatencyObjective,
+        expectation: LatencyExpectation,
+        deriver: Deriver,
+        constraint: Constraint,
+        runtime: Runtime,
+        weight_optimizer: Callable[..., torch.optim.Optimizer],
+        architecture_optimizer: Callable[..., torch.optim.Optimizer],
+        work_dir: str,
+        epochs: int,
+        warm_up_epochs: int = 0,
+        final_lr: float = 0.1,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        amp: bool = True,
+        identity: dict[str, Any] | None = None,
+    ):
+        if not 0 <= warm_up_epochs < epochs:
+            raise CineError("warm_up_epochs", str(warm_up_epochs), f"0 to {epochs - 1}", "epochs counts them in.")
+        self.device = torch.device(device)
+        self.supernet = supernet.to(self.device, memory_format=torch.channels_last_3d)
+        self.relaxation = relaxation.to(self.device)
+        self.weight_loader, self.architecture_loader = weight_loader, architecture_loader
+        self.weight_loss, self.architecture_loss = weight_loss, architecture_loss
+        self.objective, self.expectation = objective, expectation
+        self.deriver, self.constraint, self.runtime = deriver, constraint, runtime
+        self.weight_optimizer = weight_optimizer(self.supernet.parameters())
+        self.architecture_optimizer = architecture_optimizer(self.relaxation.parameters())
+        cosine = lambda epoch, span: final_lr + (1 - final_lr) * (1 + math.cos(math.pi * epoch / span)) / 2  # noqa: E731
+        alternating = epochs - warm_up_epochs
+        self.schedulers = [
+            torch.optim.lr_scheduler.LambdaLR(self.weight_optimizer, lambda e: cosine(e, epochs)),
+            torch.optim.lr_scheduler.LambdaLR(
+                self.architecture_optimizer, lambda e: cosine(max(0, e - warm_up_epochs), alternating)
+            ),
+        ]
+        self.folder = Path(work_dir) / "search"
+        self.epochs, self.warm_up_epochs, self.seed, self.amp = epochs, warm_up_epochs, seed, amp
+        self.identity = {
+            "epochs": epochs,
+            "warm_up_epochs": warm_up_epochs,
+            "seed": seed,
+            "budget_ms": constraint.budget_ms,
+            "space": asdict(expectation.space),
+            **(identity or {}),
+        }
+        self.history: list[dict[str, Any]] = []
+
+    @property
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "supernet": self.supernet,
+            "relaxation": self.relaxation,
+            "weight_optimizer": self.weight_optimizer,
+            "architecture_optimizer": self.architecture_optimizer,
+            **{f"scheduler{i}": scheduler for i, scheduler in enumerate(self.schedulers)},
+        }
+
+    def run(self) -> Mixing:
+        """Search to the end, from the newest checkpoint where there is one; returns the final mixing weights."""
+        self._resume()
+        first = len(self.history)
+        if first < self.epochs:
+            total = self.epochs * len(self.weight_loader)  # type: ignore[arg-type]
+            with tqdm(total=total, initial=first * (total // self.epochs), desc="search", unit="step") as bar:
+                for epoch in range(first, self.epochs):
+                    self.history.append(self._epoch(epoch, bar))
+                    self._save()
+            self._warn_of_collapse()
+        with torch.no_grad():
+            return self.relaxation()
+
+    def _epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
+        checkpoint.seed_epoch(self.seed, epoch, (self.weight_loader, self.architecture_loader))
+        alternating = epoch >= self.warm_up_epochs
+        progress = (epoch - self.warm_up_epochs) / (self.epochs - self.warm_up_epochs)
+        derived = self._derived_cells()
+        architecture_batches = _endless(self.architecture_loader)
+        sums = torch.zeros(3, device=self.device)
+        steps = 0
+        for batch in self.weight_loader:
+            weight_loss = self.weight_step(batch)
+            accuracy_loss = loss = torch.zeros((), device=self.device)
+            if alternating:
+                accuracy_loss, loss = self.architecture_step(next(architecture_batches), derived, progress)
+            sums += torch.stack([weight_loss, accuracy_loss, loss])
+            steps += 1
+            bar.update()
+        for scheduler in self.schedulers:
+            scheduler.step()
+        with torch.no_grad():
+            mixing = self.relaxation()
+            latency_ms = float(self.expectation(mixing, derived))
+        means = (sums / max(1, steps)).tolist()
+        bar.set_postfix(epoch=f"{epoch + 1}/{self.epochs}", loss=f"{means[0]:.3f}", ms=f"{latency_ms:.2f}")
+        return {
+            "epoch": epoch + 1,
+            "weight_loss": means[0],
+            "accuracy_loss": means[1] if alternating else None,
+            "objective": means[2] if alternating else None,
+            "latency_ms": latency_ms,
+            "penalty_weight": self.objective.weight_at(progress) if alternating else 0.0,
+            "entropy": entropies(mixing, self.supernet.space),
+            "parameter_free_share": parameter_free_share(mixing, self.supernet.space),
+            "mixing": mixing.to_lists(),
+        }
+
+    def weight_step(self, batch: Batch) -> torch.Tensor:
+        """One step of the weights under the plain segmentation loss; the architecture parameters stay."""
+        with torch.no_grad():
+            mixing = self.relaxation()
+        self.weight_optimizer.zero_grad()
+        loss = self._loss(self.weight_loss, batch, mixing)
+        _stop_unless_finite(loss, "weight loss")
+        loss.backward()
+        self.weight_optimizer.step()
+        return loss.detach()
+
+    def architecture_step(
+        self, batch: Batch, derived: set[Cell], progress: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """One step of the architecture parameters under Eq. 2; the weights stay. Returns L_a and the loss."""
+        self.supernet.requires_grad_(False)
+        try:
+            self.architecture_optimizer.zero_grad()
+            mixing = self.relaxation()
+            accuracy_loss = self._loss(self.architecture_loss, batch, mixing)
+            latency_ms = self.expectation(mixing, derived)
+            assert self.constraint.budget_ms != "auto"
+            loss = self.objective(accuracy_loss, latency_ms, self.constraint.budget_ms, progress)
+            _stop_unless_finite(loss, "architecture loss")
+            loss.backward()
+            self.architecture_optimizer.step()
+        finally:
+            self.supernet.requires_grad_(True)
+        return accuracy_loss.detach(), loss.detach()
+
+    def _loss(self, loss: Callable[..., torch.Tensor], batch: Batch, mixing: Mixing) -> torch.Tensor:
+        image = batch["image"].to(self.device, memory_format=torch.channels_last_3d)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+            logits = self.supernet(image, mixing)
+        return loss(logits.float(), batch["label"].to(self.device))
+
+    def _derived_cells(self) -> set[Cell]:
+        """The cells of the network that the deriver would choose now.
+
+        Its number of paths is the largest whose expected latency keeps the budget, else the smallest. Judged by the
+        decoded cells instead, a collapse to cheap operations would call for more paths, and those for more collapse.
+        """
+        with torch.no_grad():
+            mixing = self.relaxation()
+            space, table = self.expectation.space, self.expectation.table
+            cells: set[Cell] = set()
+            for count in self.deriver.counts(space):
+                cells = set(self.deriver.propose(mixing, table, space, count)[0].union)
+                if self.expectation(mixing, cells) <= self.constraint.budget_ms:
+                    break
+        return cells
+
+    def _warn_of_collapse(self) -> None:
+        with torch.no_grad():
+            cells = decode_cells(self.relaxation(), self.supernet.space)
+        for kind, nodes in cells.items():
+            if all(name in PARAMETER_FREE for _, name in nodes):
+                logger.warning(
+                    "Every node of the %s cells decodes to an operation without parameters: the penalty "
+                    "(objective#weight %s) under the budget of %s ms outweighs accuracy. Lower the one or raise the other.",
+                    kind,
+                    self.objective.weight,
+                    self.constraint.budget_ms,
+                )
+
+    def _save(self) -> None:
+        parts = {name: part.state_dict() for name, part in self._parts.items()}
+        content = {
+            "parts": parts,
+            "history": self.history,
+            "identity": self.identity,
+            "budget_ms": self.constraint.budget_ms,
+        }
+        checkpoint.save(self.folder / "checkpoint.pt", content)
+        save_history(self.folder.parent, self.constraint.budget_ms, self.history)
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        content = checkpoint.load(path, self.device, self.identity)
+        if content is None:
+            space, table = self.expectation.space, self.expectation.table
+            self.constraint = self.constraint.resolve(self.deriver, table, space, self.runtime)
+            return
+        self.constraint = replace(self.constraint, budget_ms=content["budget_ms"])
+        for name, part in self._parts.items():
+            part.load_state_dict(content["parts"][name])
+        self.history = content["history"]
+        logger.info("Resumed after epoch %d of %d from %s", len(self.history), self.epochs, path)
+
+
+def _endless(loader: Iterable[Batch]) -> Iterator[Batch]:
+    return itertools.chain.from_iterable(itertools.repeat(loader))
+
+
+def _stop_unless_finite(loss: torch.Tensor, name: str) -> None:
+    if not torch.isfinite(loss):
+        raise ArithmeticError(
+            f"{name} is {loss.item()}: stopped before the optimiser's step. The last epoch's checkpoint is whole; "
+            "lower the learning rate, or look at the exams of this batch."
+        )

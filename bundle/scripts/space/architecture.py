@@ -1,0 +1,185 @@
+"""Space (what can be found) and Architecture (what was found), and the latter's JSON file; no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path as FilePath
+from typing import Any
+
+from scripts.files import CineError, read_json, write_json
+from scripts.space.trellis import KINDS, Cell, Kind, Path, Trellis, union_of
+
+# The candidate operations' names; operations.py builds each of them.
+OPERATIONS = (
+    "conv_3x3x3",
+    "dilated_conv_3x3x3",
+    "separable_conv_3x3x3",
+    "max_pool_3x3x3",
+    "identity",
+    "conv_3x3x1",
+)
+PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity"})
+FORMAT = "rtdnas-architecture-1"
+Node = tuple[int, str]  # (input tensor j, operation)
+
+
+@dataclass(frozen=True)
+class Space:
+    """The search space.
+
+    Args:
+        layers: cells on a path, L.
+        scales: resolutions, S; in-plane size halves and width doubles with each.
+        nodes: tensors X_1..X_N that a cell computes.
+        channels: width W at scale 0.
+        stem_stride: in-plane stride of the stem, 1 or 2.
+        operations: the candidate operations O, names out of ``OPERATIONS``.
+        deployment_size: H, W, D in voxels of the volume whose latency counts.
+    """
+
+    layers: int = 10
+    scales: int = 4
+    nodes: int = 3
+    channels: int = 16
+    stem_stride: int = 2
+    operations: tuple[str, ...] = OPERATIONS[:5]
+    deployment_size: tuple[int, int, int] = (128, 112, 20)
+
+    def __post_init__(self) -> None:
+        # a config hands lists over
+        object.__setattr__(self, "operations", tuple(self.operations))
+        object.__setattr__(self, "deployment_size", tuple(self.deployment_size))
+        for name in ("layers", "scales", "nodes", "channels"):
+            if getattr(self, name) < 1:
+                raise CineError(f"space#{name}", repr(getattr(self, name)), "at least 1", "Change the key.")
+        if self.stem_stride not in (1, 2):
+            raise CineError("space#stem_stride", repr(self.stem_stride), "1 or 2", "Change the key.")
+        unknown = [name for name in self.operations if name not in OPERATIONS]
+        if unknown or not self.operations or len(set(self.operations)) < len(self.operations):
+            raise CineError(
+                "space#operations", repr(list(self.operations)), f"distinct names out of {list(OPERATIONS)}", ""
+            )
+        if len(self.deployment_size) != 3 or min(self.deployment_size) < 1:
+            raise CineError("space#deployment_size", repr(self.deployment_size), "three sizes H, W, D", "")
+
+    @property
+    def trellis(self) -> Trellis:
+        return Trellis(self.layers, self.scales)
+
+    def width(self, scale: int) -> int:
+        """Channels at a scale."""
+        return self.channels * 2**scale
+
+    def size(self, scale: int) -> tuple[int, int, int]:
+        """H, W, D of the feature maps at a scale, at the deployment size (padded as the network pads)."""
+        multiple = self.stem_stride * 2 ** (self.scales - 1)
+        height, width, depth = self.deployment_size
+        return (*(-(-n // multiple) * multiple // (self.stem_stride * 2**scale) for n in (height, width)), depth)
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A derived network: which operations its cells hold and which paths it keeps.
+
+    Args:
+        space: the space it was found in.
+        cells: for each kind of cell, one (input j, operation) a node.
+        paths: distinct paths, each the scales of layers 0..L.
+        provenance: how it was found (seed, method, budget, predicted and measured latency ...).
+    """
+
+    space: Space
+    cells: Mapping[Kind, tuple[Node, ...]]
+    paths: tuple[Path, ...]
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def union(self) -> list[Cell]:
+        """The distinct cells of its paths."""
+        return union_of(self.paths)
+
+    @property
+    def depth(self) -> int:
+        """The coarsest scale that it uses."""
+        return max(max(path) for path in self.paths)
+
+    def with_provenance(self, **entries: Any) -> Architecture:
+        return replace(self, provenance={**self.provenance, **entries})
+
+    def save(self, path: str | FilePath) -> None:
+        write_json(
+            path,
+            {
+                "format": FORMAT,
+                **asdict(self.space),
+                "cells": {kind: [list(node) for node in nodes] for kind, nodes in self.cells.items()},
+                "paths": [list(p) for p in self.paths],
+                "provenance": dict(self.provenance),
+            },
+        )
+
+    @classmethod
+    def load(cls, path: str | FilePath) -> Architecture:
+        """Read and check an architecture file; CineError names the field that does not fit."""
+        action = "Write it anew with the step search or derive, or name another file."
+        content = read_json(path, SCHEMA, action)
+        space = Space(**{entry.name: content[entry.name] for entry in fields(Space)})
+        cells = {kind: tuple((j, o) for j, o in nodes) for kind, nodes in content["cells"].items()}
+        for kind, nodes in cells.items():
+            fits = len(nodes) == space.nodes and all(j <= i and o in OPERATIONS for i, (j, o) in enumerate(nodes))
+            if not fits:
+                expected = f"{space.nodes} nodes, node i reading an earlier tensor (0..i-1) by one of {OPERATIONS}"
+                raise CineError(f"{path}, field cells#{kind}", repr(nodes), expected, action)
+        try:
+            paths = tuple(space.trellis.check_path(p) for p in content["paths"])
+        except ValueError as error:
+            raise CineError(f"{path}, field paths", str(error), "paths of the trellis", action) from None
+        if len(set(paths)) < len(paths):
+            raise CineError(f"{path}, field paths", "a path twice", "distinct paths", action)
+        missing = {cell.kind for cell in union_of(paths)} - cells.keys()
+        if missing:
+            raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each kind that the paths use", action)
+        return cls(space, cells, paths, content["provenance"])
+
+
+def _count(most: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 1, "maximum": most}
+
+
+# The bounds refuse sizes that would exhaust memory before anything useful is built.
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["format", *(entry.name for entry in fields(Space)), "cells", "paths", "provenance"],
+    "additionalProperties": False,
+    "properties": {
+        "format": {"const": FORMAT},
+        "layers": _count(64),
+        "scales": _count(8),
+        "nodes": _count(16),
+        "channels": _count(512),
+        "stem_stride": {"enum": [1, 2]},
+        "operations": {"type": "array", "items": {"enum": list(OPERATIONS)}, "minItems": 1, "uniqueItems": True},
+        "deployment_size": {"type": "array", "items": _count(2048), "minItems": 3, "maxItems": 3},
+        "cells": {
+            "type": "object",
+            "propertyNames": {"enum": list(KINDS)},
+            "additionalProperties": {
+                "type": "array",
+                "items": {
+                    "type": "array",
+                    "prefixItems": [{"type": "integer", "minimum": 0}, {"enum": list(OPERATIONS)}],
+                    "items": False,
+                    "minItems": 2,
+                },
+            },
+        },
+        "paths": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": 256,
+            "items": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 7}, "maxItems": 65},
+        },
+        "provenance": {"type": "object"},
+    },
+}

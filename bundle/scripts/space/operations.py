@@ -1,0 +1,89 @@
+"""The candidate operations and the scaling operations.
+
+Tensors: B batch, C channels, H W in-plane, D slices. Convolutions are ReLU-Conv-BatchNorm, so that the norm
+folds into the convolution at deployment. Source: hardware-aware NAS (ICCAD 2020), Table 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from scripts.space.trellis import Kind
+
+Norm = Callable[[int], nn.Module]
+
+
+def search_norm(channels: int) -> nn.Module:
+    """BatchNorm while searching: no affine part that would rescale the mixing weights, statistics of the batch."""
+    return nn.BatchNorm3d(channels, affine=False, track_running_stats=False)
+
+
+def _conv(channels: int, norm: Norm, kernel: tuple[int, int, int] = (3, 3, 3), dilation: int = 1) -> nn.Module:
+    padding = tuple(dilation * (k // 2) for k in kernel)
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv3d(channels, channels, kernel, padding=padding, dilation=dilation, bias=False),
+        norm(channels),
+    )
+
+
+def _separable(channels: int, norm: Norm) -> nn.Module:
+    return nn.Sequential(
+        nn.ReLU(),
+        nn.Conv3d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        nn.Conv3d(channels, channels, 1, bias=False),
+        norm(channels),
+    )
+
+
+_BUILDERS: dict[str, Callable[[int, Norm], nn.Module]] = {
+    "conv_3x3x3": _conv,
+    "dilated_conv_3x3x3": lambda channels, norm: _conv(channels, norm, dilation=2),
+    "separable_conv_3x3x3": _separable,
+    "max_pool_3x3x3": lambda channels, norm: nn.MaxPool3d(3, stride=1, padding=1),
+    "identity": lambda channels, norm: nn.Identity(),
+    # thick slices: neighbours across 5-10 mm say little
+    "conv_3x3x1": lambda channels, norm: _conv(channels, norm, kernel=(3, 3, 1)),
+}
+
+
+def build_operation(name: str, channels: int, norm: Norm = nn.BatchNorm3d) -> nn.Module:
+    """A candidate operation, B C H W D to the same shape."""
+    return _BUILDERS[name](channels, norm)
+
+
+class Scaling(nn.Module):
+    """The scaling operation that ends a cell: B (N W 2^s) H W D to the width and size of the target scale.
+
+    Contracting: in-plane 2x2 max-pooling, then 1x1x1 convolution and norm. Expanding: 1x1x1 convolution and
+    norm, then in-plane bilinear upsampling by 2. Non-scaling: 1x1x1 convolution and norm.
+    """
+
+    def __init__(self, kind: Kind, in_channels: int, out_channels: int, norm: Norm = nn.BatchNorm3d):
+        super().__init__()
+        self.kind = kind
+        self.conv = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+        self.norm = norm(out_channels)
+
+    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        if self.kind == "contracting":
+            x_BCHWD = F.max_pool3d(x_BCHWD, (2, 2, 1))
+        x_BCHWD = self.norm(self.conv(x_BCHWD))
+        return upsample_in_plane(x_BCHWD, 2) if self.kind == "expanding" else x_BCHWD
+
+
+def upsample_in_plane(x_BCHWD: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bilinear upsampling of every slice by an integer factor.
+
+    Slices are folded into the channels, a view in channels_last_3d: much faster on a CPU than trilinear
+    interpolation with factor 1 along D, and equal to it.
+    """
+    batch, channels, height, width, depth = x_BCHWD.shape
+    planes = x_BCHWD.permute(0, 2, 3, 4, 1).reshape(batch, height, width, depth * channels).permute(0, 3, 1, 2)
+    planes = F.interpolate(planes, scale_factor=float(factor), mode="bilinear", align_corners=False)
+    planes = planes.permute(0, 2, 3, 1).reshape(batch, factor * height, factor * width, depth, channels)
+    return planes.permute(0, 4, 1, 2, 3)

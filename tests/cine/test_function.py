@@ -1,0 +1,142 @@
+"""Cardiac function: worked by hand where it is defined, None with a reason where it is not."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+
+from scripts.cine.acdc import load_exams
+from scripts.cine.function import cardiac_function, save_function, volume_ml
+from scripts.cine.reader import read_volume
+from scripts.files import CineError
+
+SPACING = (2.0, 2.5, 10.0)  # 0.05 ml a voxel
+
+
+def cine(lv, rv, myo=None) -> np.ndarray:
+    """Frames with the given numbers of voxels, each structure in a row of its own: T H W D."""
+    labels = np.zeros((len(lv), 6, 100, 1), np.uint8)
+    for frame, counts in enumerate(zip(rv, myo or [60] * len(lv), lv, strict=True)):
+        for label, count in enumerate(counts, start=1):
+            labels[frame, 2 * label - 1, :count, 0] = label
+    return labels
+
+
+def test_a_beat_worked_by_hand():
+    result = cardiac_function(cine(lv=[80, 100, 70, 40, 60], rv=[70, 90, 80, 45, 60]), SPACING)
+    assert (result["frames"], result["ed_frame"], result["es_frame"]) == (5, 2, 4)
+    assert result["volumes_ml"]["LV"] == pytest.approx([4, 5, 3.5, 2, 3])
+    assert result["LV"] == pytest.approx({"edv_ml": 5, "esv_ml": 2, "sv_ml": 3, "ef_percent": 60})
+    assert result["RV"] == pytest.approx({"edv_ml": 4.5, "esv_ml": 2.25, "sv_ml": 2.25, "ef_percent": 50})
+    assert result["myocardial_mass_g"] == pytest.approx(60 * 0.05 * 1.05)
+    assert result["reasons"] == {} and result["flags"] == []
+
+
+def test_given_frames_are_taken():
+    result = cardiac_function(cine(lv=[80, 100, 40], rv=[70, 90, 45]), SPACING, ed=1, es=3)
+    assert result["LV"]["ef_percent"] == pytest.approx(50)
+    for ed in (0, 4):
+        with pytest.raises(CineError, match=f"found frame {ed}; expected a frame from 1 to 3"):
+            cardiac_function(cine(lv=[80, 100, 40], rv=[70, 90, 45]), SPACING, ed=ed)
+
+
+def test_one_frame_has_volumes_and_no_function():
+    result = cardiac_function(cine(lv=[80], rv=[70]), SPACING)
+    assert result["volumes_ml"]["LV"] == pytest.approx([4])
+    assert set(result["LV"].values()) == {None} and result["myocardial_mass_g"] is None
+    assert set(result["reasons"].values()) == {"one frame only"}
+    at_ed = cardiac_function(cine(lv=[80], rv=[70]), SPACING, ed=1)
+    assert at_ed["LV"] == {"edv_ml": pytest.approx(4), "esv_ml": None, "sv_ml": None, "ef_percent": None}
+    assert at_ed["reasons"]["LV.ef_percent"] == "one frame only" and at_ed["myocardial_mass_g"]
+
+
+def test_nothing_labelled_gives_nothing():
+    result = cardiac_function(np.zeros((3, 4, 4, 2), int), SPACING)
+    assert result["ed_frame"] is None and set(result["LV"].values()) == {None}
+    assert set(result["reasons"].values()) == {"no LV in any frame"}
+    assert len(result["flags"]) == 9
+
+
+def test_edv_of_zero_gives_no_ejection_fraction():
+    result = cardiac_function(cine(lv=[0, 50], rv=[70, 60]), SPACING, ed=1, es=2)
+    assert set(result["LV"].values()) == {None, 2.5}
+    assert result["reasons"]["LV.ef_percent"] == "no LV at ED"
+
+
+def test_a_frame_without_lv_is_no_end_systole():
+    result = cardiac_function(cine(lv=[100, 0, 40], rv=[70, 60, 50]), SPACING)
+    assert result["es_frame"] == 3
+    assert {"flag": "missing", "structure": "LV", "frame": 2} in result["flags"]
+
+
+def test_a_right_ventricle_that_fills_in_systole_has_no_ejection_fraction():
+    result = cardiac_function(cine(lv=[100, 40], rv=[50, 60]), SPACING)
+    assert result["RV"] == {
+        "edv_ml": pytest.approx(2.5),
+        "esv_ml": pytest.approx(3),
+        "sv_ml": None,
+        "ef_percent": None,
+    }
+    assert result["reasons"]["RV.sv_ml"] == "the volume at ES is above that at ED"
+    assert result["LV"]["ef_percent"] == pytest.approx(60)
+
+
+def test_a_missing_right_ventricle_is_told():
+    result = cardiac_function(cine(lv=[100, 40], rv=[50, 0]), SPACING)
+    assert result["reasons"]["RV.ef_percent"] == "no RV at ES"  # and not 100 %
+    assert result["flags"] == [{"flag": "missing", "structure": "RV", "frame": 2}]
+
+
+def test_a_still_heart_has_no_end_systole():
+    result = cardiac_function(cine(lv=[50, 50], rv=[50, 50]), SPACING)
+    assert result["reasons"]["LV.ef_percent"] == "ED and ES are the same frame"
+
+
+def test_mass_needs_myocardium():
+    result = cardiac_function(cine(lv=[50, 40], rv=[50, 40], myo=[0, 60]), SPACING)
+    assert result["myocardial_mass_g"] is None and result["reasons"]["myocardial_mass_g"] == "no MYO at ED"
+
+
+def test_fragments_are_flagged_from_their_share_on():
+    labels = cine(lv=[80, 60], rv=[70, 60])
+    labels[0, 5, 96:99, 0] = 3  # 3 of 83: below 5 %
+    labels[1, 5, 95:99, 0] = 3  # 4 of 64: above
+    assert cardiac_function(labels, SPACING)["flags"] == [{"flag": "fragments", "structure": "LV", "frame": 2}]
+
+
+def test_sudden_changes_are_flagged_in_a_cine_only():
+    flags = cardiac_function(cine(lv=[100, 90, 45, 50, 70], rv=[60] * 5), SPACING)["flags"]
+    assert flags == [{"flag": "sudden change", "structure": "LV", "frame": 3}]
+    assert cardiac_function(cine(lv=[100, 45], rv=[60, 50]), SPACING)["flags"] == []
+
+
+def test_the_file_says_what_it_is_about(nifti, tmp_path):
+    image = nifti(np.zeros((6, 100, 1, 2), np.int16), pixdim=[1, 2, 2.5, 10, 1, 0, 0, 0], srow_z=[0, 0, 10, 0])
+    labels = MetaTensor(torch.from_numpy(cine(lv=[100, 40], rv=[50, 60])).float())
+    save_function({"pred": labels, "image_path": str(image)}, tmp_path / "a_function.json")
+    written = json.loads((tmp_path / "a_function.json").read_text())
+    assert written["image"] == "image.nii.gz" and written["units"]["volume"] == "ml"
+    assert written["LV"]["ef_percent"] == pytest.approx(60)
+    with pytest.raises(CineError, match="labels of shape"):
+        save_function({"pred": labels[:1], "image_path": str(image)}, tmp_path / "b.json")
+
+
+def test_metres_give_the_same_millilitres(nifti):
+    rows = {"srow_x": [-1.5e-3, 0, 0, 0], "srow_y": [0, -1.25e-3, 0, 0], "srow_z": [0, 0, 8e-3, 0]}
+    metres = nifti(np.full((4, 5, 3), 3, np.uint8), pixdim=[1, 1.5e-3, 1.25e-3, 8e-3, 0, 0, 0, 0], xyzt_units=1, **rows)
+    labels, header = read_volume(metres)
+    assert volume_ml(labels[0], header.spacing_mm) == pytest.approx({"RV": 0, "MYO": 0, "LV": 60 * 15 / 1000})
+
+
+def test_real_hearts_beat_plausibly(acdc_dir):
+    exams = [exam for exam in load_exams(acdc_dir) if exam["patient"] in ("patient001", "patient061")]
+    for first, second in zip(exams[::2], exams[1::2], strict=True):
+        volumes, header = zip(*(read_volume(exam["label"]) for exam in (first, second)), strict=True)
+        result = cardiac_function(np.concatenate(volumes), header[0].spacing_mm, ed=1, es=2)
+        low, high = {"DCM": (10, 40), "NOR": (50, 80)}[first["group"]]
+        assert low < result["LV"]["ef_percent"] < high
+        assert 60 < result["myocardial_mass_g"] < 300

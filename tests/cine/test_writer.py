@@ -1,0 +1,182 @@
+"""Masks go back with the geometry they came with, and nothing is overwritten by surprise."""
+
+from __future__ import annotations
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from ignite.engine import Engine
+from monai.data import MetaTensor
+
+from scripts.cine.reader import read_volume
+from scripts.cine.writer import ResultWriter, find_inputs, save_mask, write_mask
+from scripts.files import CineError
+
+GEOMETRY = {  # byte ranges of a NIfTI-1 header
+    "dim": (40, 56),
+    "pixdim": (76, 108),
+    "xyzt_units": (123, 124),
+    "codes, quaternion, sform": (252, 328),
+    "toffset": (136, 140),
+}
+
+
+def header_bytes(path) -> bytes:
+    content = path.read_bytes()
+    return (gzip.decompress(content) if content[:2] == b"\x1f\x8b" else content)[:348]
+
+
+@pytest.mark.parametrize("shape", [(4, 5), (4, 5, 3), (4, 5, 3, 2), (4, 5, 3, 1, 1)])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_header_geometry_is_bit_equal(nifti, tmp_path, shape, order):
+    image = nifti(
+        np.arange(np.prod(shape), dtype=np.int16).reshape(shape),
+        order=order,
+        pixdim=[-1, 1.5, 1.25, 8, 0.0417, 3, 2, 1],
+        xyzt_units=2 + 8,
+        qform_code=1,
+        quatern_b=0.1,
+        quatern_c=0.2,
+        qoffset_x=1.1,
+        sform_code=2,
+        srow_x=[-1, 0, 0, 0.3],
+        scl_slope=2,
+        cal_max=99,
+        toffset=0.5,
+    )
+    frames = shape[3] if len(shape) > 3 else 1
+    labels = np.random.default_rng(0).integers(0, 4, (frames, *(*shape, 1)[:3]))
+    mask = tmp_path / "out" / "mask.nii.gz"
+    write_mask(mask, labels, like=image)
+    for name, (start, stop) in GEOMETRY.items():
+        assert header_bytes(mask)[start:stop] == header_bytes(image)[start:stop], name
+    written = nib.load(mask)
+    assert written.get_data_dtype() == np.uint8 and written.shape == shape
+    assert written.header["descrip"].item() == b"1 RV, 2 MYO, 3 LV"
+    assert np.array_equal(read_volume(mask)[0], labels)
+
+
+def test_a_real_cine_keeps_its_header(acdc_dir, tmp_path):
+    image = acdc_dir / "patient090" / "patient090_4d.nii.gz"
+    frames, _ = read_volume(image)
+    labels = (frames > frames.mean()).astype(np.uint8)
+    write_mask(tmp_path / "mask.nii.gz", labels, like=image)
+    for start, stop in GEOMETRY.values():
+        assert header_bytes(tmp_path / "mask.nii.gz")[start:stop] == header_bytes(image)[start:stop]
+    assert np.array_equal(np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj), np.moveaxis(labels, 0, -1))
+
+
+def test_a_prediction_is_saved_beside_its_input(nifti, tmp_path):
+    image = nifti(np.zeros((4, 5, 3, 2), np.int16))
+    prediction = MetaTensor(torch.randint(0, 4, (2, 4, 5, 3)).float())
+    save_mask({"pred": prediction, "image_path": str(image)}, tmp_path / "a_seg.nii")
+    assert np.array_equal(read_volume(tmp_path / "a_seg.nii")[0], prediction.numpy())
+
+
+def test_labels_that_do_not_fit_are_refused_and_nothing_is_written(nifti, tmp_path):
+    image, out = nifti(), tmp_path / "out" / "mask.nii.gz"
+    with pytest.raises(CineError, match=r"labels of shape \(3, 4, 5\); expected \(1, 4, 5, 3\) \(T H W D\)"):
+        write_mask(out, np.zeros((3, 4, 5), int), like=image)
+    for value in (0.5, -1, 256, np.nan):
+        with pytest.raises(CineError, match="whole numbers from 0 to 255"):
+            write_mask(out, np.full((4, 5, 3), value), like=image)
+    assert not out.parent.exists()
+
+
+def test_a_failed_write_leaves_the_old_mask(nifti, tmp_path, monkeypatch):
+    image, out = nifti(), tmp_path / "mask.nii.gz"
+    write_mask(out, np.ones((4, 5, 3), int), like=image)
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("os.replace", fail)
+    with pytest.raises(OSError, match="No space"):
+        write_mask(out, np.zeros((4, 5, 3), int), like=image)
+    assert read_volume(out)[0].all()
+    assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".partial")]
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two images among files that are none."""
+    folder = tmp_path / "exams"
+    (folder / "sub").mkdir(parents=True)
+    for name in ("b.nii.gz", "a.nii", "a_gt.nii.gz", "a_seg.nii", "notes.txt", ".partial-x.nii.gz", "sub/c.nii.gz"):
+        (folder / name).write_text("")
+    return folder
+
+
+def test_inputs_of_every_kind(folder, tmp_path):
+    found = find_inputs(folder, tmp_path / "out")
+    assert found == [
+        {
+            "image": str(folder / f"{name}{end}"),
+            "image_path": str(folder / f"{name}{end}"),
+            "output": f"{tmp_path}/out/{name}",
+        }
+        for name, end in (("a", ".nii"), ("b", ".nii.gz"))
+    ]
+    assert find_inputs(str(folder / "a.nii"), tmp_path / "out") == found[:1]
+    paths = tmp_path / "paths.txt"
+    paths.write_text("# two exams\nexams/b.nii.gz\n\n  exams/sub/c.nii.gz  \n")
+    assert [entry["image"] for entry in find_inputs(paths, "out")] == [
+        str(folder / "b.nii.gz"),
+        str(folder / "sub" / "c.nii.gz"),
+    ]
+    both = find_inputs([folder, paths, folder / "a.nii"], "out")
+    assert [entry["output"] for entry in both] == ["out/a", "out/b", "out/c"]
+
+
+def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_seg.nii.gz").write_text("old")
+    with pytest.raises(CineError, match=r"a_seg.nii.gz: found a result that exists; .* existing to skip or overwrite"):
+        find_inputs(folder, out)
+    assert [entry["output"] for entry in find_inputs(folder, out, existing="skip")] == [str(out / "b")]
+    assert len(find_inputs(folder, out, existing="overwrite")) == 2
+    assert len(find_inputs(folder, out, suffix="_function.json")) == 2
+    with pytest.raises(CineError, match="found 'replace'; expected error, skip or overwrite"):
+        find_inputs(folder, out, existing="replace")
+
+
+def test_inputs_that_cannot_be_used_are_named(folder, tmp_path):
+    (folder / "sub" / "b.nii").write_text("")
+    with pytest.raises(CineError, match="whose results have one name"):
+        find_inputs([folder, folder / "sub"], tmp_path)
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    paths = tmp_path / "paths.txt"
+    for content, words in (
+        ("exams/a.nii\nexams/gone.nii\n", "line 2: found 'exams/gone.nii'"),
+        ("exams/notes.txt\n", "line 1"),
+        ("# none\n", "found no paths"),
+    ):
+        paths.write_text(content)
+        with pytest.raises(CineError, match=words):
+            find_inputs(paths, tmp_path)
+    paths.write_bytes(b"\xff\xfe\x00")
+    for path, words in (
+        (empty, "no NIfTI image"),
+        (tmp_path / "gone", "no such file or folder"),
+        (paths, "cannot be read as text"),
+        ([], "found nothing"),
+    ):
+        with pytest.raises(CineError, match=words):
+            find_inputs(path, tmp_path)
+
+
+def test_the_handler_gives_every_item_to_every_writer():
+    written = []
+    handler = ResultWriter(
+        {"_seg.nii.gz": lambda *args: written.append(args), "_f.json": lambda *args: written.append(args)}
+    )
+    items = [{"output": "out/a"}, {"output": "out/b"}]
+    engine = Engine(lambda engine, batch: batch)
+    handler.attach(engine)
+    engine.run([items])
+    assert written == [(item, item["output"] + end) for item in items for end in ("_seg.nii.gz", "_f.json")]

@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet, name_of
+
+
+@pytest.mark.parametrize("size", [(16, 16, 3), (17, 23, 1), (1, 1, 1), (40, 9, 21)])
+def test_any_size_comes_out_as_it_went_in(architecture, size):
+    network = CineNet(architecture).eval()
+    assert network(torch.randn(1, 1, *size)).shape == (1, 4, *size)
+
+
+def test_padding_does_not_change_what_fits(architecture):
+    """A volume of the right size, and the same volume as the corner of a larger one that was padded with zeros."""
+    network = CineNet(architecture).eval()
+    x = torch.randn(1, 1, 13, 16, 2)
+    padded = F.pad(x, (0, 0, 0, 0, 0, 3))
+    torch.testing.assert_close(network(x), network(padded)[:, :, :13])
+
+
+def test_forward_against_a_walk_over_the_paths(architecture):
+    """Tiles sum what arrives: evaluated tile by tile from the end, by recursion instead of by layer."""
+    network = CineNet(architecture).double().eval()
+    for module in network.modules():
+        if isinstance(module, torch.nn.BatchNorm3d):
+            module.running_mean.normal_()
+            module.running_var.uniform_(0.5, 2)
+    x = torch.randn(1, 1, 16, 16, 3, dtype=torch.float64)
+
+    def run_cell(cell, x):
+        nodes = architecture.cells[cell.kind]
+        module = network.cells[name_of(cell)]
+        tensors = [x]
+        for (j, _), operation in zip(nodes, module.operations, strict=True):
+            tensors.append(operation(tensors[j]))
+        return module.scaling(torch.cat(tensors[1:], 1))
+
+    def tile(layer, scale):
+        if layer == 0:
+            return network.stem(x)
+        arriving = [c for c in architecture.union if (c.layer, c.target) == (layer, scale)]
+        return sum(run_cell(c, tile(layer - 1, c.source)) for c in arriving)
+
+    torch.testing.assert_close(network(x), network.head(tile(4, 0)))
+
+
+def test_only_chosen_cells_have_weights(architecture):
+    assert set(CineNet(architecture).cells) == {name_of(cell) for cell in architecture.union}
+
+
+def test_it_is_built_from_the_file_alone(architecture, tmp_path):
+    architecture.save(tmp_path / "architecture.json")
+    network = CineNet(str(tmp_path / "architecture.json"))
+    network.load_state_dict(CineNet(architecture).state_dict())
+
+
+def test_a_stem_without_stride_works(architecture):
+    from dataclasses import replace
+
+    plain = Architecture(replace(architecture.space, stem_stride=1), architecture.cells, architecture.paths)
+    assert CineNet(plain).eval()(torch.randn(1, 1, 18, 16, 2)).shape == (1, 4, 18, 16, 2)
