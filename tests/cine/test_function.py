@@ -117,12 +117,12 @@ def test_sudden_changes_are_flagged_in_a_cine_only():
 def test_the_file_says_what_it_is_about(nifti, tmp_path):
     image = nifti(np.zeros((6, 100, 1, 2), np.int16), pixdim=[1, 2, 2.5, 10, 1, 0, 0, 0], srow_z=[0, 0, 10, 0])
     labels = MetaTensor(torch.from_numpy(cine(lv=[100, 40], rv=[50, 60])).float())
-    save_function({"pred": labels, "image_path": str(image)}, tmp_path / "a_function.json")
+    save_function({"pred": labels, "source": str(image)}, tmp_path / "a_function.json")
     written = json.loads((tmp_path / "a_function.json").read_text())
     assert written["image"] == "image.nii.gz" and written["units"]["volume"] == "ml"
     assert written["LV"]["ef_percent"] == pytest.approx(60)
     with pytest.raises(CineError, match="labels of shape"):
-        save_function({"pred": labels[:1], "image_path": str(image)}, tmp_path / "b.json")
+        save_function({"pred": labels[:1], "source": str(image)}, tmp_path / "b.json")
 
 
 def test_metres_give_the_same_millilitres(nifti):

@@ -72,7 +72,7 @@ def test_a_real_cine_keeps_its_header(acdc_dir, tmp_path):
 def test_a_prediction_is_saved_beside_its_input(nifti, tmp_path):
     image = nifti(np.zeros((4, 5, 3, 2), np.int16))
     prediction = MetaTensor(torch.randint(0, 4, (2, 4, 5, 3)).float())
-    save_mask({"pred": prediction, "image_path": str(image)}, tmp_path / "a_seg.nii")
+    save_mask({"pred": prediction, "source": str(image)}, tmp_path / "a_seg.nii")
     assert np.array_equal(read_volume(tmp_path / "a_seg.nii")[0], prediction.numpy())
 
 
@@ -115,7 +115,7 @@ def test_inputs_of_every_kind(folder, tmp_path):
     assert found == [
         {
             "image": str(folder / f"{name}{end}"),
-            "image_path": str(folder / f"{name}{end}"),
+            "source": str(folder / f"{name}{end}"),
             "output": f"{tmp_path}/out/{name}",
         }
         for name, end in (("a", ".nii"), ("b", ".nii.gz"))
@@ -175,8 +175,9 @@ def test_the_handler_gives_every_item_to_every_writer():
     handler = ResultWriter(
         {"_seg.nii.gz": lambda *args: written.append(args), "_f.json": lambda *args: written.append(args)}
     )
-    items = [{"output": "out/a"}, {"output": "out/b"}]
-    engine = Engine(lambda engine, batch: batch)
+    batch = [{"output": "out/a", "pred": None}, {"output": "out/b", "pred": None}]
+    engine = Engine(lambda engine, batch: [{"pred": 1}, {"pred": 2}])
     handler.attach(engine)
-    engine.run([items])
-    assert written == [(item, item["output"] + end) for item in items for end in ("_seg.nii.gz", "_f.json")]
+    engine.run([batch])
+    expected = [{"output": "out/a", "pred": 1}, {"output": "out/b", "pred": 2}]
+    assert written == [(item, item["output"] + end) for item in expected for end in ("_seg.nii.gz", "_f.json")]

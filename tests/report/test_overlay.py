@@ -157,7 +157,7 @@ def test_saved_overlay_reorders_image_and_labels_alike(tmp_path, labels_THWD, mo
     image.header.set_zooms((10.0, 4.0, 2.0, 1.0))
     image.header.set_xyzt_units("mm", "sec")
     nib.save(image, tmp_path / "exam.nii.gz")
-    save_overlay({"image_path": str(tmp_path / "exam.nii.gz"), "pred": stored_TDWH}, tmp_path / "out" / "exam.png")
+    save_overlay({"source": str(tmp_path / "exam.nii.gz"), "pred": stored_TDWH}, tmp_path / "out" / "exam.png")
 
     image_THWD, ordered_THWD, spacing_mm, function, title = seen["args"]
     assert np.array_equal(image_THWD, 10.0 * ordered_THWD)
@@ -172,7 +172,7 @@ def test_saved_overlay_reorders_image_and_labels_alike(tmp_path, labels_THWD, mo
 
 def test_labels_of_another_shape_are_refused(tmp_path, labels_THWD):
     nib.save(nib.Nifti1Image(labels_THWD[0].astype(np.float32), np.diag([-2.0, -4, 10, 1])), tmp_path / "exam.nii.gz")
-    item = {"image_path": tmp_path / "exam.nii.gz", "pred": labels_THWD}
+    item = {"source": tmp_path / "exam.nii.gz", "pred": labels_THWD}
     with pytest.raises(CineError, match=r"exam\.nii\.gz.*labels of shape"):
         save_overlay(item, tmp_path / "exam.png")
     assert not (tmp_path / "exam.png").exists()

@@ -43,6 +43,17 @@ def test_cells_decode_to_the_most_probable_pair(space):
     assert cells["expanding"] == ((0, "conv_3x3x3"), (0, "conv_3x3x3"))  # all equal: the first
 
 
+def test_a_node_that_repeats_another_decodes_to_the_next_best(space):
+    """Identity is the favourite of both nodes, then pooling: X_1 = X_0 is a shortcut, X_2 = X_0 would be a copy."""
+    relaxation = JointSoftmax(space)
+    identity, pool = space.operations.index("identity"), space.operations.index("max_pool_3x3x3")
+    with torch.no_grad():
+        for table in relaxation.alpha.values():
+            table[:, identity], table[:, pool] = 2, 1
+        cells = decode_cells(relaxation(), space)
+    assert cells["contracting"] == ((0, "identity"), (0, "max_pool_3x3x3"))
+
+
 @pytest.mark.parametrize("score", ["sum", "product", "lift"])
 def test_pool_against_brute_force(space, score):
     mixing = searched(space)

@@ -14,7 +14,7 @@ from scripts.search.objective import LatencyObjective
 )
 def test_values_by_hand(latency, phi):
     loss = LatencyObjective(weight=2.0, ramp=0)(torch.tensor(0.5), torch.tensor(float(latency)), 50.0, 0.0)
-    assert float(loss) == pytest.approx(0.5 * latency / 50 + 2 * phi, rel=1e-6)
+    assert float(loss) == pytest.approx(0.5 * max(1, latency / 50) + 2 * phi, rel=1e-6)
 
 
 @pytest.mark.parametrize("latency", [1.0, 49.0, 64.999, 65.001, 90.0, 1e4])
@@ -26,10 +26,17 @@ def test_gradient_against_finite_differences(latency):
     # the loss is float32: differences come from the formula, in float64
     def loss(t):
         z = (t - 50) / 5
-        return 0.7 * t / 50 + (math.exp(z) if z <= 3 else math.exp(3) * (z - 2))
+        return 0.7 * max(1, t / 50) + (math.exp(z) if z <= 3 else math.exp(3) * (z - 2))
 
     h = 1e-4 * latency
     assert float(latency_ms.grad) == pytest.approx((loss(latency + h) - loss(latency - h)) / (2 * h), rel=2e-3)
+
+
+def test_speed_beyond_the_budget_is_worth_nothing():
+    """The product alone would pay for every ms saved, with accuracy."""
+    latency_ms = torch.tensor(20.0, requires_grad=True)
+    LatencyObjective(weight=0.0)(torch.tensor(1.0), latency_ms, 50.0, 1.0).backward()
+    assert latency_ms.grad == 0
 
 
 @pytest.mark.parametrize("latency", [0.0, 60.0, 140.0, 1e6])

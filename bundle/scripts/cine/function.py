@@ -79,8 +79,8 @@ def cardiac_function(
 
 
 def save_function(item: Mapping[str, Any], path: str | Path) -> None:
-    """Write the function of ``item["pred"]`` (T H W D, in the order of the file ``item["image_path"]``) as JSON."""
-    header = read_header(item["image_path"])
+    """Write the function of ``item["pred"]`` (T H W D, in the order of the file ``item["source"]``) as JSON."""
+    header = read_header(item["source"])
     labels_THWD = np.asarray(item["pred"])
     if labels_THWD.shape != (header.frames, *header.shape):
         raise CineError(

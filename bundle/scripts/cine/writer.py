@@ -66,8 +66,8 @@ def write_mask(path: str | Path, labels: Any, like: str | Path) -> None:
 
 
 def save_mask(item: Mapping[str, Any], path: str | Path) -> None:
-    """Write ``item["pred"]`` with the geometry of the file ``item["image_path"]``."""
-    write_mask(path, item["pred"], like=item["image_path"])
+    """Write ``item["pred"]`` with the geometry of the file ``item["source"]``."""
+    write_mask(path, item["pred"], like=item["source"])
 
 
 def find_inputs(
@@ -86,7 +86,7 @@ def find_inputs(
         suffix: ending of the result by which existing ones are told.
 
     Returns:
-        Dicts with image and image_path (the input's path) and output (the result's path, without a suffix).
+        Dicts with image and source (the input's path) and output (the result's path, without a suffix).
 
     Raises:
         CineError: nothing found, a missing file, two inputs of one name, or results that exist.
@@ -113,7 +113,7 @@ def find_inputs(
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
         by_output = {output: image for output, image in by_output.items() if output not in done}
     return [
-        {"image": str(image), "image_path": str(image), "output": str(output)} for output, image in by_output.items()
+        {"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()
     ]
 
 
@@ -121,7 +121,7 @@ class ResultWriter:
     """Ignite handler that writes the results of each item once an iteration is done.
 
     Args:
-        writers: suffix -> writer; each item of the engine's decollated output goes as
+        writers: suffix -> writer; each item of the engine's decollated batch, with its output, goes as
             ``writer(item, item["output"] + suffix)``.
     """
 
@@ -133,7 +133,9 @@ class ResultWriter:
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
 
     def __call__(self, engine: Engine) -> None:
-        for item in engine.state.output:  # type: ignore[union-attr]
+        # MONAI's evaluator leaves what is no tensor, such as paths, to the batch
+        for given, made in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+            item = {**given, **made}
             for suffix, writer in self.writers.items():
                 writer(item, item["output"] + suffix)
 

@@ -98,9 +98,10 @@ class ExamMetrics:
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _collect(self, engine: Engine) -> None:
-        for item in engine.state.output:
+        # MONAI's evaluator leaves what is no tensor to the batch
+        for exam, item in zip(engine.state.batch, engine.state.output, strict=True):
             spacing_mm = tuple(float(s) for s in affine_to_spacing(item["label"].affine))
-            exam = {key: item[key] for key in ("patient", "group", "phase")}
+            exam = {key: exam[key] for key in ("patient", "group", "phase")}
             pred, label = (torch.as_tensor(item[key])[0] for key in ("pred", "label"))
             self.rows.extend({**exam, **row} for row in measure_exam(pred, label, spacing_mm))
 

@@ -35,8 +35,8 @@ LEVELS = {"base": 0.15, "middle": 0.5, "apex": 0.85}
 
 
 def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
-    """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["image_path"]``) over its image."""
-    image_path = Path(item["image_path"])
+    """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["source"]``) over its image."""
+    image_path = Path(item["source"])
     image: Any = LoadImage(reader=CineReader(), ensure_channel_first=True, image_only=True)(image_path)
     labels = np.ascontiguousarray(item["pred"])  # torch refuses reversed views
     if labels.shape != tuple(image.shape):

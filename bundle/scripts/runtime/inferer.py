@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from monai.data import MetaTensor
 from monai.inferers import Inferer
+from monai.utils import convert_to_dst_type
 
 
 class CineInferer(Inferer):
@@ -37,4 +38,6 @@ class CineInferer(Inferer):
         volumes = images_BTHWD.reshape(batch * frames, 1, *size).contiguous(memory_format=torch.channels_last_3d)
         with torch.autocast(volumes.device.type, torch.bfloat16, enabled=self.amp):
             logits = [network(chunk, *args, **kwargs) for chunk in volumes.split(self.frames_at_once)]
-        return torch.cat(logits).float().reshape(batch, -1, *size)
+        whole = torch.cat(logits).float().reshape(batch, -1, *size)
+        # Invertd inverts MetaTensors alone
+        return convert_to_dst_type(whole, inputs)[0] if isinstance(inputs, MetaTensor) else whole

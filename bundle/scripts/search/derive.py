@@ -12,7 +12,7 @@ from typing import Literal
 
 from scripts.files import CineError
 from scripts.latency.table import LatencyTable
-from scripts.space.architecture import Architecture, Node, Space
+from scripts.space.architecture import PARAMETER_FREE, Architecture, Node, Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import Kind, Path, cells_of
 
@@ -23,10 +23,31 @@ AUTO_PATHS = range(3, 9)
 
 
 def decode_cells(mixing: Mixing, space: Space) -> dict[Kind, tuple[Node, ...]]:
-    """For each node the most probable (input, operation); ties go to the first."""
-    count = len(space.operations)
-    picks = {kind: [int(p.flatten().argmax()) for p in nodes] for kind, nodes in mixing.nodes.items()}
-    return {kind: tuple((at // count, space.operations[at % count]) for at in nodes) for kind, nodes in picks.items()}
+    """For each node the most probable (input, operation) that computes something new; ties go to the first.
+
+    A node that would repeat an earlier one (identity of X_0 twice, say) adds nothing to the concatenation, so the
+    next most probable pair takes its place.
+    """
+    return {kind: _decode_nodes([p.tolist() for p in nodes], space) for kind, nodes in mixing.nodes.items()}
+
+
+def _decode_nodes(tables: list[list[list[float]]], space: Space) -> tuple[Node, ...]:
+    nodes: list[Node] = []
+    computed: list[tuple] = [()]  # what X_0, X_1, ... hold; operations with weights never compute the same twice
+    for table in tables:
+        pairs = [(p, j, name) for j, row in enumerate(table) for p, name in zip(row, space.operations, strict=True)]
+        pairs.sort(key=lambda pair: -pair[0])
+        options = [(j, name, _result(name, computed[j], len(computed))) for _, j, name in pairs]
+        j, name, result = next((option for option in options if option[2] not in computed[1:]), options[0])
+        nodes.append((j, name))
+        computed.append(result)
+    return tuple(nodes)
+
+
+def _result(name: str, source: tuple, node: int) -> tuple:
+    if name == "identity":
+        return source
+    return (*source, name) if name in PARAMETER_FREE else (*source, name, node)
 
 
 def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> list[tuple[float, Path]]:

@@ -8,8 +8,10 @@ import torch
 
 
 class LatencyObjective:
-    """``L = L_a * (L_t / L_ub) + lambda * phi((L_t - L_ub) / tau)``.
+    """``L = L_a * max(1, L_t / L_ub) + lambda * phi((L_t - L_ub) / tau)``.
 
+    Within the budget a faster network gains nothing (the paper's own aim), so the product of Eq. 2 takes part above
+    it alone: printed without the maximum it prefers identity to every convolution, however much budget is left.
     phi(z) = e^z for z <= 3, its tangent beyond, so that a supernet far above the budget neither overflows nor
     stalls; tau = 0.1 L_ub makes the penalty independent of the unit. lambda is ramped from 0, since the penalty
     would otherwise decide before the weights mean anything.
@@ -51,4 +53,4 @@ class LatencyObjective:
         penalty = torch.where(
             excess <= self.TANGENT_FROM, torch.exp(excess.clamp(max=self.TANGENT_FROM)), tangent
         )
-        return accuracy_loss * (latency_ms / budget_ms) + weight * penalty
+        return accuracy_loss * (latency_ms / budget_ms).clamp(min=1.0) + weight * penalty
