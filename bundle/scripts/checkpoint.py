@@ -23,7 +23,7 @@ def seed_epoch(seed: int, epoch: int, loaders: Iterable[Any]) -> None:
     for loader in loaders:
         if getattr(loader, "generator", None) is not None:
             loader.generator.manual_seed(seed)
-        transform = getattr(getattr(loader, "dataset", None), "transform", None)
+        transform: Any = getattr(getattr(loader, "dataset", None), "transform", None)
         if hasattr(transform, "set_random_state"):
             transform.set_random_state(seed % 2**31)
 
@@ -107,6 +107,8 @@ class EpochCheckpoint:
 
     def _seed(self, engine: Engine) -> None:
         seed_epoch(self.seed, engine.state.epoch, [self.loader])
+        # a new iterator: an old one drew from the loader's generator before or after the seed, as it happened
+        engine.set_data(self.loader)
 
     def _save(self, engine: Engine) -> None:
         parts = {name: part.state_dict() for name, part in self.parts.items()}

@@ -17,7 +17,7 @@ def test_a_known_pause_is_timed():
 
 def test_statistics_are_numpys(monkeypatch):
     class Measured:
-        times = [0.001, 0.002, 0.003, 0.010]
+        times = (0.001, 0.002, 0.003, 0.010)
 
     monkeypatch.setattr("scripts.latency.timer.Timer.blocked_autorange", lambda self, min_run_time: Measured)
     timing = time_call(lambda: None)

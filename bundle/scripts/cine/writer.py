@@ -112,9 +112,7 @@ def find_inputs(
     if existing == "skip":
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
         by_output = {output: image for output, image in by_output.items() if output not in done}
-    return [
-        {"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()
-    ]
+    return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
 
 
 class ResultWriter:
@@ -134,7 +132,7 @@ class ResultWriter:
 
     def __call__(self, engine: Engine) -> None:
         # MONAI's evaluator leaves what is no tensor, such as paths, to the batch
-        for given, made in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[arg-type]
+        for given, made in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             item = {**given, **made}
             for suffix, writer in self.writers.items():
                 writer(item, item["output"] + suffix)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -88,9 +89,9 @@ class LatencyTable:
             ("device", dict(table.device), describe_device(runtime.device)),
             ("runtime", dict(table.runtime), runtime.describe()),
         ):
-            for key, value in expected.items():
-                if found.get(key) != value:
-                    raise CineError(f"{path}, field {field}#{key}", repr(found.get(key)), repr(value), ACTION)
+            for name, value in expected.items():
+                if found.get(name) != value:
+                    raise CineError(f"{path}, field {field}#{name}", repr(found.get(name)), repr(value), ACTION)
         missing = keys_of(space) - entries.keys()
         if missing:
             raise CineError(f"{path}, field entries", f"no entry for {sorted(missing)}", "all entries", ACTION)
@@ -134,7 +135,7 @@ def measure(space: Space, runtime: Runtime, seconds_per_entry: float = 0.3) -> L
     for key in tqdm(sorted(keys_of(space)) * ROUNDS, desc="profile", unit="timing"):
         module, x_BCHWD = _build(key, space)
         deployed, x_BCHWD = runtime.prepare(module), runtime.place(x_BCHWD)
-        timing = time_call(lambda deployed=deployed, x=x_BCHWD: deployed(x), seconds_per_entry / ROUNDS)
+        timing = time_call(partial(deployed, x_BCHWD), seconds_per_entry / ROUNDS)
         if key not in entries or timing.median_ms < entries[key].median_ms:
             entries[key] = timing
     return LatencyTable(entries, _relevant(space), describe_device(runtime.device), runtime.describe())

@@ -43,7 +43,13 @@ def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tu
     for index, name in STRUCTURES.items():
         found, expected = pred[:, index : index + 1], label[:, index : index + 1]
         volumes = [int(x.sum()) * millilitres for x in (found, expected)]
-        row: Row = {"structure": name, "dice": None, "hd95_mm": None, "volume_ml": volumes[0], "reference_ml": volumes[1]}
+        row: Row = {
+            "structure": name,
+            "dice": None,
+            "hd95_mm": None,
+            "volume_ml": volumes[0],
+            "reference_ml": volumes[1],
+        }
         if all(volumes):
             distance = compute_hausdorff_distance(
                 found, expected, include_background=True, percentile=95, spacing=spacing_mm
@@ -99,7 +105,7 @@ class ExamMetrics:
 
     def _collect(self, engine: Engine) -> None:
         # MONAI's evaluator leaves what is no tensor to the batch
-        for exam, item in zip(engine.state.batch, engine.state.output, strict=True):
+        for exam, item in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             spacing_mm = tuple(float(s) for s in affine_to_spacing(item["label"].affine))
             exam = {key: exam[key] for key in ("patient", "group", "phase")}
             pred, label = (torch.as_tensor(item[key])[0] for key in ("pred", "label"))

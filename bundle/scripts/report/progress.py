@@ -40,13 +40,13 @@ class TrainingProgress:
         if engine.state.epoch and path.exists():  # resumed
             entries = read_json(path, SCHEMA, "Delete it; the curves then start at the epoch that resumes.")
             self.history = [entry for entry in entries if entry["epoch"] <= engine.state.epoch]
-        total = engine.state.max_epochs * engine.state.epoch_length
+        total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
         self.bar = tqdm(total=total, initial=engine.state.iteration, desc="train", unit="step")
 
     def _step(self, engine: Engine) -> None:
         # a sum on the device: reading every loss would wait for it
-        loss = engine.state.output[0]["loss"] if isinstance(engine.state.output, list) else engine.state.output["loss"]
-        self.loss_sum, self.loss_count = self.loss_sum + loss, self.loss_count + 1
+        output: Any = engine.state.output
+        self.loss_sum, self.loss_count = self.loss_sum + output["loss"], self.loss_count + 1
         self.bar.update()
 
     def _record(self, engine: Engine) -> None:

@@ -16,6 +16,7 @@ from scripts.latency.table import LatencyTable
 from scripts.report.cell_figures import cells_figure
 from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
 from scripts.report.trellis_figures import trellis_figure
+from scripts.search.derive import decode_cells
 from scripts.space.architecture import Architecture, Space
 from scripts.space.supernet import Mixing
 
@@ -56,13 +57,15 @@ def evolution_figure(history: Mapping[str, Any], space: Space) -> Figure:
     """
     epochs, kinds = _epochs(history), space.trellis.kinds
     numbers = [entry["epoch"] for entry in epochs]
+    tables = {kind: [_node_table(epochs, kind, i, space) for i in range(1, space.nodes + 1)] for kind in kinds}
+    cells = decode_cells(Mixing.from_lists(epochs[-1]["mixing"], space), space)
     size = (max(6.5, min(3.2 * space.nodes, 24.0) + 0.4), 1.95 * len(kinds) + 1.1)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(kinds), space.nodes, sharex=True, sharey="col", squeeze=False)
     for row, kind in zip(panels, kinds, strict=True):
         for i, axes in enumerate(row, start=1):
-            table_EJO = _node_table(epochs, kind, i, space)
-            best = divmod(int(table_EJO[-1].argmax()), len(space.operations))
+            table_EJO = tables[kind][i - 1]
+            decoded = cells[kind][i - 1]
             for j in range(i):
                 for o, operation in enumerate(space.operations):
                     axes.plot(
@@ -70,11 +73,11 @@ def evolution_figure(history: Mapping[str, Any], space: Space) -> Figure:
                         table_EJO[:, j, o],
                         color=OPERATION_COLOURS[operation],
                         linestyle=LINE_STYLES[j % len(LINE_STYLES)],
-                        linewidth=2.6 if (j, o) == best else 1.1,
+                        linewidth=2.6 if (j, operation) == decoded else 1.1,
                         marker="o" if len(numbers) == 1 else None,
                         gid=f"{j} {operation}",
                     )
-            winner = f"$X_{{{i}}}$ reads $X_{{{best[0]}}}$: {readable(space.operations[best[1]])}"
+            winner = f"$X_{{{i}}}$ reads $X_{{{decoded[0]}}}$: {readable(decoded[1])}"
             tidy(axes, "epoch" if kind == kinds[-1] else "", "", winner, whole_x=True)
         row[0].set_ylabel(f"{readable(kind)}\nprobability")
     for axes in panels[0]:
@@ -130,7 +133,7 @@ def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
     except KeyError as error:
         raise CineError("latency table", f"no entry {error}", "every operation of the network", ACTION) from None
     columns = ["stem", *(f"scale {scale}" for scale in range(architecture.depth + 1)), "head"]
-    figure = Figure(figsize=(max(7.0, 1.2 * len(columns) + 2.4), 4.6), layout="constrained")
+    figure = Figure(figsize=(max(8.0, 1.2 * len(columns) + 2.4), 4.6), layout="constrained")
     axes = figure.add_subplot()
     heights = np.zeros(len(columns))
     for name, colour, hatch in (
@@ -146,7 +149,7 @@ def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
     for x, height in enumerate(heights):
         axes.text(x, height, f"{height:.1f}", ha="center", va="bottom", fontsize=9)
     known = {**architecture.provenance, "predicted_ms": float(heights.sum())}
-    tidy(axes, "", "predicted ms", f"Latency of the derived network: {latency_note(known)}")
+    tidy(axes, "", "predicted ms", f"The derived network: {latency_note(known)}")
     axes.set_ylim(0, 1.1 * heights.max())
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False, reverse=True)
     return figure

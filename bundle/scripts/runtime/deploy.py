@@ -42,7 +42,7 @@ class Runtime:
     def prepare(self, module: nn.Module) -> nn.Module:
         """A copy of the module in its deployed form: norm folded, layout and precision set, no gradients."""
         module = fold_norms(copy.deepcopy(module).eval()).requires_grad_(False)
-        return module.to(self.device, DTYPES[self.dtype], memory_format=torch.channels_last_3d)
+        return module.to(self.device, DTYPES[self.dtype]).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
     def place(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         """A tensor as the deployed network reads it."""

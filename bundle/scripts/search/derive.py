@@ -94,7 +94,9 @@ class Deriver:
         if self.score not in ("sum", "product", "lift"):
             raise CineError("deriver#score", repr(self.score), "sum, product or lift", "Change the key.")
         if self.paths != "auto" and not (isinstance(self.paths, int) and self.paths >= 1):
-            raise CineError("deriver#paths", repr(self.paths), "auto, or a number of paths from 1 up", "Change the key.")
+            raise CineError(
+                "deriver#paths", repr(self.paths), "auto, or a number of paths from 1 up", "Change the key."
+            )
 
     def counts(self, space: Space) -> list[int]:
         """The numbers of paths to try, most first."""

@@ -50,7 +50,5 @@ class LatencyObjective:
         excess = (latency_ms - budget_ms) / (0.1 * budget_ms)
         # clamped inside, since the gradient of the branch not taken must stay finite too
         tangent = math.exp(self.TANGENT_FROM) * (1 + excess - self.TANGENT_FROM)
-        penalty = torch.where(
-            excess <= self.TANGENT_FROM, torch.exp(excess.clamp(max=self.TANGENT_FROM)), tangent
-        )
+        penalty = torch.where(excess <= self.TANGENT_FROM, torch.exp(excess.clamp(max=self.TANGENT_FROM)), tangent)
         return accuracy_loss * (latency_ms / budget_ms).clamp(min=1.0) + weight * penalty

@@ -7,7 +7,7 @@ from torch import nn
 
 from scripts.space.architecture import PARAMETER_FREE, Space
 from scripts.space.supernet import Mixing
-from scripts.space.trellis import Tile
+from scripts.space.trellis import Cell, Tile
 
 
 class JointSoftmax(nn.Module):
@@ -43,9 +43,11 @@ class JointSoftmax(nn.Module):
             ]
             for kind in trellis.kinds
         }
-        cells = {}
+        cells: dict[Cell, torch.Tensor] = {}
         for tile, exits in trellis.exits.items():
-            beta = self.beta[_name(tile)] if len(exits) > 1 else torch.zeros(1, device=nodes[trellis.kinds[0]][0].device)
+            beta = (
+                self.beta[_name(tile)] if len(exits) > 1 else torch.zeros(1, device=nodes[trellis.kinds[0]][0].device)
+            )
             cells.update(zip(exits, beta.softmax(0).unbind(), strict=True))
         return Mixing(nodes, cells)
 
@@ -62,8 +64,12 @@ def uniform_mixing(space: Space) -> Mixing:
 
 def entropies(mixing: Mixing, space: Space) -> dict[str, float]:
     """Mean entropy of each kind's node softmaxes and of the beta softmaxes, each in shares of its maximum."""
-    result = {kind: _mean_entropy([p.flatten() for p in nodes]) for kind, nodes in mixing.nodes.items()}
-    choices = [torch.stack([mixing.cells[c] for c in cells]) for cells in space.trellis.exits.values() if len(cells) > 1]
+    result: dict[str, float] = {
+        kind: _mean_entropy([p.flatten() for p in nodes]) for kind, nodes in mixing.nodes.items()
+    }
+    choices = [
+        torch.stack([mixing.cells[c] for c in cells]) for cells in space.trellis.exits.values() if len(cells) > 1
+    ]
     return {**result, "beta": _mean_entropy(choices)}
 
 
@@ -77,6 +83,4 @@ def _mean_entropy(distributions: list[torch.Tensor]) -> float:
 def parameter_free_share(mixing: Mixing, space: Space) -> dict[str, float]:
     """For each kind of cell the mean probability of operations without parameters (identity, pooling)."""
     free = [o for o, name in enumerate(space.operations) if name in PARAMETER_FREE]
-    return {
-        kind: float(torch.stack([p[:, free].sum() for p in nodes]).mean()) for kind, nodes in mixing.nodes.items()
-    }
+    return {kind: float(torch.stack([p[:, free].sum() for p in nodes]).mean()) for kind, nodes in mixing.nodes.items()}

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
 from tqdm import tqdm
 
 from scripts import checkpoint
@@ -83,7 +82,7 @@ class Searcher:
         if not 0 <= warm_up_epochs < epochs:
             raise CineError("warm_up_epochs", str(warm_up_epochs), f"0 to {epochs - 1}", "epochs counts them in.")
         self.device = torch.device(device)
-        self.supernet = supernet.to(self.device, memory_format=torch.channels_last_3d)
+        self.supernet = supernet.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.relaxation = relaxation.to(self.device)
         self.weight_loader, self.architecture_loader = weight_loader, architecture_loader
         self.weight_loss, self.architecture_loss = weight_loss, architecture_loss
@@ -91,14 +90,8 @@ class Searcher:
         self.deriver, self.constraint, self.runtime = deriver, constraint, runtime
         self.weight_optimizer = weight_optimizer(self.supernet.parameters())
         self.architecture_optimizer = architecture_optimizer(self.relaxation.parameters())
-        cosine = lambda epoch, span: final_lr + (1 - final_lr) * (1 + math.cos(math.pi * epoch / span)) / 2  # noqa: E731
-        alternating = epochs - warm_up_epochs
-        self.schedulers = [
-            torch.optim.lr_scheduler.LambdaLR(self.weight_optimizer, lambda e: cosine(e, epochs)),
-            torch.optim.lr_scheduler.LambdaLR(
-                self.architecture_optimizer, lambda e: cosine(max(0, e - warm_up_epochs), alternating)
-            ),
-        ]
+        self.weight_scheduler = _cosine(self.weight_optimizer, epochs, final_lr)
+        self.architecture_scheduler = _cosine(self.architecture_optimizer, epochs - warm_up_epochs, final_lr)
         self.folder = Path(work_dir) / "search"
         self.epochs, self.warm_up_epochs, self.seed, self.amp = epochs, warm_up_epochs, seed, amp
         self.identity = {
@@ -118,7 +111,8 @@ class Searcher:
             "relaxation": self.relaxation,
             "weight_optimizer": self.weight_optimizer,
             "architecture_optimizer": self.architecture_optimizer,
-            **{f"scheduler{i}": scheduler for i, scheduler in enumerate(self.schedulers)},
+            "weight_scheduler": self.weight_scheduler,
+            "architecture_scheduler": self.architecture_scheduler,
         }
 
     def run(self) -> Mixing:
@@ -151,8 +145,9 @@ class Searcher:
             sums += torch.stack([weight_loss, accuracy_loss, loss])
             steps += 1
             bar.update()
-        for scheduler in self.schedulers:
-            scheduler.step()
+        self.weight_scheduler.step()
+        if alternating:
+            self.architecture_scheduler.step()
         with torch.no_grad():
             mixing = self.relaxation()
             latency_ms = float(self.expectation(mixing, derived))
@@ -181,9 +176,7 @@ class Searcher:
         self.weight_optimizer.step()
         return loss.detach()
 
-    def architecture_step(
-        self, batch: Batch, derived: set[Cell], progress: float
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def architecture_step(self, batch: Batch, derived: set[Cell], progress: float) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of the architecture parameters under Eq. 2; the weights stay. Returns L_a and the loss."""
         self.supernet.requires_grad_(False)
         try:
@@ -225,7 +218,8 @@ class Searcher:
             if all(name in PARAMETER_FREE for _, name in nodes):
                 logger.warning(
                     "Every node of the %s cells decodes to an operation without parameters: the penalty "
-                    "(objective#weight %s) under the budget of %s ms outweighs accuracy. Lower the one or raise the other.",
+                    "(objective#weight %s) under the budget of %s ms outweighs accuracy. "
+                    "Lower the one or raise the other.",
                     kind,
                     self.objective.weight,
                     self.constraint.budget_ms,
@@ -254,6 +248,13 @@ class Searcher:
             part.load_state_dict(content["parts"][name])
         self.history = content["history"]
         logger.info("Resumed after epoch %d of %d from %s", len(self.history), self.epochs, path)
+
+
+def _cosine(optimizer: torch.optim.Optimizer, epochs: int, final: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """From the learning rate to a share ``final`` of it."""
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda epoch: final + (1 - final) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    )
 
 
 def _endless(loader: Iterable[Batch]) -> Iterator[Batch]:

@@ -23,10 +23,10 @@ def search_norm(channels: int) -> nn.Module:
 
 
 def _conv(channels: int, norm: Norm, kernel: tuple[int, int, int] = (3, 3, 3), dilation: int = 1) -> nn.Module:
-    padding = tuple(dilation * (k // 2) for k in kernel)
+    height, width, depth = (dilation * (k // 2) for k in kernel)
     return nn.Sequential(
         nn.ReLU(),
-        nn.Conv3d(channels, channels, kernel, padding=padding, dilation=dilation, bias=False),
+        nn.Conv3d(channels, channels, kernel, padding=(height, width, depth), dilation=dilation, bias=False),
         norm(channels),
     )
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -76,8 +76,8 @@ class MixedCell(nn.Module):
             bypassed: torch.Tensor | None = None
             for j in range(i):
                 head = tensors[j][:, :active]
-                for weight, operation in zip(weights[j], self.edges[f"{i}_{j}"], strict=True):
-                    term = weight * operation(head)
+                for o, operation in enumerate(cast(nn.ModuleList, self.edges[f"{i}_{j}"])):
+                    term = weights[j, o] * operation(head)
                     mixed = term if mixed is None else mixed + term
                 if self.partial > 1:
                     term = weights[j].sum() * tensors[j][:, active:]

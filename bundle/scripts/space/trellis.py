@@ -7,6 +7,7 @@ Geometry alone, so that it can be checked by hand; no torch. Source: RT-DNAS (Lu
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -133,7 +134,7 @@ class Trellis:
             raise ValueError(f"path {path} has {len(path)} tiles; a path of {self.layers} layers has {self.layers + 1}")
         if not all(0 <= s < self.scales for s in path):
             raise ValueError(f"path {path} leaves the scales 0..{self.scales - 1}")
-        if any(abs(a - b) > 1 for a, b in zip(path, path[1:], strict=False)):
+        if any(abs(a - b) > 1 for a, b in itertools.pairwise(path)):
             raise ValueError(f"path {path} skips a scale")
         if path[0] not in self._ends(self.start) or path[-1] not in self._ends(self.end):
             raise ValueError(f"path {path} does not run from scale {self.start} to scale {self.end}")

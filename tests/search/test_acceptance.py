@@ -1,0 +1,125 @@
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from scripts.files import CineError
+from scripts.latency.timer import Timing
+from scripts.runtime.deploy import Runtime
+from scripts.search import acceptance
+from scripts.search.acceptance import Constraint, derive, derive_from_search
+from scripts.search.derive import Deriver
+from scripts.search.history import save_history
+from scripts.search.relaxation import JointSoftmax, uniform_mixing
+from scripts.space.architecture import Architecture, Space
+
+
+@pytest.fixture
+def space():
+    return Space(layers=6, scales=3, nodes=1, channels=4, deployment_size=(16, 16, 3))
+
+
+@pytest.fixture
+def runtime():
+    return Runtime("cpu", "float32")
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """A device on which every cell takes 1 ms; the 95th percentile is 10 % above the median."""
+    measured = []
+
+    def measure(architecture, runtime, seconds=1.0):
+        measured.append(architecture)
+        ms = float(len(architecture.union))
+        return Timing(ms, ms, 1.1 * ms, 0.0, 10)
+
+    monkeypatch.setattr(acceptance, "measure_network", measure)
+    return measured
+
+
+def searched(space):
+    relaxation = JointSoftmax(space)
+    with torch.no_grad():
+        for parameter in relaxation.parameters():
+            parameter.normal_()
+        return relaxation()
+
+
+def test_the_budget_is_for_the_95th_percentile_and_the_throughput_for_the_mean():
+    constraint = Constraint(50.0, 22.0)
+    assert constraint.kept_by(Timing(40, 41, 50, 1, 9))
+    assert not constraint.kept_by(Timing(40, 41, 50.1, 1, 9))
+    assert not constraint.kept_by(Timing(40, 46, 49, 1, 9))  # 21.7 volumes a second
+
+
+def test_auto_takes_the_most_paths_that_keep_the_measured_budget(space, make_table, runtime, clock):
+    table = make_table(space)
+    mixing = searched(space)
+    architecture = derive(mixing, Deriver(), Constraint(20.0), table, space, runtime)
+    count = len(architecture.paths)
+    assert 1.1 * len(architecture.union) <= 20
+    for more in range(count + 1, 9):  # every larger number of paths was measured and refused
+        tried = [a for a in clock if len(a.paths) == more]
+        assert tried
+        assert all(1.1 * len(a.union) > 20 for a in tried)
+    assert architecture.provenance["budget_ms"] == 20.0
+    assert architecture.provenance["measured_ms"]["p95_ms"] == pytest.approx(1.1 * len(architecture.union))
+    assert architecture.provenance["volumes_per_second"] == pytest.approx(1000 / len(architecture.union))
+
+
+def test_prediction_alone_accepts_nothing(space, make_table, runtime, clock):
+    """The table promises 0.1 ms a cell, the device takes 1."""
+    table = make_table(space, lambda name, scale: 0.01)
+    with pytest.raises(CineError):
+        derive(searched(space), Deriver(paths=3), Constraint(5.0), table, space, runtime)
+
+
+def test_an_infeasible_budget_names_the_fastest_network(space, make_table, runtime, clock):
+    with pytest.raises(CineError, match="single path") as caught:
+        derive(searched(space), Deriver(), Constraint(2.0), make_table(space), space, runtime)
+    fastest = clock[-1]
+    assert len(fastest.paths) == 1
+    assert "".join(map(str, fastest.paths[0])) in str(caught.value)
+    assert "p95 of 6.6 ms" in str(caught.value)  # six cells
+    assert "Raise constraint#budget_ms" in str(caught.value)
+
+
+def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, runtime, clock):
+    constraint = Constraint("auto").resolve(Deriver(), make_table(space), space, runtime)
+    assert len(clock[0].paths) == 8
+    assert constraint.budget_ms == pytest.approx(0.6 * len(clock[0].union), abs=0.005)
+    assert replace(constraint, budget_ms=7.0).resolve(Deriver(), make_table(space), space, runtime).budget_ms == 7.0
+
+
+def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, runtime, clock):
+    mixing = uniform_mixing(space)
+    provenance = derive(mixing, Deriver(), Constraint(50.0), make_table(space), space, runtime).provenance
+    assert provenance["uniform_pool"] == provenance["pool"]
+    assert provenance["uniform_pool_overlap"] == 1.0
+
+
+def test_deriving_again_needs_the_history_alone(space, make_table, runtime, clock, tmp_path):
+    save_history(tmp_path, 30.0, [entry(searched(space))])
+    deriver = Deriver("dijkstra", 4)
+    architecture = derive_from_search(str(tmp_path), space, deriver, Constraint("auto"), make_table(space), runtime)
+    assert Architecture.load(tmp_path / "architecture.json") == architecture
+    assert architecture.provenance["budget_ms"] == 30.0
+    assert len(architecture.paths) == 4
+
+
+def test_without_a_search_it_says_so(space, make_table, runtime, tmp_path):
+    with pytest.raises(CineError, match="Run the step search first"):
+        derive_from_search(str(tmp_path), space, Deriver(), Constraint("auto"), make_table(space), runtime)
+
+
+@pytest.mark.parametrize("budget", [0, -3.0, "fast", None])
+def test_a_budget_that_is_none_is_refused(budget):
+    with pytest.raises(CineError, match="constraint#budget_ms"):
+        Constraint(budget)
+
+
+def entry(mixing):
+    return {"epoch": 1, "latency_ms": 1.0, "entropy": {}, "parameter_free_share": {}, "mixing": mixing.to_lists()}

@@ -1,0 +1,189 @@
+from __future__ import annotations
+
+from functools import partial
+
+import pytest
+import torch
+from monai.data import DataLoader, Dataset
+from monai.losses import DiceCELoss
+from monai.transforms import Compose, RandGaussianNoised
+
+from scripts.files import CineError
+from scripts.latency.expectation import LatencyExpectation
+from scripts.runtime.deploy import Runtime
+from scripts.search.acceptance import Constraint
+from scripts.search.derive import Deriver
+from scripts.search.history import load_history
+from scripts.search.objective import LatencyObjective
+from scripts.search.relaxation import JointSoftmax
+from scripts.search.searcher import Searcher
+from scripts.space.architecture import Space
+from scripts.space.supernet import Supernet
+
+
+@pytest.fixture
+def space():
+    return Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))
+
+
+@pytest.fixture
+def build(space, make_table, tmp_path):
+    """``build(**changes)`` makes a small search whose every random state comes from its seed."""
+
+    def make(work_dir=tmp_path, **changes) -> Searcher:
+        torch.manual_seed(7)
+        generator = torch.Generator().manual_seed(3)
+        volumes = torch.rand(6, 1, 8, 8, 2, generator=generator)
+        data = [{"image": volume, "label": (4 * volume).floor()} for volume in volumes]
+
+        def loader(items):
+            transform = Compose([RandGaussianNoised("image", prob=0.5, std=0.1)])
+            return DataLoader(Dataset(items, transform), batch_size=1, shuffle=True, generator=torch.Generator())
+
+        loss = DiceCELoss(to_onehot_y=True, softmax=True)
+        options = {
+            "supernet": Supernet(space, partial=2),
+            "relaxation": JointSoftmax(space),
+            "weight_loader": loader(data[:3]),
+            "architecture_loader": loader(data[3:]),
+            "weight_loss": loss,
+            "architecture_loss": DiceCELoss(to_onehot_y=True, softmax=True, lambda_dice=0.0),
+            "objective": LatencyObjective(weight=0.1),
+            "expectation": LatencyExpectation(make_table(space), space),
+            "deriver": Deriver(paths=1, generations=2),
+            "constraint": Constraint(5.0),
+            "runtime": Runtime("cpu", "float32"),
+            "weight_optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
+            "architecture_optimizer": partial(torch.optim.Adam, lr=0.05),
+            "work_dir": str(work_dir),
+            "epochs": 4,
+            "warm_up_epochs": 1,
+            "amp": False,
+        }
+        return Searcher(**{**options, **changes})
+
+    return make
+
+
+def state(module):
+    return {name: tensor.clone() for name, tensor in module.state_dict().items()}
+
+
+def same(first, second):
+    return all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_neither_step_touches_the_other_s_parameters(build):
+    searcher = build()
+    batch = next(iter(searcher.weight_loader))
+    weights, architecture = state(searcher.supernet), state(searcher.relaxation)
+    searcher.weight_step(batch)
+    assert same(architecture, state(searcher.relaxation))
+    assert not same(weights, state(searcher.supernet))
+    weights = state(searcher.supernet)
+    searcher.architecture_step(batch, set(searcher.supernet.space.trellis.cells), 1.0)
+    assert same(weights, state(searcher.supernet))
+    assert not same(architecture, state(searcher.relaxation))
+    assert all(parameter.requires_grad for parameter in searcher.supernet.parameters())
+
+
+def test_the_optimisers_are_disjoint_and_complete(build):
+    searcher = build()
+
+    def held(optimizer):
+        return {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+
+    weights, architecture = held(searcher.weight_optimizer), held(searcher.architecture_optimizer)
+    assert weights == {id(parameter) for parameter in searcher.supernet.parameters()}
+    assert architecture == {id(parameter) for parameter in searcher.relaxation.parameters()}
+    assert not weights & architecture
+
+
+def test_warm_up_leaves_the_architecture_alone(build):
+    searcher = build(epochs=2, warm_up_epochs=1)
+    searcher.run()
+    first, second = searcher.history
+    assert first["accuracy_loss"] is None
+    assert first["entropy"] == pytest.approx({"contracting": 1, "non_scaling": 1, "expanding": 1, "beta": 1})
+    assert second["accuracy_loss"] > 0
+    assert second["entropy"]["non_scaling"] < 1
+
+
+def test_the_weight_loss_falls(build):
+    searcher = build(epochs=12)
+    searcher.run()
+    assert searcher.history[-1]["weight_loss"] < searcher.history[0]["weight_loss"]
+
+
+class Interrupted(Exception):
+    pass
+
+
+def test_a_resumed_search_equals_an_uninterrupted_one(build, tmp_path):
+    whole = build(tmp_path / "whole")
+    whole.run()
+
+    broken = build(tmp_path / "broken")
+    broken_step, steps = broken.weight_step, iter(range(7))
+
+    def step(batch):  # stops in the middle of the third epoch
+        if next(steps, None) is None:
+            raise Interrupted
+        return broken_step(batch)
+
+    broken.weight_step = step
+    with pytest.raises(Interrupted):
+        broken.run()
+    resumed = build(tmp_path / "broken")
+    resumed.run()
+    assert same(state(whole.supernet), state(resumed.supernet))
+    assert same(state(whole.relaxation), state(resumed.relaxation))
+    assert load_history(tmp_path / "whole") == load_history(tmp_path / "broken")
+
+
+def test_the_same_seed_gives_the_same_search_and_another_does_not(build, tmp_path):
+    runs = [build(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
+    for searcher in runs:
+        searcher.run()
+    first, again, other = (state(searcher.relaxation) for searcher in runs)
+    assert same(first, again)
+    assert not same(first, other)
+
+
+def test_a_finished_search_is_not_run_again(build):
+    build().run()
+    finished = build()
+    finished.weight_step = lambda batch: pytest.fail("searched again")
+    finished.run()
+
+
+def test_resuming_under_another_configuration_is_refused(build):
+    build().run()
+    with pytest.raises(CineError, match="a run with epochs = 4; expected 5") as caught:
+        build(epochs=5).run()
+    assert "choose another work_dir" in str(caught.value)
+    with pytest.raises(CineError, match="exams"):
+        build(identity={"exams": ["a.nii.gz"]}).run()
+
+
+def test_a_non_finite_loss_stops_before_the_step(build):
+    searcher = build(weight_loss=lambda logits, label: logits.sum() * float("nan"))
+    before = state(searcher.supernet)
+    with pytest.raises(ArithmeticError, match="weight loss is nan: stopped before"):
+        searcher.weight_step(next(iter(searcher.weight_loader)))
+    assert same(before, state(searcher.supernet))
+
+
+def test_collapse_to_operations_without_parameters_is_reported(build, caplog):
+    searcher = build()
+    identity = searcher.supernet.space.operations.index("identity")
+    with torch.no_grad():
+        searcher.relaxation.alpha["expanding_1"][0, identity] = 50
+    searcher.run()
+    assert "Every node of the expanding cells" in caplog.text
+    assert "objective#weight 0.1) under the budget of 5.0 ms" in caplog.text
+
+
+def test_warm_up_must_leave_epochs(build):
+    with pytest.raises(CineError, match="warm_up_epochs"):
+        build(warm_up_epochs=4)

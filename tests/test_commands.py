@@ -1,0 +1,184 @@
+"""The shipped commands, end to end on a phantom of six patients, from a foreign working directory."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts import BUNDLE_ROOT
+from scripts.cine.phantom import write_phantom
+from scripts.space.architecture import Architecture
+
+TINY = {
+    "space": {
+        "_target_": "scripts.space.architecture.Space",
+        "layers": 4,
+        "scales": 3,
+        "nodes": 2,
+        "channels": 4,
+        "stem_stride": 2,
+        "operations": ["conv_3x3x3", "max_pool_3x3x3", "identity"],
+        "deployment_size": [32, 32, 6],
+    },
+    "seconds_per_entry": 0.01,
+    "budget_ms": 200.0,
+    "paths": 3,
+    "patch_size": [64, 64, 6],
+    "search_patch_size": [32, 32, 4],
+    "search_epochs": 2,
+    "warm_up_epochs": 1,
+    "search_channels": 4,
+    "partial_channels": 2,
+    "train_epochs": 40,
+    "val_interval": 20,
+}
+
+
+class Workplace:
+    """A folder away from the bundle, in which the commands run."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.data = folder / "acdc"
+        write_phantom(self.data, patients=6)
+        (folder / "tiny.json").write_text(json.dumps(TINY))
+
+    def run(self, step: str, *configs: str, **overrides: object) -> subprocess.CompletedProcess[str]:
+        files = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in configs] + [str(self.folder / "tiny.json")]
+        command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", step, "--config_file", str(files)]
+        for key, value in {"work_dir": "work", **overrides}.items():
+            command += [f"--{key}", str(value)]
+        return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
+
+    def must(self, *arguments: str, **overrides: object) -> str:
+        done = self.run(*arguments, **overrides)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stderr
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory) -> Workplace:
+    """Searched, trained, evaluated: the steps build on each other, so the tests share them."""
+    place = Workplace(tmp_path_factory.mktemp("commands"))
+    place.logs = {  # type: ignore[attr-defined]
+        "profile": place.must("profile", "profile"),
+        "search": place.must("search", "search", dataset_dir=place.data),
+        "train": place.must("train", "train", dataset_dir=place.data),
+        "evaluate": place.must("evaluate", "train", "evaluate", dataset_dir=place.data),
+    }
+    return place
+
+
+def test_profile_prints_the_table_sorted_by_cost(workplace):
+    lines = workplace.logs["profile"].splitlines()
+    first = next(i for i, line in enumerate(lines) if line.startswith("operation"))
+    costs = [float(line.split()[2]) for line in lines[first + 1 : first + 6]]
+    assert costs == sorted(costs, reverse=True)
+    assert len(json.loads((workplace.folder / "work" / "latency.json").read_text())["entries"]) > 10
+
+
+def test_search_leaves_an_architecture_that_kept_its_budget_by_measurement(workplace):
+    architecture = Architecture.load(workplace.folder / "work" / "architecture.json")
+    assert len(architecture.paths) == 3
+    provenance = architecture.provenance
+    assert provenance["measured_ms"]["p95_ms"] <= provenance["budget_ms"] == 200.0
+    assert "accepted" in workplace.logs["search"]
+    assert len(provenance["uniform_pool"]) == len(provenance["pool"])
+    for name in ("trellis", "cells", "evolution", "curves", "latency"):
+        assert (workplace.folder / "work" / "figures" / f"{name}.png").stat().st_size > 5000
+
+
+def test_derive_finds_another_network_without_searching(workplace):
+    folder = workplace.folder / "work"
+    kept = (folder / "architecture.json").read_bytes()
+    workplace.must("derive", "derive", paths=4, method="exhaustive")
+    architecture = Architecture.load(folder / "architecture.json")
+    assert (len(architecture.paths), architecture.provenance["method"]) == (4, "exhaustive")
+    (folder / "architecture.json").write_bytes(kept)
+
+
+def test_an_infeasible_budget_names_the_fastest_network(workplace):
+    done = workplace.run("derive", "derive", budget_ms=0.001)
+    assert done.returncode == 2
+    assert "the fastest network of this search is the single path" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_evaluation_covers_each_exam_phase_and_structure(workplace):
+    with open(workplace.folder / "work" / "metrics.csv") as file:
+        rows = list(csv.DictReader(file))
+    patients = {row["patient"] for row in rows}
+    assert len(rows) == len(patients) * 2 * 3
+    for row in rows:  # the reference volume is counted on the label's own grid
+        info = (workplace.data / row["patient"] / "Info.cfg").read_text()
+        frame = int(next(line for line in info.splitlines() if line.startswith(row["phase"])).split(":")[1])
+        label = nib.load(workplace.data / row["patient"] / f"{row['patient']}_frame{frame:02d}_gt.nii.gz")
+        voxels = np.count_nonzero(np.asarray(label.dataobj) == {"RV": 1, "MYO": 2, "LV": 3}[row["structure"]])
+        ml = voxels * float(np.prod(label.header.get_zooms()[:3])) / 1000
+        assert float(row["reference_ml"]) == pytest.approx(ml, rel=1e-4)
+    metrics = json.loads((workplace.folder / "work" / "metrics.json").read_text())
+    assert metrics["latency"]["median_ms"] > 0
+    assert metrics["dice"]["mean"]["mean"] > 0.2  # a minute's training on few patients: more than chance
+    assert (workplace.folder / "work" / "figures" / "dice.png").exists()
+
+
+def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):
+    folder = workplace.folder / "work" / "train"
+    history = json.loads((folder / "history.json").read_text())
+    assert [entry["epoch"] for entry in history] == list(range(1, 41))
+    assert [entry["epoch"] for entry in history if "val_dice" in entry] == [20, 40]
+    assert history[-1]["loss"] < history[0]["loss"]
+    model = (workplace.folder / "work" / "model.pt").read_bytes()
+    assert "Resumed after epoch 40" in workplace.must("train", "train", dataset_dir=workplace.data)
+    assert json.loads((folder / "history.json").read_text()) == history
+    assert len((workplace.folder / "work" / "model.pt").read_bytes()) == len(model)
+
+
+def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace):
+    patient = workplace.data / "patient002"
+    cine = patient / "patient002_4d.nii.gz"
+    volume = sorted(path for path in patient.glob("*_frame*.nii.gz") if "_gt" not in path.name)[0]
+    (workplace.folder / "list.txt").write_text(f"{cine}\n{volume}\n")
+    workplace.must("infer", "inference", input="list.txt", output_dir="out")
+    for path in (cine, volume):
+        name = path.name.removesuffix(".nii.gz")
+        image, mask = nib.load(path), nib.load(workplace.folder / "out" / f"{name}_seg.nii.gz")
+        assert mask.shape == image.shape
+        assert mask.get_data_dtype() == np.uint8
+        for field in ("srow_x", "srow_y", "srow_z", "qform_code", "sform_code", "quatern_b", "qoffset_x", "xyzt_units"):
+            assert np.array_equal(mask.header[field], image.header[field]), field
+        assert mask.header["pixdim"].tobytes() == image.header["pixdim"].tobytes()
+        function = json.loads((workplace.folder / "out" / f"{name}_function.json").read_text())
+        voxels = np.count_nonzero(np.asarray(mask.dataobj) == 3)
+        total = voxels * float(np.prod(image.header.get_zooms()[:3])) / 1000
+        assert sum(function["volumes_ml"]["LV"]) == pytest.approx(total, rel=1e-4)
+        assert (workplace.folder / "out" / f"{name}_overlay.png").stat().st_size > 10_000
+
+    again = workplace.run("infer", "inference", input="list.txt", output_dir="out")
+    assert again.returncode == 2
+    assert "existing" in again.stderr
+    before = os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns
+    workplace.must("infer", "inference", input="list.txt", output_dir="out", existing="skip")
+    assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns == before
+    workplace.must("infer", "inference", input="list.txt", output_dir="out", existing="overwrite")
+    assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
+
+
+def test_infer_without_a_trained_network_says_what_to_run(workplace):
+    done = workplace.run("infer", "inference", input=workplace.data / "patient001", work_dir="elsewhere")
+    assert done.returncode == 2
+    assert "search and train" in done.stderr
+
+
+def test_nothing_is_written_inside_the_bundle(workplace):
+    written = [path for path in BUNDLE_ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
+    newest = max(path.stat().st_mtime for path in written)
+    assert newest < (workplace.folder / "tiny.json").stat().st_mtime

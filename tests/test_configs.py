@@ -1,0 +1,100 @@
+from __future__ import annotations
+
+import json
+import os
+
+import jsonschema
+import pytest
+from monai.bundle import ConfigParser
+
+from scripts import BUNDLE_ROOT
+
+CONFIGS = BUNDLE_ROOT / "configs"
+STEPS = {
+    "profile": ["profile"],
+    "search": ["search"],
+    "derive": ["derive"],
+    "train": ["train"],
+    "evaluate": ["train", "evaluate"],
+    "infer": ["inference"],
+}
+
+
+def read(*names: str) -> dict:
+    return ConfigParser.load_config_files([str(CONFIGS / f"{name}.json") for name in names])
+
+
+def test_preprocessing_is_the_same_wherever_a_network_reads():
+    train, search, inference = (read(name)["preprocessing"] for name in ("train", "search", "inference"))
+    assert train == search == inference
+    assert {read(name)["spacing_mm"][0] for name in ("train", "search", "inference")} == {1.5}
+
+
+def test_evaluation_treats_the_image_alike_and_leaves_the_label_on_its_grid():
+    shared, evaluated = (
+        json.loads((CONFIGS / f"{name}.json").read_text())["preprocessing"]["transforms"]
+        for name in ("train", "evaluate")
+    )
+    assert [t["_target_"] for t in shared] == [t["_target_"] for t in evaluated]
+    for ours, theirs in zip(shared[1:], evaluated[1:], strict=True):
+        assert theirs["keys"] == "image"
+        settings = {k: v for k, v in ours.items() if k not in ("keys", "mode", "allow_missing_keys")}
+        assert settings == {k: v for k, v in theirs.items() if k not in ("keys", "mode")}
+
+
+@pytest.mark.parametrize(("step", "files"), STEPS.items())
+def test_every_step_answers_to_its_name_and_to_run(step, files):
+    parser = ConfigParser(read(*files))
+    parser.parse()
+    assert parser["run#0"] == {"_target_": "scripts.entry.start"}
+    named = parser[step] if step != "train" else parser["train#run"]
+    assert json.dumps(named).replace("::", "#") == json.dumps(parser["run"]).replace("::", "#")
+
+
+@pytest.mark.parametrize("overlay", ["demo", "paper", "quick"])
+@pytest.mark.parametrize("files", STEPS.values())
+def test_every_overlay_fits_every_step(overlay, files):
+    parser = ConfigParser(read(*files, overlay))
+    parser.parse()
+    for key, value in read(overlay).items():
+        assert parser[key] == value
+
+
+def test_the_paper_overlay_holds_the_paper_s_figures():
+    paper = read("paper")
+    assert [paper["space"][key] for key in ("layers", "scales", "nodes", "channels")] == [10, 4, 3, 16]
+    assert paper["space"]["operations"] == [
+        "conv_3x3x3", "dilated_conv_3x3x3", "separable_conv_3x3x3", "max_pool_3x3x3", "identity",
+    ]  # fmt: skip
+    assert (paper["search_epochs"], paper["pool_size"], paper["budget_ms"], paper["volumes_per_second"]) == (
+        40,
+        10,
+        50,
+        22,
+    )
+    optimizer = paper["architecture_optimizer"]
+    assert (optimizer["_target_"], optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (
+        "torch.optim.SGD", 0.01, 0.9, 0.0003,
+    )  # fmt: skip
+    assert paper["final_lr"] * optimizer["lr"] == pytest.approx(0.001)
+    assert (paper["network_reading"], paper["method"], paper["partial_channels"]) == ("paths", "genetic", 4)
+
+
+def test_labels_are_rv_myo_lv():
+    channels = read("metadata")["network_data_format"]["outputs"]["pred"]["channel_def"]
+    assert channels == {"0": "background", "1": "RV", "2": "MYO", "3": "LV"}
+
+
+def test_metadata_fits_monai_s_schema():
+    path = os.environ.get("META_SCHEMA")
+    if not path:
+        pytest.skip("META_SCHEMA names no file: MONAI's metadata schema was not checked")
+    with open(path) as schema:
+        jsonschema.validate(read("metadata"), json.load(schema))
+
+
+def test_metadata_and_project_agree_on_the_version():
+    metadata = read("metadata")
+    project = (BUNDLE_ROOT.parent / "pyproject.toml").read_text()
+    assert f'version = "{metadata["version"]}"' in project
+    assert metadata["version"] in metadata["changelog"]
