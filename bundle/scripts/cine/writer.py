@@ -125,10 +125,12 @@ class ResultWriter:
 
     def __init__(self, writers: Mapping[str, Callable[[dict[str, Any], str], None]]):
         self.writers = dict(writers)
+        self.written: list[str] = []
 
     def attach(self, engine: Engine) -> None:
         """Listen to the end of every iteration."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)
+        engine.add_event_handler(Events.COMPLETED, self._summarise)
 
     def __call__(self, engine: Engine) -> None:
         # MONAI's evaluator leaves what is no tensor, such as paths, to the batch
@@ -136,6 +138,13 @@ class ResultWriter:
             item = {**given, **made}
             for suffix, writer in self.writers.items():
                 writer(item, item["output"] + suffix)
+            self.written.append(item["output"])
+
+    def _summarise(self, engine: Engine) -> None:
+        folders = sorted({str(Path(output).parent) for output in self.written})
+        logger.info(
+            "%d results (%s) in %s", len(self.written), ", ".join(self.writers), ", ".join(folders) or "no folder"
+        )
 
 
 def _expand(path: Path) -> list[Path]:

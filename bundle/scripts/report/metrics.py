@@ -119,7 +119,7 @@ class ExamMetrics:
         summary = {**summarise(self.rows), **self.context}
         write_json(self.folder / "metrics.json", summary)
         save_figure(dice_box_figure(self.rows), self.folder / "figures" / "dice.png")
-        logger.info("Exams never seen in search or training:\n%s", format_summary(summary))
+        logger.info("The fold's test exams:\n%s", format_summary(summary))
 
 
 def format_summary(summary: dict[str, Any]) -> str:
@@ -131,7 +131,20 @@ def format_summary(summary: dict[str, Any]) -> str:
         cells.append(_cell(summary["hd95_mm"][structure]["all"], 1))
         lines.append(f"{structure:6}" + "".join(f"{cell:>16}" for cell in cells))
     lines.append(f"mean Dice {_cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
+    if "latency" in summary:
+        lines.append(_latency_line(summary["latency"]))
     return "\n".join(lines)
+
+
+def _latency_line(latency: dict[str, Any]) -> str:
+    line = f"latency {latency['median_ms']:.2f} ms a volume of {'x'.join(map(str, latency['deployment_size']))}"
+    line += f" (p95 {latency['p95_ms']:.2f}), {latency['volumes_per_second']:.1f} volumes a second"
+    if latency["predicted_ms"] is not None:
+        line += f"; predicted {latency['predicted_ms']:.2f} ms"
+    if latency["budget_ms"] is not None:
+        verdict = "kept" if latency["p95_ms"] <= latency["budget_ms"] else "not kept in this measurement"
+        line += f"; budget {latency['budget_ms']:.2f} ms: {verdict}"
+    return line
 
 
 def _cell(statistics: dict[str, Any], digits: int) -> str:

@@ -46,7 +46,7 @@ class TrainingProgress:
     def _step(self, engine: Engine) -> None:
         # a sum on the device: reading every loss would wait for it
         output: Any = engine.state.output
-        self.loss_sum, self.loss_count = self.loss_sum + output["loss"], self.loss_count + 1
+        self.loss_sum, self.loss_count = self.loss_sum + output["loss"].detach(), self.loss_count + 1
         self.bar.update()
 
     def _record(self, engine: Engine) -> None:

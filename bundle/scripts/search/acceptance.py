@@ -118,6 +118,8 @@ def derive_from_search(
     architecture = derive(mixing, deriver, constraint, table, space, runtime)
     path = Path(work_dir) / "architecture.json"
     architecture.save(path)
+    overlap = architecture.provenance["uniform_pool_overlap"]
+    logger.info("%.0f %% of the pool's paths are also the best where nothing was learned (uniform beta)", 100 * overlap)
     logger.info("Cells: %s", architecture.cells)
     logger.info("Paths: %s; saved %s", " ".join("".join(map(str, p)) for p in architecture.paths), path)
     return architecture
