@@ -12,6 +12,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from scripts import BUNDLE_ROOT
 from scripts.cine.phantom import write_phantom
@@ -102,6 +103,9 @@ def test_derive_finds_another_network_without_searching(workplace):
     workplace.must("derive", "derive", paths=4, method="exhaustive")
     architecture = Architecture.load(folder / "architecture.json")
     assert (len(architecture.paths), architecture.provenance["method"]) == (4, "exhaustive")
+    stale = workplace.run("infer", "inference", output_dir="stale")  # model.pt is that of the other network
+    assert stale.returncode == 2
+    assert "run train again" in stale.stderr
     (folder / "architecture.json").write_bytes(kept)
 
 
@@ -136,10 +140,20 @@ def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):
     assert [entry["epoch"] for entry in history] == list(range(1, 41))
     assert [entry["epoch"] for entry in history if "val_dice" in entry] == [20, 40]
     assert history[-1]["loss"] < history[0]["loss"]
-    model = (workplace.folder / "work" / "model.pt").read_bytes()
+    model = torch.load(workplace.folder / "work" / "model.pt", weights_only=True)
     assert "Resumed after epoch 40" in workplace.must("train", "train", dataset_dir=workplace.data)
     assert json.loads((folder / "history.json").read_text()) == history
-    assert len((workplace.folder / "work" / "model.pt").read_bytes()) == len(model)
+    again = torch.load(workplace.folder / "work" / "model.pt", weights_only=True)
+    assert all(torch.equal(value, again[name]) for name, value in model.items())
+    other = workplace.run("train", "train", dataset_dir=workplace.data, learning_rate=0.1)
+    assert other.returncode == 2
+    assert "a run with learning_rate = 0.004; expected 0.1" in other.stderr
+
+
+def test_exams_that_the_model_was_trained_on_are_not_scored(workplace):
+    done = workplace.run("evaluate", "train", "evaluate", dataset_dir=workplace.data, fold=1)
+    assert done.returncode == 2
+    assert "a model that was trained on" in done.stderr
 
 
 def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace):

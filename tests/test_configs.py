@@ -74,9 +74,10 @@ def test_the_paper_overlay_holds_the_paper_s_figures():
     )
     optimizer = paper["architecture_optimizer"]
     assert (optimizer["_target_"], optimizer["lr"], optimizer["momentum"], optimizer["weight_decay"]) == (
-        "torch.optim.SGD", 0.01, 0.9, 0.0003,
+        "torch.optim.SGD", "@architecture_lr", 0.9, 0.0003,
     )  # fmt: skip
-    assert paper["final_lr"] * optimizer["lr"] == pytest.approx(0.001)
+    assert paper["architecture_lr"] == 0.01
+    assert paper["final_lr"] * paper["architecture_lr"] == pytest.approx(0.001)
     assert (paper["network_reading"], paper["method"], paper["partial_channels"]) == ("paths", "genetic", 4)
 
 

@@ -37,6 +37,35 @@ def test_an_overlay_may_hold_keys_of_other_steps_but_no_unknown_one(tmp_path):
     assert str(tmp_path / "mine.json") in str(caught.value)
 
 
+def test_nested_typos_in_overlays_and_overrides_are_refused(tmp_path):
+    (tmp_path / "mine.json").write_text('{"space": {"layerz": 3}}')
+    with pytest.raises(CineError, match="Did you mean space#layers"):
+        check_keys([str(CONFIGS / "search.json"), str(tmp_path / "mine.json")], {})
+    with pytest.raises(CineError, match="space#layerz"):
+        check_keys(str(CONFIGS / "search.json"), {"space": {"layerz": 3}})
+
+
+def test_a_whole_section_is_not_replaced_by_one_key():
+    with pytest.raises(CineError, match="all of the section train"):
+        check_keys(str(CONFIGS / "train.json"), {"train": {"trainer": {"max_epochs": 1}}})
+
+
+def test_a_component_of_another_class_brings_its_own_keys():
+    check_keys([str(CONFIGS / "search.json"), str(CONFIGS / "paper.json")], {})
+
+
+def test_an_overlay_does_not_make_a_key_known_to_the_step():
+    with pytest.raises(CineError, match="the key search_epochs"):
+        check_keys([str(CONFIGS / "train.json"), str(CONFIGS / "quick.json")], {"search_epochs": 3})
+    check_keys([str(CONFIGS / "train.json"), str(CONFIGS / "evaluate.json")], {"runtime#dtype": "float32"})
+
+
+def test_files_joined_by_a_comma_are_all_checked(tmp_path):
+    (tmp_path / "mine.json").write_text('{"patch_sise": 3}')
+    with pytest.raises(CineError, match="patch_sise"):
+        check_keys(f"{CONFIGS / 'train.json'},{tmp_path / 'mine.json'}", {})
+
+
 def test_arguments_from_a_file_are_checked_too():
     with pytest.raises(CineError, match="train_epoch"):
         check_keys(None, {}, {"config_file": str(CONFIGS / "train.json"), "train_epoch": 3, "run_id": "train"})

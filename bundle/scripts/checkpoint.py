@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import set_determinism
 
-from scripts.files import CineError, replacing
+from scripts.files import CineError, read_json, replacing, write_json
+from scripts.space.network import CineNet
 
 logger = logging.getLogger(__name__)
+FORMAT = "rtdnas-model-1"
 
 
 def seed_epoch(seed: int, epoch: int, loaders: Iterable[Any]) -> None:
@@ -47,22 +50,46 @@ def load(path: str | Path, device: str | torch.device, identity: Mapping[str, An
     """
     if not Path(path).exists():
         return None
-    checkpoint = torch.load(path, map_location=device, weights_only=True)
+    checkpoint = load_whole(path, device, "Delete it to start anew.")
+    if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("identity"), dict):
+        raise CineError(path, "no checkpoint of this project", "one", "Choose another work_dir.")
     for key, value in identity.items():
         found = checkpoint["identity"].get(key)
         if found != value:
+            before, now = _difference(found, value)
             raise CineError(
                 path,
-                f"a run with {key} = {_short(found)}",
-                f"{_short(value)}, as configured now",
+                f"a run with {key} = {before}",
+                f"{now}, as configured now",
                 "Restore the configuration to resume, or choose another work_dir to start anew.",
             )
     return checkpoint
 
 
-def _short(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 200 else text[:197] + "..."
+def load_whole(path: str | Path, device: str | torch.device, action: str) -> Any:
+    """Tensors and plain values from a file; CineError where it is truncated or holds anything else."""
+    try:
+        return torch.load(path, map_location=device, weights_only=True)
+    except FileNotFoundError:
+        raise CineError(path, "no such file", "a file of PyTorch", action) from None
+    except Exception as error:  # torch raises whatever its zip and pickle readers do
+        raise CineError(path, f"a file that cannot be read ({type(error).__name__})", "a whole file", action) from error
+
+
+def count_steps(loader: Sized, epochs: int) -> int:
+    """Optimiser steps of a training; CineError where the exams do not fill one batch."""
+    if not len(loader):
+        raise CineError("batch_size", "no whole batch of exams", "at least one", "Lower it, or add exams.")
+    return epochs * len(loader)
+
+
+def _difference(found: Any, expected: Any) -> tuple[str, str]:
+    """Two values as text; of two lists their first entries that differ."""
+    if isinstance(found, list) and isinstance(expected, list):
+        pairs = itertools.zip_longest(found, expected, fillvalue="nothing")
+        at, (before, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
+        return f"a list of {len(found)}, entry {at} being {before!r}", f"a list of {len(expected)} with {now!r} there"
+    return repr(found), repr(expected)
 
 
 class EpochCheckpoint:
@@ -70,7 +97,8 @@ class EpochCheckpoint:
 
     Args:
         path: the checkpoint.
-        model_path: a plain state dict of parts["network"], written when training completes.
+        model_path: a plain state dict of parts["network"], written when training completes; ``model.json`` beside it
+            holds the identity.
         parts: the objects with a state, by name; "network" among them.
         loader: the training DataLoader, seeded anew each epoch.
         seed: together with the epoch's number it seeds the epoch.
@@ -104,6 +132,8 @@ class EpochCheckpoint:
         engine.state.epoch = checkpoint["epoch"]
         engine.state.iteration = checkpoint["iteration"]
         logger.info("Resumed after epoch %d from %s", engine.state.epoch, self.path)
+        if engine.state.epoch == engine.state.max_epochs:
+            logger.info("This training is complete: nothing is trained. Choose another work_dir to train anew")
 
     def _seed(self, engine: Engine) -> None:
         seed_epoch(self.seed, engine.state.epoch, [self.loader])
@@ -117,4 +147,57 @@ class EpochCheckpoint:
 
     def _save_model(self, engine: Engine) -> None:
         save(self.model_path, self.parts["network"].state_dict())
+        write_json(model_card(self.model_path), {"format": FORMAT, **self.identity})
         logger.info("Saved %s", self.model_path)
+
+
+def model_card(model_path: str | Path) -> Path:
+    """The file beside a model that says what it is: ``model.json`` beside ``model.pt``."""
+    return Path(model_path).with_suffix(".json")
+
+
+class ModelLoader:
+    """Evaluator handler: loads trained weights at the start, after checking that they belong here.
+
+    Args:
+        path: a plain state dict; where ``model.json`` stands beside it, that is checked first.
+        network: the network, with its ``architecture``.
+        exams: names of exams that the model must not have been trained on.
+    """
+
+    def __init__(self, path: str, network: CineNet, exams: Iterable[str] = ()):
+        self.path, self.network, self.exams = path, network, list(exams)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        action = "Run the step train with this work_dir, or name the work_dir where it ran."
+        card_path = model_card(self.path)
+        if card_path.exists():
+            card = read_json(card_path, CARD_SCHEMA, action)
+            if card["architecture"] != self.network.architecture.digest:
+                found = f"weights of the architecture {card['architecture'][:12]}"
+                expected = f"{self.network.architecture.digest[:12]}, that of architecture.json"
+                raise CineError(self.path, found, expected, "The architecture was derived anew since: run train again.")
+            seen = sorted(set(card["exams"]) & set(self.exams))
+            if seen:
+                found = f"a model that was trained on {len(seen)} of the {len(self.exams)} exams to evaluate"
+                action = "Evaluate with the fold, seed and dataset_dir of its training."
+                raise CineError(self.path, found, "exams that it never saw", action)
+        state = load_whole(self.path, "cpu", action)
+        try:
+            self.network.load_state_dict(state)
+        except (RuntimeError, TypeError, AttributeError) as error:
+            raise CineError(self.path, "weights of another network", "those of architecture.json", action) from error
+
+
+CARD_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["format", "architecture", "exams"],
+    "properties": {
+        "format": {"const": FORMAT},
+        "architecture": {"type": "string"},
+        "exams": {"type": "array", "items": {"type": "string"}},
+    },
+}

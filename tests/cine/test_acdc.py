@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.cine.acdc import halve, load_exams, split_exams
+from scripts.cine.acdc import exam_names, halve, load_exams, split_exams
 from scripts.files import CineError
 
 
@@ -209,3 +209,29 @@ def test_impossible_folds_are_refused():
         split_exams(exams_of({"NOR": 9}), fold=5)
     with pytest.raises(CineError, match="1 patients; expected at least 2"):
         halve(exams_of({"NOR": 1}))
+
+
+@pytest.mark.parametrize("wrong", [{"fold": 0.5}, {"fold": "1"}, {"fold": True}, {"folds": 2.5}])
+def test_folds_are_whole_numbers(wrong):
+    exams = [{"patient": f"p{i}", "group": "NOR", "phase": "ED", "image": "", "label": ""} for i in range(6)]
+    with pytest.raises(CineError, match="fold"):
+        split_exams(exams, **wrong)
+
+
+def test_exams_have_the_same_names_wherever_they_lie():
+    first, second = ({"patient": "p1", "phase": "ED", "image": f"{folder}/p1_frame01.nii.gz"} for folder in ("a", "b"))
+    assert exam_names([first]) == exam_names([second]) == ["p1 ED p1_frame01.nii.gz"]
+
+
+def test_a_label_map_that_is_a_list_is_refused():
+    with pytest.raises(CineError, match="label_map"):
+        load_exams(label_map=[1, 2])
+
+
+def test_one_frame_cannot_be_both_ed_and_es(dataset):
+    path = dataset / "patient002" / "Info.cfg"
+    lines = path.read_text().splitlines()
+    ed = next(line for line in lines if line.startswith("ED")).split(":")[1]
+    path.write_text("\n".join(f"ES:{ed}" if line.startswith("ES") else line for line in lines))
+    with pytest.raises(CineError, match="field ES: found frame"):
+        load_exams(dataset)

@@ -73,6 +73,15 @@ def test_a_frame_without_lv_is_no_end_systole():
     assert {"flag": "missing", "structure": "LV", "frame": 2} in result["flags"]
 
 
+def test_a_frame_that_was_segmented_badly_gives_no_ejection_fraction():
+    """Three voxels left of the LV in one frame would else give an EF of 97 %."""
+    result = cardiac_function(cine(lv=[100, 95, 3, 60, 80, 95], rv=[70, 65, 60, 55, 60, 65]), SPACING)
+    assert result["es_frame"] == 3
+    assert result["LV"]["ef_percent"] is None
+    assert "jumps at frame 3" in result["reasons"]["LV.ef_percent"]
+    assert result["LV"]["esv_ml"] == pytest.approx(0.15)
+
+
 def test_a_right_ventricle_that_fills_in_systole_has_no_ejection_fraction():
     result = cardiac_function(cine(lv=[100, 40], rv=[50, 60]), SPACING)
     assert result["RV"] == {

@@ -101,11 +101,13 @@ def test_a_failed_write_leaves_the_old_mask(nifti, tmp_path, monkeypatch):
 
 
 @pytest.fixture
-def folder(tmp_path):
+def folder(nifti, tmp_path):
     """Two images among files that are none."""
     folder = tmp_path / "exams"
     (folder / "sub").mkdir(parents=True)
-    for name in ("b.nii.gz", "a.nii", "a_gt.nii.gz", "a_seg.nii", "notes.txt", ".partial-x.nii.gz", "sub/c.nii.gz"):
+    for name in ("b.nii.gz", "a.nii", "sub/c.nii.gz"):
+        nifti(name=f"exams/{name}")
+    for name in ("a_gt.nii.gz", "a_seg.nii", "notes.txt", ".partial-x.nii.gz"):
         (folder / name).write_text("")
     return folder
 
@@ -123,12 +125,12 @@ def test_inputs_of_every_kind(folder, tmp_path):
     assert find_inputs(str(folder / "a.nii"), tmp_path / "out") == found[:1]
     paths = tmp_path / "paths.txt"
     paths.write_text("# two exams\nexams/b.nii.gz\n\n  exams/sub/c.nii.gz  \n")
-    assert [entry["image"] for entry in find_inputs(paths, "out")] == [
+    assert [entry["image"] for entry in find_inputs(paths, tmp_path / "out")] == [
         str(folder / "b.nii.gz"),
         str(folder / "sub" / "c.nii.gz"),
     ]
-    both = find_inputs([folder, paths, folder / "a.nii"], "out")
-    assert [entry["output"] for entry in both] == ["out/a", "out/b", "out/c"]
+    both = find_inputs([folder, paths, folder / "a.nii"], tmp_path / "out")
+    assert [entry["output"] for entry in both] == [f"{tmp_path}/out/{name}" for name in "abc"]
 
 
 def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
@@ -137,11 +139,29 @@ def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
     (out / "a_seg.nii.gz").write_text("old")
     with pytest.raises(CineError, match=r"a_seg.nii.gz: found a result that exists; .* existing to skip or overwrite"):
         find_inputs(folder, out)
+    assert len(find_inputs(folder, out, existing="skip")) == 2  # what a killed run left is no result
+    for suffix in ("_function.json", "_overlay.png"):
+        (out / f"a{suffix}").write_text("old")
     assert [entry["output"] for entry in find_inputs(folder, out, existing="skip")] == [str(out / "b")]
     assert len(find_inputs(folder, out, existing="overwrite")) == 2
-    assert len(find_inputs(folder, out, suffix="_function.json")) == 2
+    (out / "a_seg.nii.gz").unlink()
+    with pytest.raises(CineError, match=r"a_function.json: found a result that exists"):
+        find_inputs(folder, out)
     with pytest.raises(CineError, match="found 'replace'; expected error, skip or overwrite"):
         find_inputs(folder, out, existing="replace")
+
+
+def test_a_folder_that_cannot_be_written_is_refused_before_any_work(folder, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CineError, match="a folder that can be written"):
+        find_inputs(folder, tmp_path / "file")
+
+
+def test_a_broken_header_is_refused_before_any_work(folder, tmp_path):
+    (folder / "c.nii").write_text("")
+    with pytest.raises(CineError, match=r"c.nii: found an empty file"):
+        find_inputs(folder, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
 
 
 def test_inputs_that_cannot_be_used_are_named(folder, tmp_path):

@@ -113,13 +113,14 @@ def test_the_table_shows_what_the_summary_holds():
         "volumes_per_second": 24.5,
         "predicted_ms": 38.0,
         "budget_ms": 50.0,
+        "volumes_per_second_required": 22.0,
         "deployment_size": [128, 112, 20],
     }
     text = format_summary({**summarise(rows), "latency": latency})
     assert "RV       0.800 ± 0.141" in text
     assert "mean Dice 0.800 ± 0.104 over 2 patients" in text
     assert "latency 40.00 ms a volume of 128x112x20 (p95 44.00), 24.5 volumes a second" in text
-    assert text.endswith("predicted 38.00 ms; budget 50.00 ms: kept")
-    assert format_summary({**summarise(rows), "latency": {**latency, "p95_ms": 51.0}}).endswith(
-        "not kept in this measurement"
-    )
+    assert text.endswith("predicted 38.00 ms; budget 50.00 ms and 22 volumes a second: kept")
+    for worse in ({"p95_ms": 51.0}, {"volumes_per_second": 21.0}):
+        missed = format_summary({**summarise(rows), "latency": {**latency, **worse}})
+        assert missed.endswith("not kept in this measurement")

@@ -184,6 +184,18 @@ def test_collapse_to_operations_without_parameters_is_reported(build, caplog):
     assert "objective#weight 0.1) under the budget of 5.0 ms" in caplog.text
 
 
+def test_a_resumed_search_needs_the_same_latency_table(build, space, make_table):
+    build().run()
+    dearer = LatencyExpectation(make_table(space, lambda name, scale: 2.0), space)
+    with pytest.raises(CineError, match="latency_table_sha256"):
+        build(expectation=dearer).run()
+
+
+def test_a_batch_larger_than_a_half_is_refused(build):
+    with pytest.raises(CineError, match="no batch in the architecture half"):
+        build(architecture_loader=[])
+
+
 def test_warm_up_must_leave_epochs(build):
     with pytest.raises(CineError, match="warm_up_epochs"):
         build(warm_up_epochs=4)

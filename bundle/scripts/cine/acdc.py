@@ -86,13 +86,18 @@ def split_exams(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int 
     Raises:
         CineError: fewer patients than folds, or no such fold.
     """
-    if folds < 2 or not 0 <= fold < folds:
+    if type(fold) is not int or type(folds) is not int or folds < 2 or not 0 <= fold < folds:
         raise CineError(
             "fold", f"fold {fold} of {folds}", "at least 2 folds, fold from 0 to folds - 1", "Correct them."
         )
     part_of = _deal(exams, folds, seed)
     train = [exam for exam in exams if part_of[exam["patient"]] != fold]
     return train, [exam for exam in exams if part_of[exam["patient"]] == fold]
+
+
+def exam_names(exams: Sequence[Exam]) -> list[str]:
+    """What tells exams apart wherever their folder lies: patient, phase and file name."""
+    return [f"{exam['patient']} {exam['phase']} {Path(exam['image']).name}" for exam in exams]
 
 
 def halve(exams: Sequence[Exam], seed: int = 0) -> tuple[list[Exam], list[Exam]]:
@@ -150,6 +155,8 @@ def _read_info(path: Path) -> dict[str, str]:
     for key in (*PHASES, "Group"):
         if not info.get(key):
             raise CineError(f"{path}, field {key}", "nothing", f"a line '{key}: value'", action)
+    if info["ED"] == info["ES"]:
+        raise CineError(f"{path}, field ES", f"frame {info['ES']}, which is ED too", "another frame than ED", action)
     last = info.get("NbFrame", "")
     for key in PHASES:
         frame = info[key]
@@ -186,7 +193,7 @@ def _allowed_labels(label_map: Mapping[int | str, int] | None) -> set[int]:
     mapping = {1: 1, 2: 2, 3: 3} if label_map is None else label_map
     try:
         keys, targets = {int(key) for key in mapping}, set(mapping.values())
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, AttributeError):
         keys, targets = set(), set()
     if not keys or not targets <= {0, 1, 2, 3}:
         expected = "numbers mapped to 1 RV, 2 MYO, 3 LV or 0"

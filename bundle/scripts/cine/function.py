@@ -58,7 +58,9 @@ def cardiac_function(
     volumes = {name: [frame[name] for frame in per_frame] for name in STRUCTURES}
     reasons: dict[str, str] = {}
     ed, es = _phases(volumes["LV"], ed, es, reasons)
-    ventricles = {name: _ventricle(name, volumes[name], ed, es, reasons) for name in ("LV", "RV")}
+    flags = [*_spatial_flags(labels_THWD), *_temporal_flags(volumes)]
+    sudden = {(flag["structure"], flag["frame"]) for flag in flags if flag["flag"] == "sudden change"}
+    ventricles = {name: _ventricle(name, volumes[name], ed, es, sudden, reasons) for name in ("LV", "RV")}
     mass = None
     if ed is None:
         reasons["myocardial_mass_g"] = reasons["ed_frame"]
@@ -74,7 +76,7 @@ def cardiac_function(
         **ventricles,
         "myocardial_mass_g": mass,
         "reasons": reasons,
-        "flags": [*_spatial_flags(labels_THWD), *_temporal_flags(volumes)],
+        "flags": flags,
     }
 
 
@@ -90,6 +92,9 @@ def save_function(item: Mapping[str, Any], path: str | Path) -> None:
             "Invert the spatial transforms before the results are written.",
         )
     function = cardiac_function(labels_THWD, header.spacing_mm)
+    if len(header.file_shape) == 2:
+        function["volumes_ml"] = {name: [None] for name in STRUCTURES}
+        function["reasons"]["volumes_ml"] = "a 2D image has no slice thickness"
     write_json(path, {"image": header.path.name, "units": UNITS, "spacing_mm": header.spacing_mm, **function})
 
 
@@ -109,7 +114,12 @@ def _phases(
 
 
 def _ventricle(
-    name: str, volumes: list[float], ed: int | None, es: int | None, reasons: dict[str, str]
+    name: str,
+    volumes: list[float],
+    ed: int | None,
+    es: int | None,
+    sudden: set[tuple[str, int]],
+    reasons: dict[str, str],
 ) -> dict[str, float | None]:
     result: dict[str, float | None] = dict.fromkeys(("edv_ml", "esv_ml", "sv_ml", "ef_percent"))
     for key, phase, frame in (("edv_ml", "ed", ed), ("esv_ml", "es", es)):
@@ -124,6 +134,8 @@ def _ventricle(
         doubt = reasons[f"{name}.edv_ml" if edv is None else f"{name}.esv_ml"]
     elif ed == es:
         doubt = "ED and ES are the same frame"
+    elif jumped := [frame for frame in (ed, es) if (name, frame) in sudden]:
+        doubt = f"the volume jumps at frame {jumped[0]}: a frame that was segmented badly is no ED or ES"
     elif esv > edv:
         doubt = "the volume at ES is above that at ED"
     else:

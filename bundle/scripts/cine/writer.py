@@ -74,7 +74,7 @@ def find_inputs(
     input: str | Path | Sequence[str | Path],
     output_dir: str | Path,
     existing: str = "error",
-    suffix: str = "_seg.nii.gz",
+    suffixes: Sequence[str] = ("_seg.nii.gz", "_function.json", "_overlay.png"),
 ) -> list[dict[str, str]]:
     """List the NIfTI files to work on, and where their results go.
 
@@ -82,14 +82,16 @@ def find_inputs(
         input: a NIfTI file; a folder, whose masks (_gt, _seg) are left out; a text file that lists one path a line,
             relative to its own folder (blank lines and # comments ignored); or a list of these.
         output_dir: folder of the results.
-        existing: what to do where the result NAME + ``suffix`` exists: "error", "skip" the input, or "overwrite".
-        suffix: ending of the result by which existing ones are told.
+        existing: what to do where results exist: "error" where there is any, "skip" the inputs that have them all, or
+            "overwrite".
+        suffixes: endings of an input's results, NAME + suffix.
 
     Returns:
         Dicts with image and source (the input's path) and output (the result's path, without a suffix).
 
     Raises:
-        CineError: nothing found, a missing file, two inputs of one name, or results that exist.
+        CineError: nothing found, a missing file, a header that the gate refuses, two inputs of one name, results that
+            exist, or a folder that cannot be written.
     """
     if existing not in ("error", "skip", "overwrite"):
         raise CineError("existing", repr(existing), "error, skip or overwrite", "Correct existing.")
@@ -104,12 +106,16 @@ def find_inputs(
             found = f"{by_output[output]} and {image}, whose results have one name"
             raise CineError("input", found, "inputs of different names", "Rename one, or use two output folders.")
         by_output[output] = image
-    done = [output for output in by_output if Path(f"{output}{suffix}").exists()]
-    if done and existing == "error":
-        found = f"{len(done)} results that exist" if len(done) > 1 else "a result that exists"
-        action = "Set existing to skip or overwrite, or choose another output_dir."
-        raise CineError(f"{done[0]}{suffix}", found, "none", action)
+    for image in images:  # before anything is computed
+        read_header(image)
+    _check_writable(Path(output_dir))
+    present = {output: [suffix for suffix in suffixes if Path(f"{output}{suffix}").exists()] for output in by_output}
+    begun = [f"{output}{found[0]}" for output, found in present.items() if found]
+    if begun and existing == "error":
+        found = f"{len(begun)} inputs with results" if len(begun) > 1 else "a result that exists"
+        raise CineError(begun[0], found, "none", "Set existing to skip or overwrite, or choose another output_dir.")
     if existing == "skip":
+        done = [output for output, found in present.items() if len(found) == len(suffixes)]
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
         by_output = {output: image for output, image in by_output.items() if output not in done}
     return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
@@ -145,6 +151,17 @@ class ResultWriter:
         logger.info(
             "%d results (%s) in %s", len(self.written), ", ".join(self.writers), ", ".join(folders) or "no folder"
         )
+
+
+def _check_writable(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with replacing(folder / ".writable"):
+            pass
+        (folder / ".writable").unlink()
+    except OSError as error:
+        expected = "a folder that can be written"
+        raise CineError(folder, f"{error.strerror}", expected, "Choose another output_dir.") from None
 
 
 def _expand(path: Path) -> list[Path]:

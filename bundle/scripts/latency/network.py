@@ -30,6 +30,7 @@ def latency_report(architecture_file: str, runtime: Runtime, seconds: float = 3.
             "volumes_per_second": 1000 / timing.mean_ms,
             "predicted_ms": architecture.provenance.get("predicted_ms"),
             "budget_ms": architecture.provenance.get("budget_ms"),
+            "volumes_per_second_required": architecture.provenance.get("volumes_per_second_required"),
             "deployment_size": list(architecture.space.deployment_size),
             "device": describe_device(runtime.device),
             "runtime": runtime.describe(),

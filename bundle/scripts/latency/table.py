@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import logging
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -65,6 +67,12 @@ class LatencyTable:
     def predict(self, architecture: Architecture) -> float:
         """ms of a network: stem, head and the union of its paths' cells."""
         return self.fixed + sum(self.cell(cell, architecture.cells[cell.kind]) for cell in architecture.union)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of the measured entries, for files that depend on them."""
+        entries = sorted((name, scale, timing.median_ms) for (name, scale), timing in self.entries.items())
+        return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
     def rows(self) -> list[tuple[str, int, Timing]]:
         """Entries sorted by cost, dearest first."""

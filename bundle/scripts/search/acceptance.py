@@ -35,8 +35,12 @@ class Constraint:
     volumes_per_second: float = 22.0
 
     def __post_init__(self) -> None:
-        if self.budget_ms != "auto" and not (isinstance(self.budget_ms, (int, float)) and self.budget_ms > 0):
-            raise CineError("constraint#budget_ms", repr(self.budget_ms), "auto, or ms above 0", "Change the key.")
+        for name, value in (("budget_ms", self.budget_ms), ("volumes_per_second", self.volumes_per_second)):
+            allowed = "auto, or ms above 0" if name == "budget_ms" else "a number above 0"
+            if name == "budget_ms" and value == "auto":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise CineError(name, repr(value), allowed, "Change the key.")
 
     def kept_by(self, timing: Timing) -> bool:
         assert self.budget_ms != "auto", "resolve() comes first"
@@ -80,8 +84,10 @@ def derive(
                 uniform = gene_pool(uniform_mixing(space), space, deriver.pool_size, deriver.score)
                 return architecture.with_provenance(
                     budget_ms=constraint.budget_ms,
+                    volumes_per_second_required=constraint.volumes_per_second,
                     measured_ms=asdict(timing),
                     volumes_per_second=1000 / timing.mean_ms,
+                    latency_table_sha256=table.digest,
                     device=describe_device(runtime.device),
                     runtime=runtime.describe(),
                     uniform_pool=[{"weight": weight, "path": list(path)} for weight, path in uniform],
@@ -94,13 +100,13 @@ def derive(
     timing = measure_network(fastest, runtime)
     _log(fastest, timing, "the fastest that can be had")
     raise CineError(
-        "constraint#budget_ms",
+        "budget_ms and volumes_per_second",
         f"{constraint.budget_ms} ms and {constraint.volumes_per_second} volumes a second, which no derived network of "
         f"{' or '.join(map(str, deriver.counts(space)))} paths keeps on this device",
         f"a budget that can be kept: the fastest network of this search is the single path "
         f"{''.join(map(str, fastest.paths[0]))} with a p95 of {timing.p95_ms:.1f} ms "
         f"({1000 / timing.mean_ms:.1f} volumes a second)",
-        "Raise constraint#budget_ms, lower deriver#paths, or search a smaller space (channels, nodes, layers).",
+        "Raise budget_ms or lower volumes_per_second, lower paths, or search a smaller space (channels, layers).",
     )
 
 

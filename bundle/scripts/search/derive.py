@@ -90,13 +90,11 @@ class Deriver:
 
     def __post_init__(self) -> None:
         if self.method not in ("genetic", "exhaustive", "dijkstra"):
-            raise CineError("deriver#method", repr(self.method), "genetic, exhaustive or dijkstra", "Change the key.")
+            raise CineError("method", repr(self.method), "genetic, exhaustive or dijkstra", "Change the key.")
         if self.score not in ("sum", "product", "lift"):
-            raise CineError("deriver#score", repr(self.score), "sum, product or lift", "Change the key.")
+            raise CineError("score", repr(self.score), "sum, product or lift", "Change the key.")
         if self.paths != "auto" and not (isinstance(self.paths, int) and self.paths >= 1):
-            raise CineError(
-                "deriver#paths", repr(self.paths), "auto, or a number of paths from 1 up", "Change the key."
-            )
+            raise CineError("paths", repr(self.paths), "auto, or a number of paths from 1 up", "Change the key.")
 
     def counts(self, space: Space) -> list[int]:
         """The numbers of paths to try, most first."""
@@ -105,7 +103,7 @@ class Deriver:
             return [n for n in reversed(AUTO_PATHS) if n <= most] or [most]
         if self.paths > most:
             expected = f"at most {most}, the paths of the trellis and of the pool"
-            raise CineError("deriver#paths", str(self.paths), expected, "Lower deriver#paths or raise the pool's size.")
+            raise CineError("paths", str(self.paths), expected, "Lower paths or raise the pool's size.")
         return [self.paths]
 
     def propose(self, mixing: Mixing, table: LatencyTable, space: Space, count: int) -> list[Architecture]:
@@ -125,7 +123,7 @@ class Deriver:
             individuals = math.comb(len(pool), count)
             if individuals > self.MOST_INDIVIDUALS:
                 expected = f"at most {self.MOST_INDIVIDUALS} individuals"
-                raise CineError("deriver#method", f"exhaustive over {individuals}", expected, "Use genetic.")
+                raise CineError("method", f"exhaustive over {individuals}", expected, "Use genetic.")
             ranked = ranking.best(itertools.combinations(range(len(pool)), count))
         else:
             ranked = ranking.best(self._evolve(len(pool), count, ranking))

@@ -18,7 +18,7 @@ from scripts.files import CineError
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
 from scripts.search.acceptance import Constraint
-from scripts.search.derive import Deriver, decode_cells
+from scripts.search.derive import Deriver
 from scripts.search.history import save_history
 from scripts.search.objective import LatencyObjective
 from scripts.search.relaxation import JointSoftmax, entropies, parameter_free_share
@@ -81,6 +81,12 @@ class Searcher:
     ):
         if not 0 <= warm_up_epochs < epochs:
             raise CineError("warm_up_epochs", str(warm_up_epochs), f"0 to {epochs - 1}", "epochs counts them in.")
+        for half, loader in (("weight", weight_loader), ("architecture", architecture_loader)):
+            if not len(loader):  # type: ignore[arg-type]
+                expected = "at least one batch"
+                raise CineError(
+                    "search_batch_size", f"no batch in the {half} half", expected, "Lower it, or add exams."
+                )
         self.device = torch.device(device)
         self.supernet = supernet.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.relaxation = relaxation.to(self.device)
@@ -100,6 +106,7 @@ class Searcher:
             "seed": seed,
             "budget_ms": constraint.budget_ms,
             "space": asdict(expectation.space),
+            "latency_table_sha256": expectation.table.digest,
             **(identity or {}),
         }
         self.history: list[dict[str, Any]] = []
@@ -136,14 +143,12 @@ class Searcher:
         derived = self._derived_cells()
         architecture_batches = _endless(self.architecture_loader)
         sums = torch.zeros(3, device=self.device)
-        steps = 0
         for batch in self.weight_loader:
             weight_loss = self.weight_step(batch)
             accuracy_loss = loss = torch.zeros((), device=self.device)
             if alternating:
                 accuracy_loss, loss = self.architecture_step(next(architecture_batches), derived, progress)
             sums += torch.stack([weight_loss, accuracy_loss, loss])
-            steps += 1
             bar.update()
         self.weight_scheduler.step()
         if alternating:
@@ -151,7 +156,7 @@ class Searcher:
         with torch.no_grad():
             mixing = self.relaxation()
             latency_ms = float(self.expectation(mixing, derived))
-        means = (sums / max(1, steps)).tolist()
+        means = (sums / len(self.weight_loader)).tolist()  # type: ignore[arg-type]
         bar.set_postfix(epoch=f"{epoch + 1}/{self.epochs}", loss=f"{means[0]:.3f}", ms=f"{latency_ms:.2f}")
         return {
             "epoch": epoch + 1,
@@ -213,11 +218,13 @@ class Searcher:
 
     def _warn_of_collapse(self) -> None:
         with torch.no_grad():
-            cells = decode_cells(self.relaxation(), self.supernet.space)
-        for kind, nodes in cells.items():
-            if all(name in PARAMETER_FREE for _, name in nodes):
+            mixing = self.relaxation()
+        operations = self.supernet.space.operations
+        for kind, nodes in mixing.nodes.items():
+            # before decode_cells replaces repeated nodes, which would hide a collapse
+            if all(operations[int(p.argmax()) % len(operations)] in PARAMETER_FREE for p in nodes):
                 logger.warning(
-                    "Every node of the %s cells decodes to an operation without parameters: the penalty "
+                    "Every node of the %s cells favours an operation without parameters: the penalty "
                     "(objective#weight %s) under the budget of %s ms outweighs accuracy. "
                     "Lower the one or raise the other.",
                     kind,

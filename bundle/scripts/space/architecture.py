@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
@@ -51,8 +53,9 @@ class Space:
         object.__setattr__(self, "operations", tuple(self.operations))
         object.__setattr__(self, "deployment_size", tuple(self.deployment_size))
         for name in ("layers", "scales", "nodes", "channels"):
-            if getattr(self, name) < 1:
-                raise CineError(f"space#{name}", repr(getattr(self, name)), "at least 1", "Change the key.")
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise CineError(f"space#{name}", repr(value), "a whole number from 1 up", "Change the key.")
         if self.stem_stride not in (1, 2):
             raise CineError("space#stem_stride", repr(self.stem_stride), "1 or 2", "Change the key.")
         unknown = [name for name in self.operations if name not in OPERATIONS]
@@ -103,6 +106,13 @@ class Architecture:
     def depth(self) -> int:
         """The coarsest scale that it uses."""
         return max(max(path) for path in self.paths)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of what the network computes (space, cells, paths), whatever its provenance."""
+        cells = {kind: [list(node) for node in self.cells[kind]] for kind in sorted(self.cells)}
+        content = [asdict(self.space), cells, [list(path) for path in self.paths]]
+        return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def with_provenance(self, **entries: Any) -> Architecture:
         return replace(self, provenance={**self.provenance, **entries})
