@@ -179,7 +179,12 @@ class ModelLoader:
             if card["architecture"] != self.network.architecture.digest:
                 found = f"weights of the architecture {card['architecture'][:12]}"
                 expected = f"{self.network.architecture.digest[:12]}, that of architecture.json"
-                raise CineError(self.path, found, expected, "The architecture was derived anew since: run train again.")
+                raise CineError(
+                    self.path,
+                    found,
+                    expected,
+                    "It was derived anew since: delete the folder train beside it, run train again.",
+                )
             seen = sorted(set(card["exams"]) & set(self.exams))
             if seen:
                 found = f"a model that was trained on {len(seen)} of the {len(self.exams)} exams to evaluate"
