@@ -4,7 +4,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 CONFIGS := bundle/configs
 WORK ?= runs/demo
-RUN := $(PY) -W ignore::UserWarning -m monai.bundle run
+RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
 
 .PHONY: install demo test lint clean
