@@ -87,6 +87,12 @@ def test_an_infeasible_budget_names_the_fastest_network(space, make_table, runti
     assert "Raise budget_ms" in str(caught.value)
 
 
+def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table, runtime, clock, caplog):
+    architecture = derive(searched(space), Deriver(), Constraint(7.0), make_table(space), space, runtime)
+    assert len(architecture.paths) == 1  # six cells take 6.6 ms, and any second path adds one
+    assert "No network of 3 paths or more keeps the budget" in caplog.text
+
+
 def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, runtime, clock):
     constraint = Constraint("auto").resolve(Deriver(), make_table(space), space, runtime)
     assert len(clock[0].paths) == 8

@@ -141,7 +141,8 @@ def _latency_line(latency: dict[str, Any]) -> str:
         needed = latency["volumes_per_second_required"] or 0
         kept = latency["p95_ms"] <= latency["budget_ms"] and latency["volumes_per_second"] >= needed
         verdict = "kept" if kept else "not kept in this measurement"
-        line += f"; budget {latency['budget_ms']:.2f} ms and {needed:g} volumes a second: {verdict}"
+        rate = f" and {needed:g} volumes a second" if needed else ""
+        line += f"; budget {latency['budget_ms']:.2f} ms{rate}: {verdict}"
     return line
 
 

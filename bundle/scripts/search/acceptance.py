@@ -12,7 +12,7 @@ from scripts.latency.network import measure_network
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime, describe_device
-from scripts.search.derive import Deriver, gene_pool, pool_overlap
+from scripts.search.derive import FEWEST_PATHS, Deriver, gene_pool, pool_overlap
 from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture, Space
@@ -79,6 +79,8 @@ def derive(
             timing = measure_network(architecture, runtime)
             kept = constraint.kept_by(timing)
             _log(architecture, timing, "accepted" if kept else "refused")
+            if kept and count < deriver.fewest(space):
+                logger.warning("No network of %d paths or more keeps the budget; this one has %d", FEWEST_PATHS, count)
             if kept:
                 pool = gene_pool(mixing, space, deriver.pool_size, deriver.score)
                 uniform = gene_pool(uniform_mixing(space), space, deriver.pool_size, deriver.score)

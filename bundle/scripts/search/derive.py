@@ -19,7 +19,7 @@ from scripts.space.trellis import Kind, Path, cells_of
 Score = Literal["sum", "product", "lift"]
 Method = Literal["genetic", "exhaustive", "dijkstra"]
 Individual = tuple[int, ...]  # distinct genes: indices into the pool, ascending, so sorted by weight
-AUTO_PATHS = range(3, 9)
+MOST_PATHS, FEWEST_PATHS = 8, 3  # of "auto", RT-DNAS Table 1
 
 
 def decode_cells(mixing: Mixing, space: Space) -> dict[Kind, tuple[Node, ...]]:
@@ -70,7 +70,7 @@ class Deriver:
 
     Args:
         method: "genetic" (RT-DNAS), "exhaustive" (every individual: exact), "dijkstra" (the N best paths, MS-NAS).
-        paths: N, or "auto": the largest N in 3..8 that keeps the budget.
+        paths: N, or "auto": the largest N in 3..8 that keeps the budget; where none does, 2 or 1.
         pool_size: distinct paths in the gene pool.
         score: how a path's weight accumulates, see ``gene_pool``.
         population, generations, mutation: of the genetic method; tournament of 2, elite of 1.
@@ -100,11 +100,16 @@ class Deriver:
         """The numbers of paths to try, most first."""
         most = min(space.trellis.path_count, self.pool_size)
         if self.paths == "auto":
-            return [n for n in reversed(AUTO_PATHS) if n <= most] or [most]
+            return list(range(min(MOST_PATHS, most), 0, -1))
         if self.paths > most:
             expected = f"at most {most}, the paths of the trellis and of the pool"
             raise CineError("paths", str(self.paths), expected, "Lower paths or raise the pool's size.")
         return [self.paths]
+
+    def fewest(self, space: Space) -> int:
+        """The smallest number of paths that a search should aim at."""
+        counts = self.counts(space)
+        return min(FEWEST_PATHS, counts[0]) if self.paths == "auto" else counts[0]
 
     def propose(self, mixing: Mixing, table: LatencyTable, space: Space, count: int) -> list[Architecture]:
         """Candidate architectures of ``count`` paths, predicted fastest first (ties: the higher weight first)."""
@@ -156,6 +161,11 @@ class Deriver:
                 parents = [min(random.choices(population, k=2), key=ranking.__getitem__) for _ in range(2)]
                 for child in crossover(random, *parents):
                     if random.random() < self.mutation:
+                        child = mutate(random, child, pool_size)
+                    # twins are mutated on, preferably to what was never met: copies have nothing left to cross
+                    for _ in range(self.population):
+                        if child not in children and child not in met:
+                            break
                         child = mutate(random, child, pool_size)
                     children.append(child)
             population = children[: self.population]

@@ -213,8 +213,7 @@ class Searcher:
         with torch.no_grad():
             mixing = self.relaxation()
         space, table = self.expectation.space, self.expectation.table
-        fewest = self.deriver.counts(space)[-1]
-        return set(self.deriver.propose(mixing, table, space, fewest)[0].union)
+        return set(self.deriver.propose(mixing, table, space, self.deriver.fewest(space))[0].union)
 
     def _warn_of_collapse(self) -> None:
         with torch.no_grad():
