@@ -41,6 +41,7 @@ def clock(monkeypatch):
 
 
 def searched(space):
+    torch.manual_seed(0)
     relaxation = JointSoftmax(space)
     with torch.no_grad():
         for parameter in relaxation.parameters():
@@ -94,10 +95,20 @@ def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table
 
 
 def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, runtime, clock):
-    constraint = Constraint("auto").resolve(Deriver(), make_table(space), space, runtime)
+    mixing = searched(space)
+    constraint = Constraint("auto").resolve(mixing, Deriver(), make_table(space), space, runtime)
     assert len(clock[0].paths) == 8
     assert constraint.budget_ms == pytest.approx(0.6 * len(clock[0].union), abs=0.005)
-    assert replace(constraint, budget_ms=7.0).resolve(Deriver(), make_table(space), space, runtime).budget_ms == 7.0
+    given = replace(constraint, budget_ms=7.0)
+    assert given.resolve(mixing, Deriver(), make_table(space), space, runtime) == given
+
+
+def test_an_auto_budget_can_be_kept_whatever_cells_were_found(space, make_table, runtime, clock, tmp_path):
+    save_history(tmp_path, 0.1, True, [entry(searched(space))])  # what the search aimed at is of no use any more
+    architecture = derive_from_search(str(tmp_path), space, Deriver(), Constraint("auto"), make_table(space), runtime)
+    eight = Deriver("dijkstra", 8).propose(searched(space), make_table(space), space, 8)[0]
+    assert architecture.provenance["budget_ms"] == pytest.approx(0.6 * len(eight.union), abs=0.005)
+    assert 1.1 * len(architecture.union) <= architecture.provenance["budget_ms"]
 
 
 def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, runtime, clock):
@@ -108,7 +119,7 @@ def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, runt
 
 
 def test_deriving_again_needs_the_history_alone(space, make_table, runtime, clock, tmp_path):
-    save_history(tmp_path, 30.0, [entry(searched(space))])
+    save_history(tmp_path, 30.0, False, [entry(searched(space))])
     deriver = Deriver("dijkstra", 4)
     architecture = derive_from_search(str(tmp_path), space, deriver, Constraint("auto"), make_table(space), runtime)
     assert Architecture.load(tmp_path / "architecture.json") == architecture

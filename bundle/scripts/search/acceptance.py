@@ -27,7 +27,8 @@ class Constraint:
 
     Args:
         budget_ms: L_ub, which the 95th percentile of the latency must keep; "auto": 0.6 of the measured latency
-            of the 8 best paths before the search (Dijkstra), so that it binds on any device.
+            of the 8 best paths (Dijkstra), so that it binds on any device: with the cells before the search while
+            searching, with the searched cells when deriving.
         volumes_per_second: the least throughput, when volumes stream one after the other.
     """
 
@@ -46,12 +47,14 @@ class Constraint:
         assert self.budget_ms != "auto", "resolve() comes first"
         return timing.p95_ms <= self.budget_ms and 1000 / timing.mean_ms >= self.volumes_per_second
 
-    def resolve(self, deriver: Deriver, table: LatencyTable, space: Space, runtime: Runtime) -> Constraint:
+    def resolve(
+        self, mixing: Mixing, deriver: Deriver, table: LatencyTable, space: Space, runtime: Runtime
+    ) -> Constraint:
         """This constraint with a budget in ms."""
         if self.budget_ms != "auto":
             return self
         count = min(8, space.trellis.path_count, deriver.pool_size)
-        reference = replace(deriver, method="dijkstra", paths=count).propose(uniform_mixing(space), table, space, count)
+        reference = replace(deriver, method="dijkstra", paths=count).propose(mixing, table, space, count)
         budget_ms = round(0.6 * measure_network(reference[0], runtime).median_ms, 2)
         logger.info("Budget: %.2f ms, 0.6 of the measured latency of the %d best paths", budget_ms, count)
         return replace(self, budget_ms=budget_ms)
@@ -117,12 +120,14 @@ def derive_from_search(
 ) -> Architecture:
     """Derive from the search in ``work_dir`` and write its ``architecture.json``.
 
-    An "auto" budget is the one that the search resolved.
+    An "auto" budget is the search's own; where that was "auto" too, it is resolved anew for the searched cells.
     """
     history = load_history(work_dir)
     mixing = Mixing.from_lists(history["epochs"][-1]["mixing"], space)
     if constraint.budget_ms == "auto":
-        constraint = replace(constraint, budget_ms=history["budget_ms"])
+        if not history["auto_budget"]:
+            constraint = replace(constraint, budget_ms=history["budget_ms"])
+        constraint = constraint.resolve(mixing, deriver, table, space, runtime)
     architecture = derive(mixing, deriver, constraint, table, space, runtime)
     path = Path(work_dir) / "architecture.json"
     architecture.save(path)

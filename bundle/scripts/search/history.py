@@ -10,9 +10,9 @@ from scripts.files import read_json, write_json
 FORMAT = "rtdnas-search-1"
 
 
-def save_history(work_dir: str | Path, budget_ms: Any, epochs: list[dict[str, Any]]) -> None:
-    """Write the history: the budget in ms, and for each epoch its curves and mixing weights."""
-    content = {"format": FORMAT, "budget_ms": budget_ms, "epochs": epochs}
+def save_history(work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs: list[dict[str, Any]]) -> None:
+    """Write the history: the budget in ms, whether it was "auto", and each epoch's curves and mixing weights."""
+    content = {"format": FORMAT, "budget_ms": budget_ms, "auto_budget": auto_budget, "epochs": epochs}
     write_json(Path(work_dir) / "search" / "history.json", content)
 
 
@@ -23,10 +23,11 @@ def load_history(work_dir: str | Path) -> dict[str, Any]:
 
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": ["format", "budget_ms", "epochs"],
+    "required": ["format", "budget_ms", "auto_budget", "epochs"],
     "properties": {
         "format": {"const": FORMAT},
         "budget_ms": {"type": "number", "exclusiveMinimum": 0},
+        "auto_budget": {"type": "boolean"},
         "epochs": {
             "type": "array",
             "minItems": 1,

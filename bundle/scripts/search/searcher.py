@@ -21,7 +21,7 @@ from scripts.search.acceptance import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
 from scripts.search.objective import LatencyObjective
-from scripts.search.relaxation import JointSoftmax, entropies, parameter_free_share
+from scripts.search.relaxation import JointSoftmax, entropies, parameter_free_share, uniform_mixing
 from scripts.space.architecture import PARAMETER_FREE
 from scripts.space.supernet import Mixing, Supernet
 from scripts.space.trellis import Cell
@@ -240,14 +240,15 @@ class Searcher:
             "budget_ms": self.constraint.budget_ms,
         }
         checkpoint.save(self.folder / "checkpoint.pt", content)
-        save_history(self.folder.parent, self.constraint.budget_ms, self.history)
+        auto = self.identity["budget_ms"] == "auto"
+        save_history(self.folder.parent, self.constraint.budget_ms, auto, self.history)
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         content = checkpoint.load(path, self.device, self.identity)
         if content is None:
             space, table = self.expectation.space, self.expectation.table
-            self.constraint = self.constraint.resolve(self.deriver, table, space, self.runtime)
+            self.constraint = self.constraint.resolve(uniform_mixing(space), self.deriver, table, space, self.runtime)
             return
         self.constraint = replace(self.constraint, budget_ms=content["budget_ms"])
         for name, part in self._parts.items():
