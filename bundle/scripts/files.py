@@ -64,6 +64,13 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def user_cache() -> Path:
+    """The folder for what can be made again: $XDG_CACHE_HOME/rtdnas or ~/.cache/rtdnas."""
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtdnas"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as readable JSON, whole or not at all; NaN and infinities are refused (ValueError)."""
     text = json.dumps(content, indent=2, allow_nan=False)

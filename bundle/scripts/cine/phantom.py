@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from scripts.cine import STRUCTURES
 from scripts.cine.anatomy import GROUPS, Anatomy, contraction, draw_slice
+from scripts.files import user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -30,11 +31,10 @@ def cached_phantom() -> Path:
 
     It appears under its name only when whole; callers that write at the same time all get one whole phantom.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtdnas"
+    cache = user_cache()
     folder = cache / _VERSION
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{_VERSION}-", dir=cache))
     try:
         write_phantom(temporary)

@@ -17,7 +17,7 @@ NetworkReading = Literal["derived", "paths"]
 
 
 class LatencyExpectation:
-    """``L_t = stem + head + sum over cells of k_c * Lat_cell(c)``.
+    """``L_t = stem + head + sum over cells of k_c * Lat_cell(c)``, and the sums where derived cells meet.
 
     Args:
         table: the measured latencies.
@@ -51,7 +51,9 @@ class LatencyExpectation:
             else dict.fromkeys(derived, 1.0)
         )
         latencies: dict[tuple[Kind, int], torch.Tensor] = {}
-        total = torch.tensor(self.table.fixed)
+        # a single path, of which "paths" is the mean, merges nothing
+        merges = self.table.merges(shares) if self.network == "derived" else 0.0
+        total = torch.tensor(self.table.fixed + merges)
         for cell, share in shares.items():
             key = cell.kind, cell.source
             if key not in latencies:

@@ -1,19 +1,19 @@
-"""One way to time a callable."""
+"""One way to time callables: side by side, in turn, so that a disturbance of the machine meets all of them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch.utils.benchmark import Timer
 
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds a call: median, mean, 95th percentile, interquartile range, and the number of timed blocks."""
+    """Milliseconds a call: median, mean, 95th percentile, interquartile range, and the number of timed calls."""
 
     median_ms: float
     mean_ms: float
@@ -21,20 +21,55 @@ class Timing:
     iqr_ms: float
     runs: int
 
+    @classmethod
+    def of(cls, times_ms: Sequence[float] | np.ndarray) -> Timing:
+        times_ms = np.asarray(times_ms, dtype=np.float64)
+        low, median, high, p95 = np.percentile(times_ms, (25, 50, 75, 95))
+        return cls(float(median), float(times_ms.mean()), float(p95), float(high - low), len(times_ms))
 
-def time_call(call: Callable[[], Any], min_seconds: float = 0.2, warm_up: int = 3) -> Timing:
-    """Time a callable with torch.utils.benchmark, which synchronises CUDA devices around each block.
+
+def time_in_turn(
+    calls: Sequence[Callable[[], Any]], device: str = "cpu", seconds: float = 0.2, warm_up: int = 3, least: int = 5
+) -> np.ndarray:
+    """Time callables in turn, one call of each a round.
 
     Args:
-        call: what to time.
-        min_seconds: repeat for at least this long.
-        warm_up: calls before the first timed one (memory planning, kernel selection).
+        calls: what to time.
+        device: "cpu", or a CUDA device, whose events then keep the time.
+        seconds: rounds go on for at least this long.
+        warm_up: rounds before the first timed one (memory planning, kernel selection).
+        least: rounds at least.
+
+    Returns:
+        ms of every call, rounds x calls.
     """
+    time_once = _time_cuda if device.startswith("cuda") else _time_cpu
+    rounds: list[list[float]] = []
     with torch.inference_mode():
         for _ in range(warm_up):
-            call()
-        timer = Timer("call()", globals={"call": call}, num_threads=torch.get_num_threads())
-        measurement = timer.blocked_autorange(min_run_time=min_seconds)
-    times_ms = 1000 * np.asarray(measurement.times)
-    low, median, high, p95 = np.percentile(times_ms, (25, 50, 75, 95))
-    return Timing(float(median), float(times_ms.mean()), float(p95), float(high - low), len(times_ms))
+            for call in calls:
+                call()
+        end = time.perf_counter() + seconds
+        while len(rounds) < least or time.perf_counter() < end:
+            rounds.append([time_once(call) for call in calls])
+    return np.asarray(rounds)
+
+
+def time_call(call: Callable[[], Any], device: str = "cpu", seconds: float = 0.2, warm_up: int = 3) -> Timing:
+    """Time one callable."""
+    return Timing.of(time_in_turn([call], device, seconds, warm_up)[:, 0])
+
+
+def _time_cpu(call: Callable[[], Any]) -> float:
+    start = time.perf_counter()
+    call()
+    return 1000 * (time.perf_counter() - start)
+
+
+def _time_cuda(call: Callable[[], Any]) -> float:
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    call()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end)

@@ -1,4 +1,4 @@
-"""From a network to what runs on the device: folded norm, memory layout, precision.
+"""From a network to what runs on the device: folded norm, memory layout, precision, backend.
 
 The latency table is measured through the same functions, so that it speaks of what deploys.
 Tensors: B batch, C channels, H W in-plane, D slices.
@@ -7,7 +7,6 @@ Tensors: B batch, C channels, H W in-plane, D slices.
 from __future__ import annotations
 
 import copy
-import platform
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,64 +15,80 @@ from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from scripts.files import CineError
-
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+from scripts.runtime.backends import BACKENDS, Call
+from scripts.runtime.device import DTYPES, has_native_bfloat16, keep_memory
 
 
 @dataclass(frozen=True)
 class Runtime:
-    """How networks run here.
+    """How networks run here; ``choice.choose_runtime`` finds the fastest.
 
     Args:
         device: torch device, such as "cpu" or "cuda:0".
-        dtype: "auto" (bfloat16 where the device computes it natively, else float32) or a name out of ``DTYPES``.
+        dtype: a name out of ``DTYPES``, or "auto": bfloat16 where the device computes it natively and the backend
+            knows it, else float32.
+        backend: a name out of ``BACKENDS``.
+
+    Raises:
+        CineError: an unknown dtype or backend, or one that cannot run here.
     """
 
     device: str = "cpu"
     dtype: str = "auto"
+    backend: str = "eager"
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "device", str(self.device))
+        backend = BACKENDS.get(self.backend)
+        if backend is None:
+            raise CineError("backend", repr(self.backend), f"auto or one of {list(BACKENDS)}", "Change the key.")
         if self.dtype == "auto":
-            object.__setattr__(self, "dtype", "bfloat16" if has_native_bfloat16(self.device) else "float32")
+            native = has_native_bfloat16(self.device) and torch.bfloat16 in backend.precisions
+            object.__setattr__(self, "dtype", "bfloat16" if native else "float32")
         if self.dtype not in DTYPES:
-            raise CineError("runtime#dtype", repr(self.dtype), f"auto or one of {list(DTYPES)}", "Change the key.")
-
-    def prepare(self, module: nn.Module) -> nn.Module:
-        """A copy of the module in its deployed form: norm folded, layout and precision set, no gradients."""
-        module = fold_norms(copy.deepcopy(module).eval()).requires_grad_(False)
-        return module.to(self.device, DTYPES[self.dtype]).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-
-    def place(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
-        """A tensor as the deployed network reads it."""
-        return x_BCHWD.to(self.device, DTYPES[self.dtype], memory_format=torch.channels_last_3d)
+            raise CineError("dtype", repr(self.dtype), f"auto or one of {list(DTYPES)}", "Change the key.")
+        obstacle = backend.obstacle(self.device, DTYPES[self.dtype])
+        if obstacle:
+            raise CineError("backend", f"{self.backend}, which {obstacle}", "one that runs here", "Use auto or eager.")
 
     def deploy(self, network: nn.Module) -> Deployed:
-        """The network as it runs on the device, image in, logits out."""
-        return Deployed(self, self.prepare(network))
+        """The network as it runs on the device, image in, logits out; the network itself stays as it is."""
+        return Deployed(self, fold_norms(copy.deepcopy(network).cpu().float().eval()).requires_grad_(False))
 
     def describe(self) -> dict[str, Any]:
         """What a measurement depends on, for the files that record one."""
         return {
             **asdict(self),
             "torch": torch.__version__,
+            **BACKENDS[self.backend].versions(),
             "threads": torch.get_num_threads(),
             "memory_format": "channels_last_3d",
             "folded_norm": True,
+            "keeps_memory": keep_memory(),
         }
 
 
 class Deployed(nn.Module):
-    """A deployed network: float32 images B C H W D in, logits B classes H W D out."""
+    """A deployed network: images B C H W D in, logits B classes H W D out, on the runtime's device.
+
+    It is compiled anew for every shape that it meets.
+    """
 
     def __init__(self, runtime: Runtime, network: nn.Module):
         super().__init__()
+        keep_memory()
         self.runtime = runtime
         self.network = network
+        self._calls: dict[torch.Size, Call] = {}
 
     @torch.inference_mode()
     def forward(self, image_BCHWD: torch.Tensor) -> torch.Tensor:
-        return self.network(self.runtime.place(image_BCHWD))
+        image_BCHWD = image_BCHWD.to(self.runtime.device)
+        call = self._calls.get(image_BCHWD.shape)
+        if call is None:
+            backend, dtype = BACKENDS[self.runtime.backend], DTYPES[self.runtime.dtype]
+            call = self._calls[image_BCHWD.shape] = backend.compile(copy.deepcopy(self.network), image_BCHWD, dtype)
+        return call(image_BCHWD)
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
@@ -87,31 +102,3 @@ def fold_norms(module: nn.Module) -> nn.Module:
             fold_norms(child)
         previous = name, child
     return module
-
-
-def has_native_bfloat16(device: str) -> bool:
-    """Whether the device has bfloat16 arithmetic of its own (emulation is slower than float32)."""
-    if device.startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_avx512_bf16()
-
-
-def _has_avx512_bf16() -> bool:
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def describe_device(device: str) -> dict[str, Any]:
-    """Name, kind and compute units of a device; for a GPU also its driver's CUDA version."""
-    if device.startswith("cuda"):
-        properties = torch.cuda.get_device_properties(device)
-        units = properties.multi_processor_count
-        return {"kind": "cuda", "name": properties.name, "units": units, "driver": str(torch.version.cuda)}
-    return {"kind": device, "name": _processor(), "units": torch.get_num_threads(), "driver": platform.system()}
-
-
-def _processor() -> str:
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()

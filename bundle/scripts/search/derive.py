@@ -119,7 +119,8 @@ class Deriver:
 
         def fitness(individual: Individual) -> tuple[float, float]:
             union = {cell for gene in individual for cell in cells_of(pool[gene][1])}
-            return sum(costs[cell] for cell in sorted(union)), -sum(pool[gene][0] for gene in individual)
+            ms = sum(costs[cell] for cell in sorted(union)) + table.merges(union)
+            return ms, -sum(pool[gene][0] for gene in individual)
 
         ranking = Ranking(fitness)
         if self.method == "dijkstra":

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import itertools
 import logging
 import math
+import os
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -110,6 +112,9 @@ class Searcher:
             **(identity or {}),
         }
         self.history: list[dict[str, Any]] = []
+        self.round = 1
+        self.aim_ms = math.nan  # L_ub of this round; resolved when the search starts
+        self._initial = {name: copy.deepcopy(part.state_dict()) for name, part in self._parts.items()}
 
     @property
     def _parts(self) -> dict[str, Any]:
@@ -124,7 +129,8 @@ class Searcher:
 
     def run(self) -> Mixing:
         """Search to the end, from the newest checkpoint where there is one; returns the final mixing weights."""
-        self._resume()
+        if not self.history and self.round == 1:
+            self._resume()
         first = len(self.history)
         if first < self.epochs:
             total = self.epochs * len(self.weight_loader)  # type: ignore[arg-type]
@@ -135,6 +141,15 @@ class Searcher:
             self._warn_of_collapse()
         with torch.no_grad():
             return self.relaxation()
+
+    def restart(self, aim_ms: float) -> None:
+        """Begin the next round: all as it was at the start, under another L_ub; the last round's history is kept."""
+        history = self.folder / "history.json"
+        os.replace(history, history.with_name(f"history_round{self.round}.json"))
+        for name, part in self._parts.items():
+            part.load_state_dict(copy.deepcopy(self._initial[name]))
+        self.history, self.round, self.aim_ms = [], self.round + 1, aim_ms
+        self._save_checkpoint()
 
     def _epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
         checkpoint.seed_epoch(self.seed, epoch, (self.weight_loader, self.architecture_loader))
@@ -189,8 +204,7 @@ class Searcher:
             mixing = self.relaxation()
             accuracy_loss = self._loss(self.architecture_loss, batch, mixing)
             latency_ms = self.expectation(mixing, derived)
-            assert self.constraint.budget_ms != "auto"
-            loss = self.objective(accuracy_loss, latency_ms, self.constraint.budget_ms, progress)
+            loss = self.objective(accuracy_loss, latency_ms, self.aim_ms, progress)
             _stop_unless_finite(loss, "architecture loss")
             loss.backward()
             self.architecture_optimizer.step()
@@ -228,29 +242,35 @@ class Searcher:
                     "Lower the one or raise the other.",
                     kind,
                     self.objective.weight,
-                    self.constraint.budget_ms,
+                    self.aim_ms,
                 )
 
     def _save(self) -> None:
+        self._save_checkpoint()
+        auto = self.identity["budget_ms"] == "auto"
+        save_history(self.folder.parent, self.aim_ms, auto, self.history)
+
+    def _save_checkpoint(self) -> None:
         parts = {name: part.state_dict() for name, part in self._parts.items()}
         content = {
             "parts": parts,
             "history": self.history,
             "identity": self.identity,
-            "budget_ms": self.constraint.budget_ms,
+            "round": self.round,
+            "aim_ms": self.aim_ms,
         }
         checkpoint.save(self.folder / "checkpoint.pt", content)
-        auto = self.identity["budget_ms"] == "auto"
-        save_history(self.folder.parent, self.constraint.budget_ms, auto, self.history)
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
         content = checkpoint.load(path, self.device, self.identity)
         if content is None:
             space, table = self.expectation.space, self.expectation.table
-            self.constraint = self.constraint.resolve(uniform_mixing(space), self.deriver, table, space, self.runtime)
+            resolved = self.constraint.resolve(uniform_mixing(space), self.deriver, table, space, self.runtime)
+            assert resolved.budget_ms != "auto"
+            self.aim_ms = resolved.budget_ms
             return
-        self.constraint = replace(self.constraint, budget_ms=content["budget_ms"])
+        self.round, self.aim_ms = content["round"], content["aim_ms"]
         for name, part in self._parts.items():
             part.load_state_dict(content["parts"][name])
         self.history = content["history"]

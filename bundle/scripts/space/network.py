@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scripts.space.architecture import Architecture, Node, Space
-from scripts.space.operations import Norm, Scaling, build_operation, upsample_in_plane
+from scripts.space.operations import Norm, Scaling, build_operation, upsample_planes
 from scripts.space.trellis import Cell, Kind, Tile
 
 
@@ -34,7 +34,7 @@ class Head(nn.Module):
 
     def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         x_BCHWD = self.conv(F.relu(x_BCHWD))
-        return x_BCHWD if self.stride == 1 else upsample_in_plane(x_BCHWD, self.stride)
+        return x_BCHWD if self.stride == 1 else upsample_planes(x_BCHWD, self.stride)
 
 
 class DerivedCell(nn.Module):
@@ -50,7 +50,7 @@ class DerivedCell(nn.Module):
         tensors = [x_BCHWD]
         for j, operation in zip(self.inputs, self.operations, strict=True):
             tensors.append(operation(tensors[j]))
-        return self.scaling(torch.cat(tensors[1:], dim=1))
+        return self.scaling(tensors[1:])
 
 
 class CineNet(nn.Module):

@@ -57,7 +57,10 @@ def build_operation(name: str, channels: int, norm: Norm = nn.BatchNorm3d) -> nn
 
 
 class Scaling(nn.Module):
-    """The scaling operation that ends a cell: B (N W 2^s) H W D to the width and size of the target scale.
+    """The scaling operation that ends a cell: N nodes of B (W 2^s) H W D to the width and size of the target scale.
+
+    The 1x1x1 convolution reads the concatenation of the nodes. It is computed as the sum of one convolution a node,
+    which needs no copy of them: inference engines copy for a concatenation, or change layouts around it.
 
     Contracting: in-plane 2x2 max-pooling, then 1x1x1 convolution and norm. Expanding: 1x1x1 convolution and
     norm, then in-plane bilinear upsampling by 2. Non-scaling: 1x1x1 convolution and norm.
@@ -69,18 +72,33 @@ class Scaling(nn.Module):
         self.conv = nn.Conv3d(in_channels, out_channels, 1, bias=False)
         self.norm = norm(out_channels)
 
-    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+    def forward(self, nodes: list[torch.Tensor]) -> torch.Tensor:
         if self.kind == "contracting":
-            x_BCHWD = F.max_pool3d(x_BCHWD, (2, 2, 1))
-        x_BCHWD = self.norm(self.conv(x_BCHWD))
+            nodes = [F.max_pool3d(node, (2, 2, 1)) for node in nodes]
+        weights = self.conv.weight.split([node.shape[1] for node in nodes], dim=1)
+        x_BCHWD = F.conv3d(nodes[0], weights[0], self.conv.bias)
+        for node, weight in zip(nodes[1:], weights[1:], strict=True):
+            x_BCHWD = x_BCHWD + F.conv3d(node, weight)
+        x_BCHWD = self.norm(x_BCHWD)
         return upsample_in_plane(x_BCHWD, 2) if self.kind == "expanding" else x_BCHWD
 
 
 def upsample_in_plane(x_BCHWD: torch.Tensor, factor: int) -> torch.Tensor:
     """Bilinear upsampling of every slice by an integer factor.
 
-    Slices are folded into the channels, a view in channels_last_3d: much faster on a CPU than trilinear
-    interpolation with factor 1 along D, and equal to it.
+    Eagerly it is computed by ``upsample_planes``. A graph that is exported keeps one operation that leaves the
+    layout alone: behind a permutation, engines go on in the planar layout, in which pooling takes four times as long.
+    """
+    if torch.jit.is_tracing() or torch.compiler.is_exporting():
+        return F.interpolate(x_BCHWD, scale_factor=(float(factor), float(factor), 1.0), mode="trilinear")
+    return upsample_planes(x_BCHWD, factor)
+
+
+def upsample_planes(x_BCHWD: torch.Tensor, factor: int) -> torch.Tensor:
+    """Bilinear upsampling of every slice, with the slices folded into the channels.
+
+    A view in channels_last_3d: much faster on a CPU than trilinear interpolation with factor 1 along D, and equal
+    to it.
     """
     batch, channels, height, width, depth = x_BCHWD.shape
     planes = x_BCHWD.permute(0, 2, 3, 4, 1).reshape(batch, height, width, depth * channels).permute(0, 3, 1, 2)

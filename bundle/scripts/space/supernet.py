@@ -85,7 +85,7 @@ class MixedCell(nn.Module):
             assert mixed is not None
             whole = mixed if bypassed is None else torch.cat([mixed, bypassed], dim=1)
             tensors.append(shuffle_channels(whole, self.partial))
-        return self.scaling(torch.cat(tensors[1:], dim=1))
+        return self.scaling(tensors[1:])
 
 
 class Supernet(nn.Module):

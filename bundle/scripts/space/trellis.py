@@ -75,7 +75,7 @@ class Trellis:
         counts = {Tile(0, s): int(s in self._ends(self.start)) for s in range(self.scales)}
         for layer in range(1, self.layers + 1):
             for s in range(self.scales):
-                counts[Tile(layer, s)] = sum(counts[Tile(layer - 1, p)] for p in self._near(s))
+                counts[Tile(layer, s)] = sum(counts[Tile(layer - 1, p)] for p in self.near(s))
         return counts
 
     @cached_property
@@ -84,10 +84,11 @@ class Trellis:
         counts = {Tile(self.layers, s): int(s in self._ends(self.end)) for s in range(self.scales)}
         for layer in range(self.layers - 1, -1, -1):
             for s in range(self.scales):
-                counts[Tile(layer, s)] = sum(counts[Tile(layer + 1, n)] for n in self._near(s))
+                counts[Tile(layer, s)] = sum(counts[Tile(layer + 1, n)] for n in self.near(s))
         return counts
 
-    def _near(self, scale: int) -> range:
+    def near(self, scale: int) -> range:
+        """The scales that a cell joins with this one."""
         return range(max(0, scale - 1), min(self.scales, scale + 2))
 
     @cached_property
@@ -102,7 +103,7 @@ class Trellis:
             cell
             for layer in range(1, self.layers + 1)
             for source in range(self.scales)
-            for target in self._near(source)
+            for target in self.near(source)
             if self.passing(cell := Cell(layer, source, target))
         )
 

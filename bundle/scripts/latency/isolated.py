@@ -1,0 +1,112 @@
+"""What an operation costs apart from a network: the difference that it makes in a short chain.
+
+An operation timed alone would be charged for bringing its input into the engine and its output back, which inside
+a network does not happen. So a chain with it is timed beside the chain without it.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from scripts.latency.network import reference_kernel
+from scripts.latency.table import FIXED, Key, keys_of
+from scripts.latency.timer import Timing, time_in_turn
+from scripts.runtime.deploy import Runtime
+from scripts.space.architecture import OPERATIONS, Space
+from scripts.space.operations import Scaling, build_operation
+from scripts.space.trellis import KINDS, Kind
+
+Call = Callable[[], Any]
+ROUNDS = 3
+REPEATS = 4  # an operation that keeps the shape is repeated, so that its share of the chain is large
+
+
+class _Scale(nn.Module):
+    """A cell without operations: every node is its input."""
+
+    def __init__(self, kind: Kind, space: Space, source: int, target: int):
+        super().__init__()
+        self.nodes = space.nodes
+        self.scaling = Scaling(kind, space.nodes * space.width(source), space.width(target))
+
+    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        return self.scaling([x_BCHWD] * self.nodes)
+
+
+class _Merge(nn.Module):
+    """The sum of two cells' outputs."""
+
+    def __init__(self, channels: int):
+        super().__init__()
+        self.first, self.second = (nn.Conv3d(channels, channels, 1) for _ in range(2))
+
+    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        return self.first(x_BCHWD) + self.second(x_BCHWD)
+
+
+@dataclass(frozen=True)
+class Chains:
+    """A longer chain and, where there is one, a shorter, which together tell what ``count`` operations cost."""
+
+    calls: tuple[Call, ...]
+    count: int = 1
+
+    def time(self, device: str, seconds: float) -> Timing:
+        times = time_in_turn(self.calls, device, seconds)
+        if len(self.calls) == 2:
+            times = (times[:, :1] - times[:, 1:]).clip(min=0)
+        return Timing.of(times[:, 0] / self.count)
+
+
+def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
+    """What is timed for one entry of the latency table, at the deployment size."""
+    name, scale = key
+    if key == FIXED:
+        return Chains((reference_kernel(space, runtime),))
+    width = space.width(scale)
+    longer: list[nn.Module]
+    shorter: list[nn.Module] = []
+    out = width
+    if name in OPERATIONS:
+        longer = [build_operation(name, width) for _ in range(REPEATS)]
+    elif name == "merge":
+        longer = [_Merge(width) for _ in range(REPEATS)]
+        shorter = [nn.Conv3d(width, width, 1) for _ in range(REPEATS)]
+    else:
+        kind: Kind = next(kind for kind in KINDS if name == f"scaling_{kind}")
+        target = scale + 1 - KINDS.index(kind)
+        count, out = (REPEATS, width) if target == scale else (1, space.width(target))
+        longer = [_Scale(kind, space, scale, target) for _ in range(count)]
+    x_BCHWD = torch.randn(1, width, *space.size(scale))
+    # 1x1x1 convolutions at both ends bring engines into the layout of a network; one channel out leaves little to copy
+    calls = tuple(
+        partial(runtime.deploy(nn.Sequential(nn.Conv3d(width, width, 1), *chain, nn.Conv3d(channels, 1, 1))), x_BCHWD)
+        for chain, channels in ((longer, out), (shorter, width))
+    )
+    return Chains(calls, len(longer))
+
+
+def time_operations(space: Space, runtime: Runtime, seconds: float) -> dict[Key, Timing]:
+    """The isolated timing of every entry, each the quietest of three rounds over all."""
+    keys = sorted(keys_of(space))
+    chains = {}
+    isolated: dict[Key, Timing] = {}
+    start = time.perf_counter()
+    for key in tqdm(keys, desc="operations, compiled", unit="operation"):
+        chains[key] = build_chains(key, space, runtime)
+        chains[key].time(runtime.device, 0)
+    left = max(0.0, seconds - (time.perf_counter() - start))
+    for key in tqdm(keys * ROUNDS, desc="operations, timed", unit="timing"):
+        timing = chains[key].time(runtime.device, left / (ROUNDS * len(keys)))
+        # a disturbance lengthens or, where it meets the shorter chain, shortens: the quietest round has least spread
+        if key not in isolated or timing.iqr_ms < isolated[key].iqr_ms:
+            isolated[key] = timing
+    return isolated

@@ -1,0 +1,164 @@
+"""The ways to execute a prepared network on a device; each but eager is an optional package.
+
+A backend compiles a network for one input shape and gives a callable, image B C H W D to logits. Adding one is
+adding an entry to ``BACKENDS``. Imports of optional packages stay inside the functions.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import shutil
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+import torch._dynamo
+from torch import nn
+
+Call = Callable[[torch.Tensor], torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to execute.
+
+    Args:
+        device: the kind of device that it runs on, "cpu", "cuda" or "any".
+        packages: distributions that it needs beside torch.
+        compile: (network in eval mode, norm folded, float32 on the CPU; example image; precision) to a callable.
+        precisions: what it computes in.
+        compiler: whether it needs a C++ compiler.
+    """
+
+    device: str
+    compile: Callable[[nn.Module, torch.Tensor, torch.dtype], Call]
+    packages: tuple[str, ...] = ()
+    precisions: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+    compiler: bool = False
+
+    def obstacle(self, device: str, dtype: torch.dtype) -> str | None:
+        """Why it cannot run here, or None."""
+        if self.device not in ("any", device.split(":")[0]):
+            return f"runs on {self.device}, not on {device}"
+        if dtype not in self.precisions:
+            return f"does not compute in {str(dtype).removeprefix('torch.')}"
+        missing = [package for package in self.packages if importlib.util.find_spec(package) is None]
+        if missing:
+            return f"needs the package {missing[0]}"
+        if self.compiler and shutil.which(os.environ.get("CXX", "g++")) is None:
+            return "needs a C++ compiler"
+        return None
+
+    def versions(self) -> dict[str, str]:
+        """The installed versions of its packages."""
+        return {package: importlib.metadata.version(package) for package in self.packages}
+
+
+def place(module: nn.Module, like: torch.Tensor, dtype: torch.dtype) -> nn.Module:
+    """Put a module on the device of ``like``, in a precision and in channels_last_3d."""
+    return module.to(like.device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def _eager(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    network = place(network, example_BCHWD, dtype)
+    return lambda x_BCHWD: network(x_BCHWD.to(dtype, memory_format=torch.channels_last_3d))
+
+
+def _compile(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    # networks share their code, and torch would return to eager after the eighth of them
+    torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10_000
+    compiled = torch.compile(place(network, example_BCHWD, dtype), dynamic=False)
+    return lambda x_BCHWD: compiled(x_BCHWD.to(dtype, memory_format=torch.channels_last_3d))
+
+
+def _cuda_graph(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    network = place(network, example_BCHWD, dtype)
+    image = example_BCHWD.to(dtype, memory_format=torch.channels_last_3d).clone()
+    side = torch.cuda.Stream(image.device)
+    side.wait_stream(torch.cuda.current_stream(image.device))
+    with torch.cuda.stream(side):  # kernels are selected and memory is planned before the capture
+        for _ in range(3):
+            network(image)
+    torch.cuda.current_stream(image.device).wait_stream(side)
+    graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        logits = network(image)
+
+    def replay(x_BCHWD: torch.Tensor) -> torch.Tensor:
+        image.copy_(x_BCHWD)
+        graph.replay()
+        return logits.clone()
+
+    return replay
+
+
+def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    import openvino
+
+    network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    example_BCHWD = example_BCHWD.contiguous()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")  # tracing is deprecated, and sizes become constants: they are, here
+        traced = torch.jit.trace(network, example_BCHWD, check_trace=False)
+        model = openvino.convert_model(traced, example_input=example_BCHWD, input=[list(example_BCHWD.shape)])
+    precision = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": precision,
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+
+    def infer(x_BCHWD: torch.Tensor) -> torch.Tensor:
+        request.infer({0: x_BCHWD.contiguous().numpy()}, share_inputs=True, share_outputs=True)
+        # The next call overwrites it. NumPy copies in this thread alone; after torch's copy, OpenMP's threads would
+        # go on spinning for some ms, on the cores that OpenVINO's own threads need
+        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+
+    return infer
+
+
+def _onnxruntime(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    import onnxruntime
+
+    network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    example_BCHWD = example_BCHWD.contiguous()
+    with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
+        warnings.simplefilter("ignore")
+        program = torch.onnx.export(network, (example_BCHWD,), dynamo=True, verbose=False)
+    assert program is not None
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(
+        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    name = session.get_inputs()[0].name
+    return lambda x_BCHWD: torch.from_numpy(session.run(None, {name: x_BCHWD.contiguous().numpy()})[0])
+
+
+@contextmanager
+def _quiet(*names: str) -> Iterator[None]:
+    """Silence loggers below errors: exporters tell of every pass, and of packages that this network does not need."""
+    loggers = [logging.getLogger(name) for name in names]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+BACKENDS: dict[str, Backend] = {
+    "eager": Backend("any", _eager),
+    "compile": Backend("cpu", _compile, compiler=True),
+    "onnxruntime": Backend("cpu", _onnxruntime, ("onnxruntime", "onnx", "onnxscript"), precisions=(torch.float32,)),
+    "openvino": Backend("cpu", _openvino, ("openvino",)),
+    "cuda_graph": Backend("cuda", _cuda_graph),
+}

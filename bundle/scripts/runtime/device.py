@@ -1,0 +1,51 @@
+"""What a device is: its description, its native precision, its clock, and how its process keeps memory."""
+
+from __future__ import annotations
+
+import ctypes
+import platform
+from typing import Any
+
+import torch
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def describe_device(device: str) -> dict[str, Any]:
+    """Name, kind and compute units of a device; for a GPU also its driver's CUDA version."""
+    if device.startswith("cuda"):
+        properties = torch.cuda.get_device_properties(device)
+        units = properties.multi_processor_count
+        return {"kind": "cuda", "name": properties.name, "units": units, "driver": str(torch.version.cuda)}
+    return {"kind": device, "name": _processor(), "units": torch.get_num_threads(), "driver": platform.system()}
+
+
+def _processor() -> str:
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def has_native_bfloat16(device: str) -> bool:
+    """Whether the device has bfloat16 arithmetic of its own (emulation is slower than float32)."""
+    if device.startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_avx512_bf16()
+
+
+def _has_avx512_bf16() -> bool:
+    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def keep_memory() -> bool:
+    """Make malloc reuse large blocks for the rest of the process; whether that is so (glibc alone).
+
+    By default glibc returns every large block to the system, and each layer of a network pays to get it back.
+    """
+    if platform.libc_ver()[0] != "glibc":
+        return False
+    mallopt, most = ctypes.CDLL(None).mallopt, 1 << 30
+    trim_threshold, mmap_threshold = -1, -3
+    return all([mallopt(mmap_threshold, most), mallopt(trim_threshold, most)])
