@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Iterable, Mapping, Sized
+from collections.abc import Collection, Iterable, Mapping, Sized
 from pathlib import Path
 from typing import Any
 
@@ -156,13 +156,47 @@ def model_card(model_path: str | Path) -> Path:
     return Path(model_path).with_suffix(".json")
 
 
-class ModelLoader:
-    """Evaluator handler: loads trained weights at the start, after checking that they belong here.
+def load_model(path: str | Path, network: CineNet, exams: Collection[str] = ()) -> None:
+    """Load trained weights into a network, after checking that they belong to it.
 
     Args:
         path: a plain state dict; where ``model.json`` stands beside it, that is checked first.
         network: the network, with its ``architecture``.
         exams: names of exams that the model must not have been trained on.
+
+    Raises:
+        CineError: the weights are of another network, cannot be read, or have seen an exam.
+    """
+    action = "Run the step train with this work_dir, or name the work_dir where it ran."
+    card_path = model_card(path)
+    if card_path.exists():
+        card = read_json(card_path, CARD_SCHEMA, action)
+        if card["architecture"] != network.architecture.digest:
+            found = f"weights of the architecture {card['architecture'][:12]}"
+            expected = f"{network.architecture.digest[:12]}, that of architecture.json"
+            raise CineError(
+                path,
+                found,
+                expected,
+                "It was derived anew since: delete the folder train beside it, run train again.",
+            )
+        seen = sorted(set(card["exams"]) & set(exams))
+        if seen:
+            found = f"a model that was trained on {len(seen)} of the {len(exams)} exams to evaluate"
+            action = "Evaluate with the fold, seed and dataset_dir of its training."
+            raise CineError(path, found, "exams that it never saw", action)
+    state = load_whole(path, "cpu", action)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CineError(path, "weights of another network", "those of architecture.json", action) from error
+
+
+class ModelLoader:
+    """Evaluator handler: loads trained weights at the start, after checking that they belong here.
+
+    Args:
+        path, network, exams: as of ``load_model``.
     """
 
     def __init__(self, path: str, network: CineNet, exams: Iterable[str] = ()):
@@ -172,29 +206,7 @@ class ModelLoader:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        action = "Run the step train with this work_dir, or name the work_dir where it ran."
-        card_path = model_card(self.path)
-        if card_path.exists():
-            card = read_json(card_path, CARD_SCHEMA, action)
-            if card["architecture"] != self.network.architecture.digest:
-                found = f"weights of the architecture {card['architecture'][:12]}"
-                expected = f"{self.network.architecture.digest[:12]}, that of architecture.json"
-                raise CineError(
-                    self.path,
-                    found,
-                    expected,
-                    "It was derived anew since: delete the folder train beside it, run train again.",
-                )
-            seen = sorted(set(card["exams"]) & set(self.exams))
-            if seen:
-                found = f"a model that was trained on {len(seen)} of the {len(self.exams)} exams to evaluate"
-                action = "Evaluate with the fold, seed and dataset_dir of its training."
-                raise CineError(self.path, found, "exams that it never saw", action)
-        state = load_whole(self.path, "cpu", action)
-        try:
-            self.network.load_state_dict(state)
-        except (RuntimeError, TypeError, AttributeError) as error:
-            raise CineError(self.path, "weights of another network", "those of architecture.json", action) from error
+        load_model(self.path, self.network, self.exams)
 
 
 CARD_SCHEMA: dict[str, Any] = {

@@ -7,16 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from scipy import ndimage
 
 from scripts.cine import STRUCTURES
 from scripts.cine.header import read_header
+from scripts.cine.quality import parts_of
 from scripts.files import CineError, write_json
 
 MYOCARDIAL_DENSITY = 1.05
 """g/ml"""
-FRAGMENT_SHARE = 0.05
-"""A second component of at least this share of a structure's volume is flagged."""
 SUDDEN_SHARE = 0.4
 """A change between neighbouring frames beyond this share of the structure's largest volume is flagged."""
 CINE_FRAMES = 5
@@ -146,17 +144,12 @@ def _ventricle(
 
 def _spatial_flags(labels_THWD: np.ndarray) -> list[dict[str, Any]]:
     flags = []
-    connectivity = np.ones((3, 3, 3))
-    for frame, labels_HWD in enumerate(labels_THWD.astype(np.uint8), start=1):
-        boxes = ndimage.find_objects(labels_HWD, max_label=max(STRUCTURES.values()))
-        for name, label in STRUCTURES.items():
+    for frame, labels_HWD in enumerate(labels_THWD, start=1):
+        for name, parts in parts_of(labels_HWD).items():
             where = {"structure": name, "frame": frame}
-            if boxes[label - 1] is None:
+            if parts.box is None:
                 flags.append({"flag": "missing", **where})
-                continue
-            components, _ = ndimage.label(labels_HWD[boxes[label - 1]] == label, connectivity)
-            sizes = np.sort(np.bincount(components.ravel())[1:])
-            if len(sizes) > 1 and sizes[-2] >= FRAGMENT_SHARE * sizes.sum():
+            elif parts.fragmented:
                 flags.append({"flag": "fragments", **where})
     return flags
 

@@ -39,7 +39,7 @@ class ShortAxisOrder(InvertibleTransform):
                 "ShortAxisOrder", f"a tensor of shape {tuple(img.shape)}", "C H W D", "Load it channel first."
             )
         affine = img.affine if isinstance(img, MetaTensor) else torch.eye(4)
-        order, flips = _working_order(np.asarray(affine, dtype=np.float64), tuple(img.shape[1:]))
+        order, flips = working_order(np.asarray(affine, dtype=np.float64), tuple(img.shape[1:]))
         xform = torch.zeros(4, 4, dtype=torch.float64)
         xform[3, 3] = 1.0
         for new, (old, flip) in enumerate(zip(order, flips, strict=True)):
@@ -129,7 +129,7 @@ class ForEachFramed(MapTransform):
         return result
 
 
-def _working_order(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[list[int], list[bool]]:
+def working_order(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[list[int], list[bool]]:
     """Old axis of each new axis, and whether each new axis runs backwards."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     directions = affine[:3, :3] / spacing

@@ -14,7 +14,7 @@ from scipy.ndimage import median_filter
 from scipy.optimize import nnls
 from scipy.stats import kendalltau
 
-from scripts.latency.network import Sample
+from scripts.latency.network import DISTURBED, Sample
 from scripts.latency.table import Entry, Key, counts_of
 from scripts.latency.timer import Timing
 
@@ -35,37 +35,44 @@ def calibrate(samples: Sequence[Sample], isolated: dict[Key, Timing]) -> tuple[d
     keys = sorted(isolated)
     counts = np.array([[counts_of(sample.architecture)[key] for key in keys] for sample in samples], dtype=float)
     measured, twice = divide_drift_out(samples)
+    whole = ~np.isnan(measured)
+    counts, measured, twice = counts[whole], measured[whole], twice[:, whole]
     prior = np.array([isolated[key].median_ms for key in keys])
-    held_out = np.empty(len(samples))
+    held_out = np.empty(len(measured))
     for fold in range(FOLDS):
-        left = np.arange(len(samples)) % FOLDS == fold
+        left = np.arange(len(measured)) % FOLDS == fold
         held_out[left] = counts[left] @ _fit(counts[~left], measured[~left], prior)
     fitted = _fit(counts, measured, prior)
     entries = {key: Entry(float(ms), isolated[key]) for key, ms in zip(keys, fitted, strict=True)}
     return entries, {
-        "networks": len(samples),
+        "networks": len(measured),
+        "disturbed_networks": len(samples) - len(measured),
         "reference_ms": float(np.median([visit.reference_ms for sample in samples for visit in sample.visits])),
         "held_out": agreement(held_out, measured),
         "operations_timed_apart": agreement(counts @ prior, measured),
-        "measured_twice": agreement(*twice),
+        "measured_twice": agreement(*twice[:2]),
     }
 
 
 def divide_drift_out(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
     """What each network takes at the device's usual speed.
 
-    Slow drift shows in the reference kernel's running median and is divided out; of a network's visits the faster
-    counts, since a disturbance only ever adds.
+    Slow drift shows in the reference kernel's running median and is divided out. A visit is disturbed where the
+    kernel took over 10 % longer than that; of a network's others the faster counts, since other programs only add.
 
     Returns:
-        ms of every network; and of all visits, visits x networks.
+        ms of every network, NaN where every visit was disturbed; and of all visits, visits x networks.
     """
     visits = sorted((visit for sample in samples for visit in sample.visits), key=lambda visit: visit.number)
     references = np.array([visit.reference_ms for visit in visits])
-    speed = median_filter(references, size=RUNNING, mode="nearest") / np.median(references)
-    ms = {visit.number: visit.ms / drift for visit, drift in zip(visits, speed, strict=True)}
-    every = np.array([[ms[visit.number] for visit in sample.visits] for sample in samples]).T
-    return every.min(axis=0), every
+    running = median_filter(references, size=RUNNING, mode="nearest")
+    corrected = np.array([visit.ms for visit in visits]) * np.median(references) / running
+    disturbed = references > DISTURBED * running
+    order = [visit.number for visit in visits]
+    numbers = np.searchsorted(order, [[visit.number for visit in sample.visits] for sample in samples]).T
+    every = corrected[numbers]
+    undisturbed = np.where(disturbed[numbers], np.inf, every).min(axis=0)
+    return np.where(np.isinf(undisturbed), np.nan, undisturbed), every
 
 
 def _fit(counts: np.ndarray, measured: np.ndarray, prior: np.ndarray) -> np.ndarray:

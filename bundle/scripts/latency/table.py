@@ -133,7 +133,7 @@ class LatencyTable:
         missing = keys_of(space) - entries.keys()
         if missing:
             raise CineError(f"{path}, field entries", f"no entry for {sorted(missing)}", "all entries", ACTION)
-        return cls(entries, *(content[name] for name in ("space", "device", "runtime", "calibration")), foreign)
+        return cls(entries, content["space"], content["device"], content["runtime"], content["calibration"], foreign)
 
 
 def _compare(path: str | Path, field: str, found: dict[str, Any], expected: dict[str, Any], action: str) -> None:

@@ -33,6 +33,7 @@ class Backend:
         compile: (network in eval mode, norm folded, float32 on the CPU; example image; precision) to a callable.
         precisions: what it computes in.
         compiler: whether it needs a C++ compiler.
+        own_threads: whether it runs on threads of its own, beside PyTorch's.
     """
 
     device: str
@@ -40,6 +41,7 @@ class Backend:
     packages: tuple[str, ...] = ()
     precisions: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
     compiler: bool = False
+    own_threads: bool = False
 
     def obstacle(self, device: str, dtype: torch.dtype) -> str | None:
         """Why it cannot run here, or None."""
@@ -158,7 +160,9 @@ def _quiet(*names: str) -> Iterator[None]:
 BACKENDS: dict[str, Backend] = {
     "eager": Backend("any", _eager),
     "compile": Backend("cpu", _compile, compiler=True),
-    "onnxruntime": Backend("cpu", _onnxruntime, ("onnxruntime", "onnx", "onnxscript"), precisions=(torch.float32,)),
-    "openvino": Backend("cpu", _openvino, ("openvino",)),
+    "onnxruntime": Backend(
+        "cpu", _onnxruntime, ("onnxruntime", "onnx", "onnxscript"), precisions=(torch.float32,), own_threads=True
+    ),
+    "openvino": Backend("cpu", _openvino, ("openvino",), own_threads=True),
     "cuda_graph": Backend("cuda", _cuda_graph),
 }

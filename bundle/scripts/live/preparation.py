@@ -1,0 +1,83 @@
+"""What a network reads of a volume, and how its answer returns to the volume's grid; equal to the step infer, but quick.
+
+Tensors: K classes, H W in-plane (of the volume; h w on the network's grid), D slices.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+
+PERCENTILES = 0.5, 99.5
+
+
+class InPlaneGrid:
+    """The network's in-plane grid over that of a volume; the centres of their first voxels coincide.
+
+    Args:
+        size: H, W of the volume.
+        spacing_mm: distance of its voxels along H and W.
+        network_spacing_mm: distance of the network's.
+    """
+
+    def __init__(self, size: tuple[int, int], spacing_mm: tuple[float, float], network_spacing_mm: tuple[float, float]):
+        self.volume_size = size
+        self.ratio = tuple(new / old for new, old in zip(network_spacing_mm, spacing_mm, strict=True))
+        self.size = tuple(round((n - 1) / ratio) + 1 for n, ratio in zip(size, self.ratio, strict=True))
+        rows, columns = (torch.arange(n) * ratio for n, ratio in zip(self.size, self.ratio, strict=True))
+        self._to_network = _sampling_grid(rows, columns, size)
+
+    def to_network(self, volume_HWD: torch.Tensor) -> torch.Tensor:
+        """H W D to h w D, bilinear; beyond the volume its border goes on."""
+        planes = volume_HWD.permute(2, 0, 1)[None].float()
+        planes = F.grid_sample(planes, self._to_network, "bilinear", "border", align_corners=True)
+        return planes[0].permute(1, 2, 0)
+
+    def to_volume(self, logits_KhwD: torch.Tensor, start: tuple[int, int]) -> tuple[torch.Tensor, tuple[slice, slice]]:
+        """Logits of a window, which starts at ``start`` of the network's grid, on the volume's grid, bilinear.
+
+        Returns:
+            K H' W' D, the voxels of the volume that lie within the window; and where these are in the volume.
+        """
+        classes, height, width, depth = logits_KhwD.shape
+        box = []
+        positions = []
+        for axis, length in enumerate((height, width)):
+            first, last = start[axis] * self.ratio[axis], (start[axis] + length - 1) * self.ratio[axis]
+            # beyond the outermost voxels of the network's grid the volume may have a fraction of a voxel more
+            low = 0 if start[axis] == 0 else int(np.ceil(first))
+            high = self.volume_size[axis]
+            high = high if start[axis] + length >= self.size[axis] else min(high, int(np.floor(last)) + 1)
+            box.append(slice(low, high))
+            positions.append(torch.arange(low, high) / self.ratio[axis] - start[axis])
+        planes = logits_KhwD.permute(0, 3, 1, 2).reshape(1, classes * depth, height, width).float()
+        planes = F.grid_sample(
+            planes, _sampling_grid(*positions, (height, width)), "bilinear", "border", align_corners=True
+        )
+        logits = planes.reshape(classes, depth, *planes.shape[2:]).permute(0, 2, 3, 1)
+        return logits, (box[0], box[1])
+
+
+def _sampling_grid(rows: torch.Tensor, columns: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
+    """Voxel positions as grid_sample wants them: 1 H W 2, (column, row) from -1 to 1."""
+    row, column = (2 * x / max(n - 1, 1) - 1 for x, n in zip((rows, columns), size, strict=True))
+    return torch.stack(torch.meshgrid(row.float(), column.float(), indexing="ij")[::-1], dim=-1)[None]
+
+
+def normalise(volume_hwD: torch.Tensor) -> torch.Tensor:
+    """Clip to the 0.5th and 99.5th percentile, then zero mean and unit variance."""
+    values = np.ascontiguousarray(volume_hwD.numpy()).ravel()
+    low, high = (_percentile(values, percent) for percent in PERCENTILES)
+    clipped = volume_hwD.clamp(low, high)
+    std, mean = torch.std_mean(clipped, correction=0)
+    return (clipped - mean) / (std if std > 0 else 1.0)
+
+
+def _percentile(values: np.ndarray, percent: float) -> float:
+    """As numpy.percentile; partitions the few values beyond the place, not all of them."""
+    place = percent / 100 * (len(values) - 1)
+    below = int(place)
+    above = min(below + 1, len(values) - 1)
+    low, high = np.partition(values, (below, above))[[below, above]]
+    return float(low + (place - below) * (high - low))

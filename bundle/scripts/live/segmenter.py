@@ -1,0 +1,208 @@
+"""Segmenter: volume after volume, as they come from a scanner.
+
+Tensors: H W in-plane, D slices; h w on the network's in-plane grid.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from scripts.checkpoint import load_model
+from scripts.cine import STRUCTURES
+from scripts.cine.function import SUDDEN_SHARE, volume_ml
+from scripts.cine.quality import keep_largest, parts_of
+from scripts.files import CineError
+from scripts.live.preparation import InPlaneGrid, normalise
+from scripts.live.window import HeartWindow, bounding_box
+from scripts.runtime.backends import BACKENDS
+from scripts.runtime.deploy import Runtime
+from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Status:
+    """How one volume was segmented.
+
+    Attributes:
+        milliseconds: from the call of ``segment`` to the mask.
+        network_ms: of these, the network alone.
+        whole_field: whether the network saw the whole field of view.
+        volumes_ml: structure -> ml.
+        flags: doubts: "heart lost", and "missing", "fragments" or "sudden change" with the structure.
+    """
+
+    milliseconds: float
+    network_ms: float
+    whole_field: bool
+    volumes_ml: dict[str, float]
+    flags: list[str] = field(default_factory=list)
+
+
+class Segmenter:
+    """Segments the volumes of one stream, all of one shape and spacing.
+
+    The first volume is segmented over its whole field of view, later ones in a window of the deployment size that
+    follows the heart; where the heart is lost there, the same volume is segmented over the whole field again.
+
+    Args:
+        model_dir: holds ``architecture.json`` and ``model.pt``.
+        runtime: how the network runs.
+        spacing_mm: in-plane spacing that the network was trained at.
+
+    Raises:
+        CineError: no trained network there, or one whose latency was predicted but never measured.
+    """
+
+    def __init__(self, model_dir: str, runtime: Runtime | None = None, spacing_mm: Sequence[float] = (1.5, 1.5)):
+        architecture = Architecture.load(Path(model_dir) / "architecture.json")
+        if architecture.provenance.get("verdict") == "predicted, not measured":
+            raise CineError(
+                Path(model_dir) / "architecture.json",
+                "a latency that was predicted for another device, not measured",
+                "a network that was measured on this device",
+                "Run the step verify with this work_dir.",
+            )
+        network = CineNet(architecture)
+        load_model(Path(model_dir) / "model.pt", network)
+        self.runtime = runtime or Runtime()
+        self.network = self.runtime.deploy(network)
+        self.spacing_mm = (float(spacing_mm[0]), float(spacing_mm[1]))
+        self.window = HeartWindow(architecture.space.deployment_size[:2])
+        self.shape: tuple[int, ...] | None = None
+        self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
+        self._last_ml: dict[str, float] | None = None
+
+    def prepare(self, shape: Sequence[int], spacing_mm: Sequence[float]) -> None:
+        """Compile for volumes of a shape H, W, D and a spacing (mm), so that the first of them does not wait for it.
+
+        Raises:
+            CineError: the shape or spacing cannot be, or is not that of the stream so far.
+        """
+        shape, spacing = tuple(int(n) for n in shape), tuple(float(mm) for mm in spacing_mm)
+        if len(shape) != 3 or min(shape) < 1:
+            raise CineError("volume", f"shape {shape}", "H, W, D", "Hand over one volume at a time, slices last.")
+        if len(spacing) != 3 or not all(0 < mm < 1000 for mm in spacing):
+            raise CineError("spacing", str(spacing), "three distances in mm", "Take them from the volume's header.")
+        if self.shape is None:
+            self.shape, self.volume_spacing_mm = shape, spacing
+            self._grid = InPlaneGrid(shape[:2], spacing[:2], self.spacing_mm)  # type: ignore[arg-type]
+            for size in {self._grid.size, self._window_size()}:
+                self.network(torch.zeros(1, 1, *size, shape[2]))
+        if (shape, spacing) != (self.shape, self.volume_spacing_mm):
+            raise CineError(
+                "volume",
+                f"shape {shape} and spacing {spacing} mm",
+                f"{self.shape} and {self.volume_spacing_mm} mm, as the volumes before",
+                "A stream keeps its geometry: make a new Segmenter where the scanner's protocol changes.",
+            )
+
+    def segment(self, volume_HWD: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]) -> tuple[np.ndarray, Status]:
+        """Segment one volume.
+
+        Args:
+            volume_HWD: in short-axis order, the first axis towards the patient's left, the second towards the back,
+                slices last; finite intensities of any scale.
+            spacing_mm: distance of voxels along H, W and D.
+
+        Returns:
+            The mask, uint8 H W D, 0 background, 1 RV, 2 MYO, 3 LV; and its status.
+
+        Raises:
+            CineError: another shape or spacing than before, or voxels that are not finite.
+        """
+        begin = time.perf_counter()
+        volume = torch.as_tensor(volume_HWD)
+        self.prepare(volume.shape, spacing_mm)
+        with self._alone():
+            image_hwD = self._grid.to_network(volume)
+            if not bool(torch.isfinite(image_hwD).all()):
+                raise CineError("volume", "voxels that are not finite", "finite voxels", "Drop this volume.")
+            image_hwD = normalise(image_hwD)
+            start = self.window.start(self._grid.size)
+            mask, network_ms = self._segment(image_hwD, start)
+            flags = []
+            if start is not None and self._is_lost(mask):
+                flags.append("heart lost")
+                start = None
+                mask, again_ms = self._segment(image_hwD, None)
+                network_ms += again_ms
+            parts = parts_of(mask)
+            keep_largest(mask, parts)
+            for name, part in parts.items():
+                if part.box is None or part.fragmented:
+                    flags.append(f"{'missing' if part.box is None else 'fragments'} {name}")
+            volumes_ml = volume_ml(mask, self.volume_spacing_mm)
+            flags += self._sudden_changes(volumes_ml)
+            self._follow(mask, volumes_ml)
+        milliseconds = 1000 * (time.perf_counter() - begin)
+        return mask, Status(milliseconds, network_ms, start is None, volumes_ml, flags)
+
+    def _segment(self, image_hwD: torch.Tensor, start: tuple[int, int] | None) -> tuple[np.ndarray, float]:
+        """The mask of the whole field or of the window, on the volume's grid; and the network's ms."""
+        if start is None:
+            start, size = (0, 0), self._grid.size
+        else:
+            size = self._window_size()
+        (top, left), (height, width) = start, size
+        begin = time.perf_counter()
+        logits = self.network(image_hwD[None, None, top : top + height, left : left + width].contiguous())
+        logits = logits[0].cpu()
+        network_ms = 1000 * (time.perf_counter() - begin)
+        logits, box = self._grid.to_volume(logits, start)
+        assert self.shape is not None
+        mask = np.zeros(self.shape, np.uint8)
+        mask[box] = logits.argmax(0).numpy()
+        return mask, network_ms
+
+    def _window_size(self) -> tuple[int, int]:
+        height, width = (min(n, most) for n, most in zip(self._grid.size, self.window.size, strict=True))
+        return height, width
+
+    def _is_lost(self, mask: np.ndarray) -> bool:
+        return self.window.lost(sum(volume_ml(mask, self.volume_spacing_mm).values()))
+
+    def _follow(self, mask: np.ndarray, volumes_ml: dict[str, float]) -> None:
+        box = bounding_box(mask)
+        if box is not None:  # from the volume's grid to the network's
+            scaled = (
+                slice(round(along.start / ratio), round(along.stop / ratio))
+                for along, ratio in zip(box, self._grid.ratio, strict=True)
+            )
+            box = tuple(scaled)  # type: ignore[assignment]
+        self.window.follow(box, sum(volumes_ml.values()))
+
+    def _sudden_changes(self, volumes_ml: dict[str, float]) -> list[str]:
+        before, self._last_ml = self._last_ml, volumes_ml
+        self._largest_ml = {name: max(ml, volumes_ml[name]) for name, ml in self._largest_ml.items()}
+        if before is None:
+            return []
+        return [
+            f"sudden change {name}"
+            for name, ml in volumes_ml.items()
+            if abs(ml - before[name]) > SUDDEN_SHARE * self._largest_ml[name]
+        ]
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """No threads of PyTorch's while an engine with threads of its own runs: they would spin on its cores."""
+        threads = torch.get_num_threads()
+        own = BACKENDS[self.runtime.backend].own_threads
+        try:
+            if own:
+                torch.set_num_threads(1)
+            with torch.inference_mode():
+                yield
+        finally:
+            if own:
+                torch.set_num_threads(threads)

@@ -1,0 +1,184 @@
+"""The stream: volumes arrive, are segmented in time or late, and everything is reported."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from scripts.cine.reader import Header, read_volume
+from scripts.cine.transforms import working_order
+from scripts.cine.writer import write_mask
+from scripts.files import CineError, write_json
+from scripts.live.inbox import Inbox, Late, Replay
+from scripts.live.segmenter import Segmenter, Status
+
+logger = logging.getLogger(__name__)
+FORMAT = "rtdnas-stream-1"
+
+
+@dataclass(frozen=True)
+class Record:
+    """One volume of a stream: its number, arrival and mask (s after the first arrival), and its status."""
+
+    number: int
+    arrived_s: float
+    done_s: float
+    status: Status
+
+    @property
+    def latency_ms(self) -> float:
+        """From arrival to mask."""
+        return 1000 * (self.done_s - self.arrived_s)
+
+
+def consume(inbox: Inbox, segmenter: Segmenter, spacing_mm: Sequence[float], total: int | None = None):
+    """Segment what comes out of an inbox until it closes.
+
+    Yields:
+        (Record, mask uint8 H W D) of every volume that was not dropped.
+    """
+    first = None
+    with tqdm(total=total, desc="stream", unit="volume") as bar:
+        while (arrival := inbox.get()) is not None:
+            first = arrival.at if first is None else first
+            mask, status = segmenter.segment(arrival.volume_HWD, spacing_mm)
+            record = Record(arrival.number, arrival.at - first, time.perf_counter() - first, status)
+            bar.update(arrival.number + 1 - bar.n)
+            yield record, mask
+
+
+def summarise(records: Sequence[Record], dropped: Sequence[int], deadline_ms: float) -> dict[str, Any]:
+    """The figures of a stream; the first volume, over the whole field, is reported apart."""
+    first, rest = records[0], records[1:]
+    latencies = [record.latency_ms for record in rest] or [first.latency_ms]
+    duration = records[-1].done_s - first.done_s
+    return {
+        "volumes": len(records) + len(dropped),
+        "segmented": len(records),
+        "dropped": len(dropped),
+        "deadline_ms": deadline_ms,
+        "missed": sum(record.latency_ms > deadline_ms for record in rest),
+        "per_second": len(rest) / duration if rest else None,
+        "first_ms": first.latency_ms,
+        **_percentiles("", latencies),
+        **_percentiles("segmenter_", [record.status.milliseconds for record in rest or [first]]),
+        **_percentiles("network_", [record.status.network_ms for record in rest or [first]]),
+        "whole_field": sum(record.status.whole_field for record in rest),
+        "flags": dict(Counter(flag for record in records for flag in record.status.flags)),
+    }
+
+
+def _percentiles(prefix: str, ms: Sequence[float]) -> dict[str, float]:
+    p50, p95, p99 = np.percentile(ms, (50, 95, 99))
+    names = ("p50_ms", "p95_ms", "p99_ms", "max_ms", "mean_ms")
+    values = (p50, p95, p99, max(ms), np.mean(ms))
+    return {prefix + name: float(value) for name, value in zip(names, values, strict=True)}
+
+
+def stream_cine(
+    input: str,
+    segmenter: Segmenter,
+    output_dir: str,
+    per_second: float | None = 22.0,
+    seconds: float | None = None,
+    deadline_ms: float = 50.0,
+    queue_size: int = 1,
+    late: Late = "newest",
+    existing: str = "error",
+) -> dict[str, Any]:
+    """Replay a cine as a scanner would send it, segment it live, and write masks and figures.
+
+    Args:
+        input: a 4D NIfTI.
+        segmenter: segments its volumes.
+        output_dir: ``NAME_seg.nii.gz`` (every frame's last mask; frames that were always dropped are empty) and
+            ``NAME_stream.json`` go there.
+        per_second: the scanner's rate; None, as fast as the segmenter takes volumes, none dropped.
+        seconds: how long to go on, over and over; None, the cine once.
+        deadline_ms: a mask later than this after its volume's arrival is a miss.
+        queue_size, late: of the ``Inbox``.
+        existing: "error" or "overwrite", where results exist.
+
+    Returns:
+        What the JSON holds, with the path of the results without their endings.
+    """
+    frames_THWD, header = read_volume(input)
+    output = Path(output_dir) / header.path.name.removesuffix(".gz").removesuffix(".nii")
+    _check(header, output, per_second, seconds, deadline_ms, existing)
+    order, flips = working_order(header.affine, header.shape)
+    frames_THWD = _reorder(frames_THWD, order, flips)
+    spacing_mm = tuple(header.spacing_mm[axis] for axis in order)
+    segmenter.prepare(frames_THWD.shape[1:], spacing_mm)
+    volumes = len(frames_THWD) if seconds is None else round(seconds * (per_second or 22.0))
+    inbox = Inbox(queue_size, late if per_second else "wait")
+    replay = Replay(inbox, frames_THWD, volumes, per_second)
+    replay.start()
+    masks_THWD = np.zeros(frames_THWD.shape, np.uint8)
+    records = []
+    try:
+        for record, mask in consume(inbox, segmenter, spacing_mm, volumes):
+            masks_THWD[record.number % len(masks_THWD)] = mask
+            records.append(record)
+    finally:
+        inbox.close()
+    seen = {record.number % len(masks_THWD) for record in records}
+    result = {
+        "format": FORMAT,
+        "input": header.path.name,
+        "rate": per_second,
+        "late": inbox.late,
+        "runtime": segmenter.runtime.describe(),
+        "summary": summarise(records, inbox.dropped, deadline_ms),
+        "frames_without_mask": [frame + 1 for frame in range(len(masks_THWD)) if frame not in seen],
+        "records": [{**asdict(record), "latency_ms": record.latency_ms} for record in records],
+    }
+    inverse = [order.index(axis) for axis in range(3)]
+    unflipped = np.flip(masks_THWD, [1 + axis for axis in range(3) if flips[axis]])
+    write_mask(f"{output}_seg.nii.gz", unflipped.transpose(0, *(1 + axis for axis in inverse)), like=input)
+    write_json(f"{output}_stream.json", result)
+    _log(result["summary"], output)
+    return {**result, "output": str(output)}
+
+
+def _reorder(frames_THWD: np.ndarray, order: list[int], flips: list[bool]) -> np.ndarray:
+    """The frames in working order, as ShortAxisOrder brings them."""
+    turned = frames_THWD.transpose(0, *(1 + axis for axis in order))
+    return np.ascontiguousarray(np.flip(turned, [1 + axis for axis in range(3) if flips[axis]]))
+
+
+def _check(
+    header: Header, output: Path, per_second: float | None, seconds: float | None, deadline_ms: float, existing: str
+) -> None:
+    for name, value in (("per_second", per_second), ("seconds", seconds), ("deadline_ms", deadline_ms)):
+        number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not (value is None and name != "deadline_ms") and not (number and 0 < value < float("inf")):  # type: ignore[operator]
+            raise CineError(name, repr(value), "a number above 0", "Change the key.")
+    if not header.is_cine:
+        found = f"{len(header.file_shape)} dimensions"
+        raise CineError(header.path, found, "a cine of 4, H W D T", "Use the step infer for single volumes.")
+    if existing not in ("error", "overwrite"):
+        raise CineError("existing", repr(existing), "error or overwrite", "Change the key.")
+    begun = [path for suffix in ("_seg.nii.gz", "_stream.json") if (path := Path(f"{output}{suffix}")).exists()]
+    if begun and existing == "error":
+        action = "Set existing to overwrite, or choose another output_dir."
+        raise CineError(begun[0], "a result that exists", "none", action)
+
+
+def _log(summary: dict[str, Any], output: Path) -> None:
+    per_second = summary["per_second"]
+    logger.info(
+        "%d of %d volumes segmented, %d dropped, %d later than %g ms (first volume apart: %.1f ms)\n"
+        "arrival to mask p50 %.1f, p95 %.1f, p99 %.1f, max %.1f ms; network alone p50 %.1f, p95 %.1f ms; %s a second\n"
+        "flags: %s; results: %s_*",
+        *(summary[name] for name in ("segmented", "volumes", "dropped", "missed", "deadline_ms", "first_ms")),
+        *(summary[name] for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms", "network_p50_ms", "network_p95_ms")),
+        *("-" if per_second is None else f"{per_second:.1f}", summary["flags"] or "none", output),
+    )
