@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.latency.table import LatencyTable, keys_of
+from scripts.latency.table import Entry, LatencyTable, keys_of
 from scripts.latency.timer import Timing
 from scripts.space.architecture import Architecture, Space
 
@@ -36,7 +36,7 @@ def architecture(space: Space) -> Architecture:
 
 def table_of(space: Space, ms=lambda name, scale: 1.0) -> LatencyTable:
     """A table with chosen latencies."""
-    entries = {key: Timing(ms(*key), ms(*key), ms(*key), 0.0, 1) for key in keys_of(space)}
+    entries = {key: Entry(ms(*key), Timing(ms(*key), ms(*key), ms(*key), 0.0, 1)) for key in keys_of(space)}
     return LatencyTable(entries, {}, {}, {})
 
 

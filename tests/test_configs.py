@@ -17,6 +17,8 @@ STEPS = {
     "train": ["train"],
     "evaluate": ["train", "evaluate"],
     "infer": ["inference"],
+    "verify": ["verify"],
+    "stream": ["stream"],
 }
 
 

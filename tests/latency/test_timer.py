@@ -5,22 +5,18 @@ import time
 import numpy as np
 import pytest
 
-from scripts.latency.timer import time_call
+from scripts.latency.timer import Timing, time_call, time_in_turn
 
 
 def test_a_known_pause_is_timed():
-    timing = time_call(lambda: time.sleep(0.005), min_seconds=0.1)
+    timing = time_call(lambda: time.sleep(0.005), seconds=0.1)
     assert 5 <= timing.median_ms < 15
     assert timing.median_ms <= timing.p95_ms
-    assert timing.runs >= 2
+    assert timing.runs >= 5
 
 
-def test_statistics_are_numpys(monkeypatch):
-    class Measured:
-        times = (0.001, 0.002, 0.003, 0.010)
-
-    monkeypatch.setattr("scripts.latency.timer.Timer.blocked_autorange", lambda self, min_run_time: Measured)
-    timing = time_call(lambda: None)
+def test_statistics_are_numpys():
+    timing = Timing.of([1.0, 2.0, 3.0, 10.0])
     assert timing.median_ms == pytest.approx(2.5)
     assert timing.mean_ms == pytest.approx(4.0)
     assert timing.p95_ms == pytest.approx(np.quantile([1, 2, 3, 10], 0.95))
@@ -28,7 +24,19 @@ def test_statistics_are_numpys(monkeypatch):
     assert timing.runs == 4
 
 
-def test_the_callable_is_warmed_up():
+def test_callables_take_turns_after_warming_up():
     calls = []
-    time_call(lambda: calls.append(1), min_seconds=0.001, warm_up=2)
-    assert len(calls) > 2
+    times = time_in_turn([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0, warm_up=2, least=3)
+    assert calls == ["a", "b"] * 5
+    assert times.shape == (3, 2)
+
+
+def test_a_disturbance_meets_all_that_is_timed():
+    """Work that slows to half its speed half way: the medians of both callables double alike."""
+    pace = iter(np.repeat([0.001, 0.002], 40))
+    share = time_in_turn(
+        [lambda: time.sleep(3 * next(pace)), lambda: time.sleep(next(pace))], seconds=0, warm_up=0, least=40
+    )
+    ratio = share[:, 0] / share[:, 1]
+    assert np.median(ratio[:20]) == pytest.approx(3, rel=0.25)
+    assert np.median(ratio[20:]) == pytest.approx(3, rel=0.25)

@@ -9,7 +9,7 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scripts.latency.table import LatencyTable, keys_of
+from scripts.latency.table import Entry, LatencyTable, keys_of
 from scripts.latency.timer import Timing
 from scripts.space.architecture import Architecture, Space
 from scripts.space.supernet import Mixing
@@ -50,7 +50,7 @@ def mixing(space: Space) -> Mixing:
 def table(space: Space) -> LatencyTable:
     """Distinct costs, so that no entry can stand for another."""
     costs = {key: 0.25 + 0.5 * i for i, key in enumerate(sorted(keys_of(space)))}
-    return LatencyTable({key: Timing(ms, ms, ms, 0.0, 3) for key, ms in costs.items()}, {}, {}, {})
+    return LatencyTable({key: Entry(ms, Timing(ms, ms, ms, 0.0, 3)) for key, ms in costs.items()}, {}, {}, {})
 
 
 @pytest.fixture

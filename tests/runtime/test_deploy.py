@@ -6,7 +6,8 @@ from monai.data import MetaTensor
 from torch import nn
 
 from scripts.files import CineError
-from scripts.runtime.deploy import Runtime, describe_device, fold_norms
+from scripts.runtime.deploy import Runtime, fold_norms
+from scripts.runtime.device import describe_device
 from scripts.runtime.inferer import CineInferer
 from scripts.space.network import CineNet
 
@@ -55,7 +56,7 @@ def test_descriptions_say_what_a_measurement_depends_on():
     assert {"kind", "name", "units", "driver"} <= describe_device("cpu").keys()
     assert Runtime("cpu", "float32").describe()["dtype"] == "float32"
     assert Runtime("cpu").dtype in ("float32", "bfloat16")
-    with pytest.raises(CineError, match="runtime#dtype"):
+    with pytest.raises(CineError, match="dtype: found 'int3'"):
         Runtime("cpu", "int3")
 
 

@@ -39,7 +39,30 @@ def test_receptive_fields(name, reach):
 )
 def test_scaling_is_in_plane_alone(kind, shape):
     x = torch.randn(1, 6, 8, 6, 5)
-    assert Scaling(kind, 6, 3)(x).shape == (1, 3, *shape)
+    assert Scaling(kind, 6, 3)([x]).shape == (1, 3, *shape)
+
+
+@pytest.mark.parametrize("kind", ["contracting", "non_scaling", "expanding"])
+def test_scaling_convolves_the_concatenation_of_the_nodes(kind):
+    """As the paper has it: concatenate, then (pool,) convolve, normalise (and upsample)."""
+    scaling = Scaling(kind, 6, 5).double().train()
+    nodes = [torch.randn(2, 2, 8, 6, 3, dtype=torch.float64) for _ in range(3)]
+    x = torch.cat(nodes, 1)
+    x = F.max_pool3d(x, (2, 2, 1)) if kind == "contracting" else x
+    x = scaling.norm(scaling.conv(x))
+    expected = F.interpolate(x, scale_factor=(2.0, 2.0, 1.0), mode="trilinear") if kind == "expanding" else x
+    torch.testing.assert_close(scaling(nodes), expected)
+
+
+@pytest.mark.filterwarnings("ignore")  # tracing is deprecated
+def test_an_exported_graph_upsamples_without_permutations():
+    """Behind a permutation, engines go on in a layout in which pooling takes four times as long."""
+    traced = torch.jit.trace(lambda x: upsample_in_plane(x, 2), torch.randn(1, 2, 4, 4, 3))
+    kinds = {node.kind() for node in traced.graph.nodes()}
+    assert "aten::upsample_trilinear3d" in kinds
+    assert "aten::permute" not in kinds
+    x = torch.randn(1, 2, 4, 4, 3)
+    torch.testing.assert_close(traced(x), upsample_in_plane(x, 2))
 
 
 @pytest.mark.parametrize("memory_format", [torch.contiguous_format, torch.channels_last_3d])

@@ -1,4 +1,4 @@
-"""What a network reads of a volume, and how its answer returns to the volume's grid; equal to the step infer, but quick.
+"""What a network reads of a volume, and how its answer returns; equal to the step infer, but quick.
 
 Tensors: K classes, H W in-plane (of the volume; h w on the network's grid), D slices.
 """
@@ -24,7 +24,8 @@ class InPlaneGrid:
     def __init__(self, size: tuple[int, int], spacing_mm: tuple[float, float], network_spacing_mm: tuple[float, float]):
         self.volume_size = size
         self.ratio = tuple(new / old for new, old in zip(network_spacing_mm, spacing_mm, strict=True))
-        self.size = tuple(round((n - 1) / ratio) + 1 for n, ratio in zip(size, self.ratio, strict=True))
+        height, width = (round((n - 1) / ratio + 1) for n, ratio in zip(size, self.ratio, strict=True))
+        self.size = height, width
         rows, columns = (torch.arange(n) * ratio for n, ratio in zip(self.size, self.ratio, strict=True))
         self._to_network = _sampling_grid(rows, columns, size)
 
@@ -53,7 +54,11 @@ class InPlaneGrid:
             positions.append(torch.arange(low, high) / self.ratio[axis] - start[axis])
         planes = logits_KhwD.permute(0, 3, 1, 2).reshape(1, classes * depth, height, width).float()
         planes = F.grid_sample(
-            planes, _sampling_grid(*positions, (height, width)), "bilinear", "border", align_corners=True
+            planes,
+            _sampling_grid(positions[0], positions[1], (height, width)),
+            "bilinear",
+            "border",
+            align_corners=True,
         )
         logits = planes.reshape(classes, depth, *planes.shape[2:]).permute(0, 2, 3, 1)
         return logits, (box[0], box[1])

@@ -130,28 +130,29 @@ def stream_cine(
     finally:
         inbox.close()
     seen = {record.number % len(masks_THWD) for record in records}
+    summary = summarise(records, inbox.dropped, deadline_ms)
     result = {
         "format": FORMAT,
         "input": header.path.name,
         "rate": per_second,
         "late": inbox.late,
         "runtime": segmenter.runtime.describe(),
-        "summary": summarise(records, inbox.dropped, deadline_ms),
+        "summary": summary,
         "frames_without_mask": [frame + 1 for frame in range(len(masks_THWD)) if frame not in seen],
         "records": [{**asdict(record), "latency_ms": record.latency_ms} for record in records],
     }
     inverse = [order.index(axis) for axis in range(3)]
-    unflipped = np.flip(masks_THWD, [1 + axis for axis in range(3) if flips[axis]])
+    unflipped = np.flip(masks_THWD, tuple(1 + axis for axis in range(3) if flips[axis]))
     write_mask(f"{output}_seg.nii.gz", unflipped.transpose(0, *(1 + axis for axis in inverse)), like=input)
     write_json(f"{output}_stream.json", result)
-    _log(result["summary"], output)
+    _log(summary, output)
     return {**result, "output": str(output)}
 
 
 def _reorder(frames_THWD: np.ndarray, order: list[int], flips: list[bool]) -> np.ndarray:
     """The frames in working order, as ShortAxisOrder brings them."""
     turned = frames_THWD.transpose(0, *(1 + axis for axis in order))
-    return np.ascontiguousarray(np.flip(turned, [1 + axis for axis in range(3) if flips[axis]]))
+    return np.ascontiguousarray(np.flip(turned, tuple(1 + axis for axis in range(3) if flips[axis])))
 
 
 def _check(

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scripts.files import CineError
-from scripts.latency.table import LatencyTable
+from scripts.latency.table import FIXED, LatencyTable, counts_of
 from scripts.report.cell_figures import cells_figure
 from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
 from scripts.report.trellis_figures import trellis_figure
@@ -132,7 +132,7 @@ def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
         parts = _parts(architecture, table)
     except KeyError as error:
         raise CineError("latency table", f"no entry {error}", "every operation of the network", ACTION) from None
-    columns = ["stem", *(f"scale {scale}" for scale in range(architecture.depth + 1)), "head"]
+    columns = ["stem and head", *(f"scale {scale}" for scale in range(architecture.depth + 1))]
     figure = Figure(figsize=(max(8.0, 1.2 * len(columns) + 2.4), 4.6), layout="constrained")
     axes = figure.add_subplot()
     heights = np.zeros(len(columns))
@@ -140,6 +140,7 @@ def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
         ("stem and head", "0.35", ""),
         *((name, colour, "") for name, colour in OPERATION_COLOURS.items()),
         ("scaling", "0.8", "///"),
+        ("merge", "0.6", "..."),
     ):
         values = np.array([parts.get((name, column), 0.0) for column in columns])
         if values.any():
@@ -157,12 +158,11 @@ def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
 
 def _parts(architecture: Architecture, table: LatencyTable) -> dict[tuple[str, str], float]:
     """ms of each (operation, column)."""
-    parts = {("stem and head", "stem"): table["stem", 0], ("stem and head", "head"): table["head", 0]}
-    for cell in architecture.union:
-        column = f"scale {cell.source}"
-        costs = [(name, table[name, cell.source]) for _, name in architecture.cells[cell.kind]]
-        for name, cost in (*costs, ("scaling", table.scaling(cell))):
-            parts[name, column] = parts.get((name, column), 0.0) + cost
+    parts: dict[tuple[str, str], float] = {}
+    for (name, scale), count in counts_of(architecture).items():
+        kind = "scaling" if name.startswith("scaling_") else readable(name) if (name, scale) == FIXED else name
+        column = kind if (name, scale) == FIXED else f"scale {scale}"
+        parts[kind, column] = parts.get((kind, column), 0.0) + count * table[name, scale]
     return parts
 
 

@@ -1,0 +1,143 @@
+"""A network that needs no training: bright is LV, half bright MYO, dim RV."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from scripts import checkpoint
+from scripts.files import CineError
+from scripts.live import segmenter as module
+from scripts.live.segmenter import Segmenter
+from scripts.runtime.deploy import Runtime
+from scripts.space.architecture import Architecture, Space
+from scripts.space.network import CineNet
+
+SPACING = (1.5, 1.5, 8.0)
+
+
+class Threshold(nn.Module):
+    """Labels by intensity; logs the sizes that it saw."""
+
+    def __init__(self):
+        super().__init__()
+        self.sizes = []
+
+    def forward(self, image):
+        self.sizes.append(tuple(image.shape[2:4]))
+        levels = [torch.zeros_like(image), 1 - (image - 1.5).abs(), 1 - (image - 3).abs(), 1 - (image - 5).abs()]
+        return torch.cat([0.5 + 0 * levels[0], *levels[1:]], 1)
+
+
+@pytest.fixture
+def model_dir(architecture, tmp_path):
+    space = Space(layers=4, scales=3, nodes=2, channels=4, deployment_size=(24, 20, 3))
+    architecture = Architecture(space, architecture.cells, architecture.paths)
+    architecture.save(tmp_path / "architecture.json")
+    checkpoint.save(tmp_path / "model.pt", CineNet(architecture).state_dict())
+    return tmp_path
+
+
+@pytest.fixture
+def segmenter(model_dir, monkeypatch):
+    monkeypatch.setattr(module, "normalise", lambda image: image)
+    segmenter = Segmenter(model_dir, Runtime("cpu", "float32"))
+    segmenter.network = Threshold()
+    return segmenter
+
+
+def heart(row=30, column=28, size=6, shape=(64, 60, 3)):
+    """LV in a ring of MYO with RV beside it, all at half the size around (row, column)."""
+    volume = np.zeros(shape, np.float32)
+    volume[row - size : row + size, column - size : column + size, :] = 3
+    volume[row - size // 2 : row + size // 2, column - size // 2 : column + size // 2, :] = 5
+    volume[row - size : row + size, column + size : column + size + 4, :] = 1.5
+    return volume
+
+
+def expected(volume):
+    return (np.isclose(volume, 1.5) * 1 + np.isclose(volume, 3) * 2 + np.isclose(volume, 5) * 3).astype(np.uint8)
+
+
+def test_masks_of_window_and_whole_field_are_those_of_the_heart(segmenter):
+    for step in range(5):
+        volume = heart(row=30 + step)
+        mask, status = segmenter.segment(volume, SPACING)
+        assert mask.dtype == np.uint8
+        np.testing.assert_array_equal(mask, expected(volume))
+        assert status.flags == []
+        assert status.volumes_ml["LV"] == pytest.approx(6 * 6 * 3 * 1.5 * 1.5 * 8 / 1000)
+        assert status.whole_field == (step == 0)
+    assert segmenter.network.sizes[2:] == [(64, 60)] + [(24, 20)] * 4  # after the two of prepare
+
+
+def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):
+    segmenter.segment(heart(20, 18), SPACING)
+    volume = heart(46, 40)  # far outside the window
+    mask, status = segmenter.segment(volume, SPACING)
+    np.testing.assert_array_equal(mask, expected(volume))
+    assert status.flags == ["heart lost"]
+    assert status.whole_field
+    mask, status = segmenter.segment(volume, SPACING)  # and the window has followed
+    assert (status.flags, status.whole_field) == ([], False)
+
+
+def test_without_a_heart_each_structure_is_missing(segmenter):
+    segmenter.segment(heart(), SPACING)
+    mask, status = segmenter.segment(np.zeros((64, 60, 3), np.float32), SPACING)
+    assert not mask.any()
+    assert {"heart lost", "missing RV", "missing MYO", "missing LV"} <= set(status.flags)
+    _, status = segmenter.segment(heart(), SPACING)
+    assert status.whole_field
+
+
+def test_fragments_are_flagged_and_the_largest_part_is_kept(segmenter):
+    volume = heart()
+    volume[2:5, 2:5, :] = 5
+    mask, status = segmenter.segment(volume, SPACING)
+    assert status.flags == ["fragments LV"]
+    np.testing.assert_array_equal(mask, expected(heart()))
+
+
+def test_a_sudden_change_is_flagged(segmenter):
+    segmenter.segment(heart(size=8), SPACING)
+    _, status = segmenter.segment(heart(size=4), SPACING)
+    assert {"sudden change LV", "sudden change MYO"} <= set(status.flags)
+
+
+@pytest.mark.parametrize("change", ["shape", "spacing"])
+def test_frames_that_change_their_geometry_are_refused(segmenter, change):
+    segmenter.segment(heart(), SPACING)
+    volume = heart(shape=(64, 60, 4)) if change == "shape" else heart()
+    with pytest.raises(CineError, match="make a new Segmenter where the scanner's protocol changes"):
+        segmenter.segment(volume, SPACING if change == "shape" else (1.5, 1.4, 8.0))
+
+
+@pytest.mark.parametrize(
+    ("volume", "spacing", "says"),
+    [
+        (np.zeros((4, 64, 60, 3)), SPACING, "one volume at a time"),
+        (np.zeros((64, 60, 3)), (1.5, 0.0, 8.0), "three distances in mm"),
+        (np.full((64, 60, 3), np.nan), SPACING, "not finite"),
+    ],
+)
+def test_bad_volumes_are_refused(segmenter, volume, spacing, says):
+    with pytest.raises(CineError, match=says):
+        segmenter.segment(volume, spacing)
+
+
+def test_a_latency_that_was_never_measured_is_refused(model_dir):
+    architecture = Architecture.load(model_dir / "architecture.json")
+    architecture.with_provenance(verdict="predicted, not measured").save(model_dir / "architecture.json")
+    with pytest.raises(CineError, match="Run the step verify"):
+        Segmenter(model_dir)
+
+
+def test_a_real_network_gives_the_same_mask_in_every_orientation_of_memory(model_dir):
+    segmenter = Segmenter(model_dir, Runtime("cpu", "float32"))
+    volume = np.random.default_rng(0).normal(size=(30, 26, 3))
+    mask, _ = segmenter.segment(np.asfortranarray(volume), SPACING)
+    other, _ = Segmenter(model_dir, Runtime("cpu", "float32")).segment(torch.from_numpy(volume), SPACING)
+    np.testing.assert_array_equal(mask, other)

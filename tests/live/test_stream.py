@@ -1,0 +1,117 @@
+from __future__ import annotations
+
+import json
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts.files import CineError
+from scripts.live.segmenter import Status
+from scripts.live.stream import Record, stream_cine, summarise
+from scripts.runtime.deploy import Runtime
+
+
+class Doubler:
+    """Segments by marking what is above zero; takes so many seconds a volume."""
+
+    runtime = Runtime("cpu", "float32")
+
+    def __init__(self, seconds=0.0):
+        self.seconds, self.prepared = seconds, None
+
+    def prepare(self, shape, spacing_mm):
+        self.prepared = tuple(shape), tuple(spacing_mm)
+
+    def segment(self, volume, spacing_mm):
+        time.sleep(self.seconds)
+        volumes = dict.fromkeys(("RV", "MYO", "LV"), 1.0)
+        return (volume > 0).astype(np.uint8), Status(1.0, 0.5, False, volumes, [])
+
+
+@pytest.fixture
+def cine(tmp_path):
+    """Frames in an axis order of their own: slices first, time last."""
+    voxels = np.random.default_rng(0).normal(size=(3, 12, 10, 4)).astype(np.float32)
+    affine = np.array([[0, 0, 1.4, 0], [0, 1.3, 0, 0], [9.0, 0, 0, 0], [0, 0, 0, 1.0]])
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_zooms((9.0, 1.3, 1.4, 0.03))
+    image.header.set_xyzt_units("mm", "sec")
+    nib.save(image, tmp_path / "cine.nii.gz")
+    return tmp_path / "cine.nii.gz", voxels
+
+
+def test_every_frame_s_mask_lies_where_its_voxels_are(cine, tmp_path):
+    path, voxels = cine
+    segmenter = Doubler()
+    result = stream_cine(str(path), segmenter, str(tmp_path / "out"), per_second=None)
+    assert sorted(segmenter.prepared[0]) == [3, 10, 12]
+    assert segmenter.prepared[0][2] == 3
+    assert segmenter.prepared[1][2] == pytest.approx(9.0)
+    mask = nib.load(tmp_path / "out" / "cine_seg.nii.gz")
+    np.testing.assert_array_equal(np.asarray(mask.dataobj), (voxels > 0).astype(np.uint8))
+    written = json.loads((tmp_path / "out" / "cine_stream.json").read_text())
+    assert written["summary"]["segmented"] == len(written["records"]) == 4
+    assert written["summary"]["dropped"] == 0
+    assert written["frames_without_mask"] == []
+    assert {key: written[key] for key in written} == {key: result[key] for key in result if key != "output"}
+
+
+def test_a_slow_segmenter_drops_volumes_and_misses_deadlines(cine, tmp_path):
+    """40 ms a volume at 50 a second: about every second one is dropped, and deadlines of 10 ms are missed."""
+    path, _ = cine
+    result = stream_cine(str(path), Doubler(0.04), str(tmp_path / "out"), per_second=50.0, seconds=1.0, deadline_ms=10)
+    summary = result["summary"]
+    assert summary["volumes"] == 50
+    assert summary["segmented"] + summary["dropped"] == 50
+    assert 15 <= summary["dropped"] <= 40
+    assert summary["missed"] == summary["segmented"] - 1  # the first is reported apart
+    assert summary["per_second"] <= 25
+
+
+def test_summary_by_hand():
+    def record(number, arrived, done, whole=False, flags=()):
+        return Record(number, arrived, done, Status(1000 * (done - arrived), 10.0, whole, {}, list(flags)))
+
+    records = [
+        record(0, 0, 0.5, True),
+        record(1, 1, 1.03),
+        record(3, 2, 2.06, True, ["heart lost"]),
+        record(4, 3, 3.02),
+    ]
+    summary = summarise(records, [2], 50.0)
+    assert summary["first_ms"] == pytest.approx(500)
+    assert (summary["volumes"], summary["segmented"], summary["dropped"], summary["missed"]) == (5, 4, 1, 1)
+    assert summary["per_second"] == pytest.approx(3 / 2.52)
+    assert summary["p50_ms"] == pytest.approx(30)
+    assert summary["max_ms"] == pytest.approx(60)
+    assert summary["p95_ms"] == pytest.approx(np.percentile([30, 60, 20], 95))
+    assert summary["whole_field"] == 1
+    assert summary["flags"] == {"heart lost": 1}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"per_second": 0}, "per_second: found 0; expected a number above 0"),
+        ({"seconds": -1.0}, "seconds: found -1.0"),
+        ({"deadline_ms": None}, "deadline_ms: found None"),
+        ({"late": "never"}, "late: found 'never'"),
+        ({"existing": "skip"}, "existing: found 'skip'"),
+    ],
+)
+def test_bad_arguments_are_refused(cine, tmp_path, arguments, says):
+    with pytest.raises(CineError, match=says):
+        stream_cine(str(cine[0]), Doubler(), str(tmp_path / "out"), **arguments)
+
+
+def test_results_are_not_overwritten_unasked_and_volumes_are_no_cines(cine, tmp_path):
+    path, voxels = cine
+    stream_cine(str(path), Doubler(), str(tmp_path / "out"), per_second=None)
+    with pytest.raises(CineError, match="Set existing to overwrite"):
+        stream_cine(str(path), Doubler(), str(tmp_path / "out"), per_second=None)
+    stream_cine(str(path), Doubler(), str(tmp_path / "out"), per_second=None, existing="overwrite")
+    nib.save(nib.Nifti1Image(voxels[..., 0], np.diag([9.0, 1.3, 1.4, 1])), tmp_path / "volume.nii.gz")
+    with pytest.raises(CineError, match="Use the step infer for single volumes"):
+        stream_cine(str(tmp_path / "volume.nii.gz"), Doubler(), str(tmp_path / "out"))

@@ -1,0 +1,58 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scripts.files import CineError
+from scripts.runtime.backends import BACKENDS
+from scripts.runtime.deploy import Runtime
+from scripts.space.network import CineNet
+
+
+def runtime_or_skip(name, dtype="float32"):
+    try:
+        return Runtime("cuda:0" if BACKENDS[name].device == "cuda" else "cpu", dtype, name)
+    except CineError as error:
+        pytest.skip(str(error))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+@pytest.mark.filterwarnings("ignore")  # of exporters and compilers: not ours
+def test_every_backend_computes_what_the_network_does(name, architecture):
+    if BACKENDS[name].device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    runtime = runtime_or_skip(name)
+    network = CineNet(architecture).eval()
+    deployed = runtime.deploy(network)
+    images = [torch.randn(1, 1, 16, 16, 3), torch.randn(1, 1, 12, 20, 4), torch.randn(1, 1, 16, 16, 3)]
+    answers = [deployed(image) for image in images]
+    for image, answer in zip(images, answers, strict=True):  # an answer stays as it is when the next is computed
+        with torch.no_grad():
+            torch.testing.assert_close(answer.cpu().float(), network(image), rtol=1e-3, atol=1e-3)
+
+
+def test_half_precision_of_openvino_is_close(architecture):
+    runtime = runtime_or_skip("openvino", "bfloat16")
+    network = CineNet(architecture).eval()
+    image = torch.randn(1, 1, 16, 16, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(runtime.deploy(network)(image), network(image), rtol=0.1, atol=0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("cpu", "auto", "fastest"), "backend: found 'fastest'; expected auto or one of"),
+        (("cpu", "float32", "cuda_graph"), "cuda_graph, which runs on cuda, not on cpu"),
+        (("cpu", "bfloat16", "onnxruntime"), "onnxruntime, which does not compute in bfloat16"),
+    ],
+)
+def test_a_backend_that_cannot_run_here_is_refused(arguments, says):
+    with pytest.raises(CineError, match=says):
+        Runtime(*arguments)
+
+
+def test_a_backend_whose_package_is_missing_says_so(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(CineError, match="needs the package openvino"):
+        Runtime("cpu", "float32", "openvino")
