@@ -32,6 +32,7 @@ TINY = {
     "profile_seconds": 2,
     "backend": "eager",
     "budget_ms": 200.0,
+    "max_rounds": 1,
     "paths": 3,
     "patch_size": [64, 64, 6],
     "search_patch_size": [32, 32, 4],
@@ -81,7 +82,8 @@ def workplace(tmp_path_factory) -> Workplace:
 
 def test_profile_prints_the_table_sorted_by_cost(workplace):
     lines = workplace.logs["profile"].splitlines()
-    first = next(i for i, line in enumerate(lines) if line.startswith("operation"))
+    first = next(i for i, line in enumerate(lines) if line.startswith("operation "))
+    assert any(line.startswith("kept out of the fit") for line in lines)
     costs = [float(line.split()[2]) for line in lines[first + 1 : first + 6]]
     assert costs == sorted(costs, reverse=True)
     assert len(json.loads((workplace.folder / "work" / "latency.json").read_text())["entries"]) > 10
@@ -185,6 +187,50 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns == before
     workplace.must("infer", "inference", input="list.txt", output_dir="out", existing="overwrite")
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
+
+
+def test_stream_gives_the_masks_of_infer(workplace):
+    cine = workplace.data / "patient003" / "patient003_4d.nii.gz"
+    workplace.must("infer", "inference", input=cine, output_dir="whole")
+    log = workplace.must("stream", "stream", input=cine, output_dir="live", per_second="null")
+    assert "0 dropped" in log
+    masks = [
+        np.asarray(nib.load(workplace.folder / out / "patient003_4d_seg.nii.gz").dataobj) for out in ("whole", "live")
+    ]
+    dice = [
+        2 * np.sum((masks[0] == k) & (masks[1] == k)) / np.sum((masks[0] == k) + 0 + (masks[1] == k)) for k in (1, 2, 3)
+    ]
+    assert np.mean(dice) > 0.9  # a window sees less than the whole field, and the network is hardly trained
+    headers = [nib.load(workplace.folder / out / "patient003_4d_seg.nii.gz").header for out in ("whole", "live")]
+    assert headers[0].binaryblock == headers[1].binaryblock
+    report = json.loads((workplace.folder / "live" / "patient003_4d_stream.json").read_text())
+    assert report["summary"]["segmented"] == masks[0].shape[-1]
+    assert report["summary"]["p50_ms"] > 0
+    assert (workplace.folder / "live" / "patient003_4d_stream.png").stat().st_size > 20_000
+
+
+def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
+    """Searched here for another device, carried there (here, that is), verified, streamed."""
+    folder = workplace.folder / "work"
+    kept = {name: (folder / name).read_bytes() for name in ("architecture.json", "latency.json")}
+    table = json.loads(kept["latency.json"])
+    table["device"]["name"] = "the scanner's computer"
+    (folder / "latency.json").write_text(json.dumps(table))
+    refused = workplace.run("derive", "derive")
+    assert refused.returncode == 2
+    assert "--target foreign" in refused.stderr
+    assert "predicted, not measured" in workplace.must("derive", "derive", target="foreign")
+    assert Architecture.load(folder / "architecture.json").provenance["measured_ms"] is None
+    streamed = workplace.run("stream", "stream", output_dir="never")
+    assert streamed.returncode == 2
+    assert "Run the step verify" in streamed.stderr
+    missed = workplace.run("verify", "verify", budget_ms=0.01)
+    assert missed.returncode == 2
+    assert "Derive again with a budget_ms" in missed.stderr
+    assert "kept" in workplace.must("verify", "verify")
+    assert Architecture.load(folder / "architecture.json").provenance["verdict"] == "measured"
+    for name, content in kept.items():
+        (folder / name).write_bytes(content)
 
 
 def test_infer_without_a_trained_network_says_what_to_run(workplace):

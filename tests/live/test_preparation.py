@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import ClipIntensityPercentiles, NormalizeIntensity, Spacing
 
-from scripts.live.preparation import InPlaneGrid, normalise
+from scripts.live.preparation import InPlaneGrid, labels_of, normalise
 
 CASES = [((40, 31, 5), (1.25, 1.25)), ((24, 33, 1), (2.0, 1.7)), ((30, 30, 3), (1.5, 1.5)), ((9, 50, 2), (0.9, 3.0))]
 
@@ -64,3 +64,8 @@ def test_normalisation_is_monai_s():
 
 def test_a_constant_volume_becomes_zero():
     assert torch.equal(normalise(torch.full((4, 4, 2), 7.0)), torch.zeros(4, 4, 2))
+
+
+def test_labels_are_the_argmax_and_ties_go_to_the_first():
+    logits = torch.randn(4, 5, 6, 3).round()  # many ties
+    assert torch.equal(labels_of(logits), torch.from_numpy(logits.numpy().argmax(0).astype(np.uint8)))

@@ -9,7 +9,7 @@ from scripts.files import CineError
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.search import acceptance
-from scripts.search.acceptance import Constraint, derive, derive_from_search
+from scripts.search.acceptance import BudgetMissed, Constraint, derive, derive_from_search, verify
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
 from scripts.search.relaxation import JointSoftmax, uniform_mixing
@@ -31,7 +31,7 @@ def clock(monkeypatch):
     """A device on which every cell takes 1 ms; the 95th percentile is 10 % above the median."""
     measured = []
 
-    def measure(architecture, runtime, seconds=1.0):
+    def measure(architecture, runtime, seconds=1.0, reference_ms=None):
         measured.append(architecture)
         ms = float(len(architecture.union))
         return Timing(ms, ms, 1.1 * ms, 0.0, 10)
@@ -146,3 +146,52 @@ def test_a_throughput_that_is_none_is_refused(rate):
 
 def entry(mixing):
     return {"epoch": 1, "latency_ms": 1.0, "entropy": {}, "parameter_free_share": {}, "mixing": mixing.to_lists()}
+
+
+def foreign(table):
+    device = {"kind": "cuda", "name": "the scanner's GPU", "units": 80, "driver": "12.9"}
+    return replace(table, foreign=True, device=device, runtime={"backend": "cuda_graph"})
+
+
+def test_a_foreign_table_predicts_and_says_so(space, make_table, runtime, clock):
+    """Every entry 1 ms: a cell of one node takes 2, and so the budget decides without a measurement."""
+    table = foreign(make_table(space))
+    architecture = derive(searched(space), Deriver(), Constraint(30.0), table, space, runtime)
+    assert not clock  # nothing was measured
+    provenance = architecture.provenance
+    assert provenance["verdict"] == "predicted, not measured"
+    assert provenance["measured_ms"] is None
+    assert provenance["device"]["name"] == "the scanner's GPU"
+    assert table.predict(architecture) <= 30
+    with pytest.raises(BudgetMissed, match="single path"):
+        derive(searched(space), Deriver(), Constraint(3.0), table, space, runtime)
+
+
+def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, tmp_path):
+    file = str(tmp_path / "architecture.json")
+    derive(searched(space), Deriver(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    verified = verify(file, runtime)
+    assert Architecture.load(file) == verified
+    cells = len(verified.union)
+    assert verified.provenance["verdict"] == "measured"
+    assert verified.provenance["measured_ms"]["median_ms"] == cells
+    assert verified.provenance["device"]["kind"] == "cpu"
+    assert verified.provenance["predicted_ms"] > 0  # what was predicted stays
+
+
+def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_table, runtime, clock, tmp_path):
+    file = tmp_path / "architecture.json"
+    derive(searched(space), Deriver(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    before = file.read_bytes()
+    with pytest.raises(BudgetMissed, match="Derive again with a budget_ms about") as caught:
+        verify(str(file), runtime, budget_ms=5.0)
+    assert "at most 5.0 ms and at least 22.0 volumes a second" in str(caught.value)
+    assert file.read_bytes() == before
+
+
+def test_without_the_last_resort_no_fewer_than_three_paths_are_tried(space, make_table, runtime, clock):
+    with pytest.raises(BudgetMissed) as caught:
+        derive(searched(space), Deriver(), Constraint(7.0), make_table(space), space, runtime, last_resort=False)
+    tried = clock[:-1]  # the last is the fastest single path, for the message
+    assert min(len(a.paths) for a in tried) == 3
+    assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from functools import partial
 
 import pytest
@@ -199,3 +200,33 @@ def test_a_batch_larger_than_a_half_is_refused(build):
 def test_warm_up_must_leave_epochs(build):
     with pytest.raises(CineError, match="warm_up_epochs"):
         build(warm_up_epochs=4)
+
+
+def test_a_restarted_search_is_a_new_one_under_its_budget(build, tmp_path):
+    searcher = build(tmp_path / "rounds")
+    searcher.run()
+    first = searcher.history
+    searcher.restart(2.0)
+    assert (searcher.round, searcher.aim_ms, searcher.history) == (2, 2.0, [])
+    searcher.run()
+    fresh = build(tmp_path / "fresh", constraint=Constraint(2.0))
+    fresh.run()
+    assert searcher.history == fresh.history != first
+    assert same(state(searcher.supernet), state(fresh.supernet))
+    kept = json.loads((tmp_path / "rounds" / "search" / "history_round1.json").read_text())
+    assert kept["epochs"] == first
+    assert load_history(tmp_path / "rounds")["budget_ms"] == 2.0
+
+
+def test_a_killed_search_resumes_in_its_round(build, tmp_path):
+    whole = build(tmp_path / "whole")
+    whole.run()
+    whole.restart(2.0)
+    whole.run()
+    searcher = build(tmp_path / "killed")
+    searcher.run()
+    searcher.restart(2.0)  # killed before the second round's first epoch
+    resumed = build(tmp_path / "killed")
+    resumed.run()
+    assert (resumed.round, resumed.aim_ms) == (2, 2.0)
+    assert resumed.history == whole.history

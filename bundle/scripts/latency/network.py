@@ -87,8 +87,9 @@ def sample_networks(
     seconds: float,
     random: Random,
     draw: Callable[[Space, Random], Architecture] = random_architecture,
+    fewest: int = FEWEST,
 ) -> list[Sample]:
-    """Time random networks for so many seconds (``FEWEST`` at least), each twice with others in between."""
+    """Time random networks for so many seconds, ``fewest`` at least, each twice with others in between."""
     reference = reference_kernel(space, runtime)
     waiting: deque[tuple[Architecture, Callable, list[Visit]]] = deque()
     samples: list[Sample] = []
@@ -106,9 +107,9 @@ def sample_networks(
         else:
             waiting.append((architecture, call, visits))
 
-    with tqdm(desc="networks", unit="network", total=FEWEST) as bar:
-        while (elapsed := time.perf_counter() - start) < seconds or bar.n < FEWEST:
-            bar.total = max(FEWEST, round(bar.n * seconds / max(elapsed, 1.0)))
+    with tqdm(desc="networks", unit="network", total=fewest) as bar:
+        while (elapsed := time.perf_counter() - start) < seconds or bar.n < fewest:
+            bar.total = max(fewest, round(bar.n * seconds / max(elapsed, 1.0)))
             architecture = draw(space, random)
             visit(architecture, deployed_call(CineNet(architecture), space, runtime), [])
             if len(waiting) > APART:

@@ -72,17 +72,26 @@ def _sampling_grid(rows: torch.Tensor, columns: torch.Tensor, size: tuple[int, i
 
 def normalise(volume_hwD: torch.Tensor) -> torch.Tensor:
     """Clip to the 0.5th and 99.5th percentile, then zero mean and unit variance."""
-    values = np.ascontiguousarray(volume_hwD.numpy()).ravel()
-    low, high = (_percentile(values, percent) for percent in PERCENTILES)
-    clipped = volume_hwD.clamp(low, high)
-    std, mean = torch.std_mean(clipped, correction=0)
-    return (clipped - mean) / (std if std > 0 else 1.0)
+    values = np.sort(volume_hwD.permute(2, 0, 1).reshape(-1).numpy())  # faster than a partition around four places
+    clipped = volume_hwD.clamp(*(_percentile(values, percent) for percent in PERCENTILES))
+    centred = clipped - clipped.mean()
+    std = centred.square().mean().sqrt()
+    return centred / std if std > 0 else centred
 
 
-def _percentile(values: np.ndarray, percent: float) -> float:
-    """As numpy.percentile; partitions the few values beyond the place, not all of them."""
-    place = percent / 100 * (len(values) - 1)
-    below = int(place)
-    above = min(below + 1, len(values) - 1)
-    low, high = np.partition(values, (below, above))[[below, above]]
-    return float(low + (place - below) * (high - low))
+def _percentile(ordered: np.ndarray, percent: float) -> float:
+    """As numpy.percentile."""
+    place = percent / 100 * (len(ordered) - 1)
+    low = int(place)
+    high = min(low + 1, len(ordered) - 1)
+    return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
+
+
+def labels_of(logits_KHWD: torch.Tensor) -> torch.Tensor:
+    """The class of the largest logit, uint8; several times faster than argmax, whose integers are 64 bits."""
+    best = logits_KHWD[0]
+    labels = torch.zeros_like(best, dtype=torch.uint8)
+    for label, logits in enumerate(logits_KHWD[1:], start=1):
+        labels.masked_fill_(logits > best, label)
+        best = torch.maximum(best, logits)
+    return labels

@@ -20,7 +20,7 @@ from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
 from scripts.cine.quality import keep_largest, parts_of
 from scripts.files import CineError
-from scripts.live.preparation import InPlaneGrid, normalise
+from scripts.live.preparation import InPlaneGrid, labels_of, normalise
 from scripts.live.window import HeartWindow, bounding_box
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
@@ -97,8 +97,7 @@ class Segmenter:
         if self.shape is None:
             self.shape, self.volume_spacing_mm = shape, spacing
             self._grid = InPlaneGrid(shape[:2], spacing[:2], self.spacing_mm)  # type: ignore[arg-type]
-            for size in {self._grid.size, self._window_size()}:
-                self.network(torch.zeros(1, 1, *size, shape[2]))
+            self._warm_up()
         if (shape, spacing) != (self.shape, self.volume_spacing_mm):
             raise CineError(
                 "volume",
@@ -126,7 +125,7 @@ class Segmenter:
         self.prepare(volume.shape, spacing_mm)
         with self._alone():
             image_hwD = self._grid.to_network(volume)
-            if not bool(torch.isfinite(image_hwD).all()):
+            if not bool(torch.isfinite(image_hwD.sum())):
                 raise CineError("volume", "voxels that are not finite", "finite voxels", "Drop this volume.")
             image_hwD = normalise(image_hwD)
             start = self.window.start(self._grid.size)
@@ -162,8 +161,20 @@ class Segmenter:
         logits, box = self._grid.to_volume(logits, start)
         assert self.shape is not None
         mask = np.zeros(self.shape, np.uint8)
-        mask[box] = logits.argmax(0).numpy()
+        mask[box] = labels_of(logits).numpy()
         return mask, network_ms
+
+    def _warm_up(self) -> None:
+        """Compile for the whole field and for the window, and run all that a volume will need."""
+        assert self.shape is not None
+        for size in {self._grid.size, self._window_size()}:
+            image = torch.zeros(1, 1, *size, self.shape[2])
+            self.network(image)
+            with self._alone():
+                for _ in range(3):
+                    self.network(image)
+                    normalise(self._grid.to_network(torch.zeros(self.shape)))
+                    labels_of(self._grid.to_volume(torch.zeros(4, *size, self.shape[2]), (0, 0))[0])
 
     def _window_size(self) -> tuple[int, int]:
         height, width = (min(n, most) for n, most in zip(self._grid.size, self.window.size, strict=True))

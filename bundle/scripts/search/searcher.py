@@ -113,7 +113,8 @@ class Searcher:
         }
         self.history: list[dict[str, Any]] = []
         self.round = 1
-        self.aim_ms = math.nan  # L_ub of this round; resolved when the search starts
+        # L_ub of this round; "auto" is resolved when the search starts
+        self.aim_ms = math.nan if constraint.budget_ms == "auto" else constraint.budget_ms
         self._initial = {name: copy.deepcopy(part.state_dict()) for name, part in self._parts.items()}
 
     @property

@@ -1,0 +1,160 @@
+"""Every way to run a derived network, and the networks that a user would otherwise pick, side by side in one run.
+
+With --work_dir of a training and ACDC_DIR set, also whether the chosen runtime gives the masks of eager float32.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import shared
+import torch
+from monai.bundle import ConfigParser
+from monai.metrics import compute_dice
+from monai.networks.nets import DynUNet, UNet
+from torch import nn
+
+from scripts import BUNDLE_ROOT
+from scripts.checkpoint import load_model
+from scripts.cine.acdc import load_exams
+from scripts.files import CineError
+from scripts.latency.timer import Timing, time_in_turn
+from scripts.runtime.backends import BACKENDS
+from scripts.runtime.choice import choose_runtime
+from scripts.runtime.deploy import Runtime
+from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet
+
+SIZES = ((128, 112, 20), (128, 112, 10))
+ROUNDS, SECONDS = 3, 0.5
+Deployable = tuple[str, nn.Module]
+
+
+def unet(*channels: int, units: int = 0) -> UNet:
+    """MONAI's UNet, in-plane strides."""
+    strides: Any = [(2, 2, 1)] * (len(channels) - 1)
+    return UNet(
+        spatial_dims=3,
+        in_channels=1,
+        out_channels=4,
+        channels=channels,
+        strides=strides,
+        num_res_units=units,
+        norm="batch",
+    )
+
+
+def dynunet(*filters: int) -> DynUNet:
+    """MONAI's DynUNet, in-plane strides."""
+    strides: list[Any] = [1, *[(2, 2, 1)] * (len(filters) - 1)]
+    kernels = [3] * len(filters)
+    return DynUNet(3, 1, 4, kernels, strides, strides[1:], filters=list(filters), norm_name="batch")
+
+
+def peers() -> list[Deployable]:
+    return [
+        ("MONAI UNet 16..64", unet(16, 32, 64)),
+        ("MONAI UNet 16..128, 1 residual unit", unet(16, 32, 64, 128, units=1)),
+        ("MONAI UNet 32..256", unet(32, 64, 128, 256)),
+        ("MONAI DynUNet 16..128", dynunet(16, 32, 64, 128)),
+        ("MONAI DynUNet 32..256", dynunet(32, 64, 128, 256)),
+    ]
+
+
+def runtimes(device: str) -> dict[str, Runtime]:
+    """Every backend in every precision that matters here."""
+    found = {}
+    for name in BACKENDS:
+        for dtype in ("float32", "bfloat16"):
+            try:
+                found[f"{name} {dtype}"] = Runtime(device, dtype, name)
+            except CineError as error:
+                shared.show(f"not here: {name} {dtype} ({error.found})")
+    return found
+
+
+def time_all(deployed: dict[str, Any], size: tuple[int, ...], device: str) -> dict[str, Timing]:
+    """Timings of several deployed networks, the quietest of some rounds over all."""
+    image = torch.randn(1, 1, *size, device=device)
+    timings: dict[str, Timing] = {}
+    for _ in range(ROUNDS):
+        for name, network in deployed.items():
+            timing = Timing.of(time_in_turn([partial(network, image)], device, SECONDS)[:, 0])
+            if name not in timings or timing.median_ms < timings[name].median_ms:
+                timings[name] = timing
+    return timings
+
+
+def equality(work_dir: str, runtime: Runtime, acdc_dir: str, volumes: int = 10) -> dict[str, float]:
+    """The least Dice between the masks of eager float32 and of the runtime, by structure, on real volumes."""
+    network = CineNet(str(Path(work_dir) / "architecture.json"))
+    load_model(Path(work_dir) / "model.pt", network)
+    parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE_ROOT / "configs" / "inference.json")))
+    prepare = parser.get_parsed_content("preprocessing")
+    eager, chosen = Runtime(runtime.device, "float32", "eager").deploy(network), runtime.deploy(network)
+    least = np.ones(3)
+    exams = load_exams(acdc_dir)
+    for exam in exams[:: max(1, len(exams) // volumes)][:volumes]:
+        image = prepare({"image": exam["image"]})["image"].as_tensor()[None]
+        masks = [deployed(image).float().argmax(1, keepdim=True).cpu() for deployed in (eager, chosen)]
+        onehot = [torch.cat([mask == label for label in range(4)], 1).float() for mask in masks]
+        dice = compute_dice(onehot[1], onehot[0], include_background=False)[0].numpy()
+        least = np.fmin(least, dice)
+    return dict(zip(("RV", "MYO", "LV"), map(float, least), strict=True))
+
+
+def main() -> None:
+    options = shared.parser(__doc__ or "")
+    options.add_argument("--work_dir", help="of a search; its network is judged beside the hand-drawn one")
+    arguments = options.parse_args()
+    device = arguments.device
+    chosen = choose_runtime(device, backend=arguments.backend)
+    plain = Runtime(device, "float32", "eager")
+    derived = [("hand-drawn", CineNet(shared.hand_drawn(shared.configured_space())))]
+    if arguments.work_dir:
+        derived.insert(0, ("derived", CineNet(Architecture.load(Path(arguments.work_dir) / "architecture.json"))))
+    result: dict[str, Any] = {"chosen": f"{chosen.backend} {chosen.dtype}", "backends": {}, "networks": {}}
+    for name, network in derived:
+        deployed = {title: runtime.deploy(network) for title, runtime in runtimes(device).items()}
+        timings = time_all(deployed, SIZES[0], device)
+        base = timings["eager float32"].median_ms
+        rows = [
+            [title, f"{t.median_ms:.1f}", f"{t.p95_ms:.1f}", f"{base / t.median_ms:.2f}"]
+            for title, t in sorted(timings.items(), key=lambda item: item[1].median_ms)
+        ]
+        shared.show(f"\n{name} network at {SIZES[0]}")
+        shared.table(["backend", "ms", "p95", "times as fast as eager float32"], rows)
+        result["backends"][name] = {
+            title: {"ms": t.median_ms, "p95_ms": t.p95_ms, "ratio": base / t.median_ms} for title, t in timings.items()
+        }
+    everything = [*derived, *peers()]
+    for size in SIZES:
+        timings = time_all({name: chosen.deploy(network) for name, network in everything}, size, device)
+        if size == SIZES[0]:
+            slow = time_all({name: plain.deploy(network) for name, network in everything}, size, device)
+        for name, timing in timings.items():
+            row = result["networks"].setdefault(name, {})
+            row["x".join(map(str, size))] = {"ms": timing.median_ms, "p95_ms": timing.p95_ms}
+            row["eager_float32_ms"] = slow[name].median_ms
+    titles = ["x".join(map(str, size)) for size in SIZES]
+    rows = []
+    for name, row in result["networks"].items():
+        row["ratio"] = row["eager_float32_ms"] / row[titles[0]]["ms"]
+        shown = [*(row[title]["ms"] for title in titles), row["eager_float32_ms"], row["ratio"]]
+        rows.append([name, *(f"{value:.1f}" for value in shown)])
+    shared.show(f"\n{result['chosen']}, ms; ratio: eager float32 over it at {titles[0]}")
+    shared.table(["network", *titles, "eager float32", "ratio"], rows)
+    acdc_dir = os.environ.get("ACDC_DIR")
+    if arguments.work_dir and acdc_dir:
+        result["least_dice_to_eager_float32"] = equality(arguments.work_dir, chosen, acdc_dir)
+    else:
+        shared.show("equality with eager float32 not judged: it needs --work_dir and ACDC_DIR")
+    shared.finish(result, arguments.json, chosen)
+
+
+if __name__ == "__main__":
+    main()

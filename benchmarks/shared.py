@@ -1,0 +1,86 @@
+"""What the benchmarks share: the bundle on the path, the real configuration's space, tables on screen and in a file."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "bundle"))
+
+from monai.bundle import ConfigParser
+
+from scripts import BUNDLE_ROOT
+from scripts.files import write_json
+from scripts.runtime.deploy import Runtime
+from scripts.runtime.device import describe_device
+from scripts.space.architecture import Architecture, Space
+
+DRIFT, RUNS = 0.10, 3
+
+
+def parser(description: str) -> argparse.ArgumentParser:
+    """Options of every benchmark."""
+    options = argparse.ArgumentParser(description=description)
+    options.add_argument("--json", metavar="FILE", help="write the same figures here")
+    options.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda:0")
+    options.add_argument("--backend", default="auto", help="how networks run; auto is the fastest here")
+    return options
+
+
+def configured_space() -> Space:
+    """The space of profile.json."""
+    config = ConfigParser.load_config_file(str(BUNDLE_ROOT / "configs" / "profile.json"))["space"]
+    return Space(**{key: value for key, value in config.items() if key != "_target_"})
+
+
+def hand_drawn(space: Space) -> Architecture:
+    """A network of the space that nobody searched for: four nested paths of plain convolutions."""
+    convolutions = ((0, "conv_3x3x3"), (1, "conv_3x3x1"))
+    cells = {
+        "contracting": convolutions,
+        "expanding": convolutions,
+        "non_scaling": ((0, "conv_3x3x3"), (0, "identity")),
+    }
+    paths = ((0, 1, 2, 3, 2, 1, 0), (0, 1, 2, 2, 2, 1, 0), (0, 1, 1, 1, 1, 1, 0), (0,) * 7)
+    return Architecture(space, cells, paths)  # type: ignore[arg-type]
+
+
+def until_steady(run: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
+    """Run again, twice at most, where the reference kernel drifted by over 10 %; every run is reported."""
+    runs: list[dict[str, Any]] = []
+    while len(runs) < RUNS:
+        runs.append(run())
+        if abs(runs[-1]["drift"]) <= DRIFT:
+            break
+        show(f"the reference kernel drifted by {runs[-1]['drift']:+.0%}: {'again' if len(runs) < RUNS else 'given up'}")
+    return runs
+
+
+def show(text: str) -> None:
+    """Print, in a program whose output is its result."""
+    sys.stdout.write(f"{text}\n")
+    sys.stdout.flush()
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Print aligned columns."""
+    cells = [[str(cell) for cell in row] for row in (header, *rows)]
+    widths = [max(len(row[i]) for row in cells) for i in range(len(header))]
+    for row in cells:
+        show(
+            "  ".join(
+                cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+            )
+        )
+
+
+def finish(result: dict[str, Any], file: str | None, runtime: Runtime) -> None:
+    """Write the figures with the device and runtime that they are of."""
+    result = {**result, "device": describe_device(runtime.device), "runtime": runtime.describe()}
+    show(f"on {json.dumps(result['device'])}, {json.dumps(result['runtime'])}")
+    if file:
+        write_json(file, result)
