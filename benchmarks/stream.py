@@ -55,8 +55,7 @@ def main() -> None:
         cine = resized(cine, tuple(arguments.size), folder) if arguments.size else cine
         for run in range(arguments.runs):
             segmenter = Segmenter(arguments.model_dir, runtime)
-            rate = arguments.per_second or None
-            result = stream_cine(cine, segmenter, f"{folder}/{run}", rate, arguments.seconds)
+            result = stream_cine(cine, segmenter, f"{folder}/{run}", arguments.per_second, arguments.seconds)
             runs.append(result["summary"])
     shared.table(["run", *KEYS], [[i + 1, *(f"{run[key]:.1f}" for key in KEYS)] for i, run in enumerate(runs)])
     worst = max(runs, key=lambda run: run["p95_ms"])

@@ -192,7 +192,7 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
 def test_stream_gives_the_masks_of_infer(workplace):
     cine = workplace.data / "patient003" / "patient003_4d.nii.gz"
     workplace.must("infer", "inference", input=cine, output_dir="whole")
-    log = workplace.must("stream", "stream", input=cine, output_dir="live", per_second="null")
+    log = workplace.must("stream", "stream", input=cine, output_dir="live", per_second=0)
     assert "0 dropped" in log
     masks = [
         np.asarray(nib.load(workplace.folder / out / "patient003_4d_seg.nii.gz").dataobj) for out in ("whole", "live")

@@ -33,7 +33,7 @@ class Threshold(nn.Module):
 
 @pytest.fixture
 def model_dir(architecture, tmp_path):
-    space = Space(layers=4, scales=3, nodes=2, channels=4, deployment_size=(24, 20, 3))
+    space = Space(layers=4, scales=3, nodes=2, channels=4, deployment_size=(32, 32, 3))
     architecture = Architecture(space, architecture.cells, architecture.paths)
     architecture.save(tmp_path / "architecture.json")
     checkpoint.save(tmp_path / "model.pt", CineNet(architecture).state_dict())
@@ -72,7 +72,7 @@ def test_masks_of_window_and_whole_field_are_those_of_the_heart(segmenter):
         assert status.flags == []
         assert status.volumes_ml["LV"] == pytest.approx(6 * 6 * 3 * 1.5 * 1.5 * 8 / 1000)
         assert status.whole_field == (step == 0)
-    assert segmenter.network.sizes == [(64, 60)] + [(24, 20)] * 4
+    assert segmenter.network.sizes == [(64, 60)] + [(32, 32)] * 4
 
 
 def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):
@@ -84,6 +84,16 @@ def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):
     assert status.whole_field
     mask, status = segmenter.segment(volume, SPACING)  # and the window has followed
     assert (status.flags, status.whole_field) == ([], False)
+
+
+def test_a_heart_at_the_far_end_of_the_field_is_reached(segmenter):
+    """The window starts at multiples of 8 and reaches beyond the field, into zeros."""
+    assert segmenter.window.step == 8
+    volume = heart(row=56, column=50)
+    segmenter.segment(volume, SPACING)
+    mask, status = segmenter.segment(volume, SPACING)
+    np.testing.assert_array_equal(mask, expected(volume))
+    assert not status.whole_field
 
 
 def test_without_a_heart_each_structure_is_missing(segmenter):

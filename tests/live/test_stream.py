@@ -94,7 +94,7 @@ def test_summary_by_hand():
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"per_second": 0}, "per_second: found 0; expected a number above 0"),
+        ({"per_second": -1}, "per_second: found -1; expected a number above 0"),
         ({"seconds": -1.0}, "seconds: found -1.0"),
         ({"deadline_ms": None}, "deadline_ms: found None"),
         ({"late": "never"}, "late: found 'never'"),

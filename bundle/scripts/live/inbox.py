@@ -17,11 +17,14 @@ Late = Literal["newest", "wait"]
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A volume H W D, its place in the stream (from 0), and when it arrived (s, of time.perf_counter)."""
+    """A volume H W D, its place in the stream (from 0), and when it arrived (s, of time.perf_counter).
+
+    A source that waits for the segmenter has volumes that arrive as they are taken: None.
+    """
 
     number: int
     volume_HWD: Any
-    at: float
+    at: float | None
 
 
 class Inbox:
@@ -87,10 +90,9 @@ class Replay(threading.Thread):
     def run(self) -> None:
         start = time.perf_counter()
         for number in range(self.volumes):
-            at = time.perf_counter()
+            at = None
             if self.per_second is not None:
-                due = start + number / self.per_second
-                time.sleep(max(0.0, due - at))
-                at = due  # a thread that wakes late does not make the deadline later
+                at = start + number / self.per_second  # though this thread may wake later
+                time.sleep(max(0.0, at - time.perf_counter()))
             self.inbox.put(Arrival(number, self.frames_THWD[number % len(self.frames_THWD)], at))
         self.inbox.close()

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from torch.nn import functional as F
 
 from scripts.checkpoint import load_model
 from scripts.cine import STRUCTURES
@@ -78,7 +79,7 @@ class Segmenter:
         self.runtime = runtime or Runtime()
         self.network = self.runtime.deploy(network)
         self.spacing_mm = (float(spacing_mm[0]), float(spacing_mm[1]))
-        self.window = HeartWindow(architecture.space.deployment_size[:2])
+        self.window = HeartWindow(architecture.space.deployment_size[:2], network.multiple)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None
@@ -155,8 +156,9 @@ class Segmenter:
             size = self._window_size()
         (top, left), (height, width) = start, size
         begin = time.perf_counter()
-        logits = self.network(image_hwD[None, None, top : top + height, left : left + width].contiguous())
-        logits = logits[0].cpu()
+        window_hwD = image_hwD[top : top + height, left : left + width]
+        beyond = (0, 0, 0, width - window_hwD.shape[1], 0, height - window_hwD.shape[0])
+        logits = self.network(F.pad(window_hwD, beyond)[None, None].contiguous())[0].cpu()  # as the network pads
         network_ms = 1000 * (time.perf_counter() - begin)
         logits, box = self._grid.to_volume(logits, start)
         assert self.shape is not None

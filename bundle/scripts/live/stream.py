@@ -14,10 +14,10 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.cine.reader import Header, read_volume
-from scripts.cine.transforms import working_order
 from scripts.cine.writer import write_mask
 from scripts.files import CineError, write_json
 from scripts.live.inbox import Inbox, Late, Replay
+from scripts.live.orientation import Orientation
 from scripts.live.segmenter import Segmenter, Status
 
 logger = logging.getLogger(__name__)
@@ -48,9 +48,10 @@ def consume(inbox: Inbox, segmenter: Segmenter, spacing_mm: Sequence[float], tot
     first = None
     with tqdm(total=total, desc="stream", unit="volume") as bar:
         while (arrival := inbox.get()) is not None:
-            first = arrival.at if first is None else first
+            arrived = time.perf_counter() if arrival.at is None else arrival.at
+            first = arrived if first is None else first
             mask, status = segmenter.segment(arrival.volume_HWD, spacing_mm)
-            record = Record(arrival.number, arrival.at - first, time.perf_counter() - first, status)
+            record = Record(arrival.number, arrived - first, time.perf_counter() - first, status)
             bar.update(arrival.number + 1 - bar.n)
             yield record, mask
 
@@ -101,7 +102,7 @@ def stream_cine(
         segmenter: segments its volumes.
         output_dir: ``NAME_seg.nii.gz`` (every frame's last mask; frames that were always dropped are empty) and
             ``NAME_stream.json`` go there.
-        per_second: the scanner's rate; None, as fast as the segmenter takes volumes, none dropped.
+        per_second: the scanner's rate; 0 or None, as fast as the segmenter takes volumes, none dropped.
         seconds: how long to go on, over and over; None, the cine once.
         deadline_ms: a mask later than this after its volume's arrival is a miss.
         queue_size, late: of the ``Inbox``.
@@ -110,12 +111,12 @@ def stream_cine(
     Returns:
         What the JSON holds, with the path of the results without their endings.
     """
+    per_second = per_second or None
     frames_THWD, header = read_volume(input)
     output = Path(output_dir) / header.path.name.removesuffix(".gz").removesuffix(".nii")
     _check(header, output, per_second, seconds, deadline_ms, existing)
-    order, flips = working_order(header.affine, header.shape)
-    frames_THWD = _reorder(frames_THWD, order, flips)
-    spacing_mm = tuple(header.spacing_mm[axis] for axis in order)
+    orientation = Orientation(header.affine, header.shape)
+    frames_THWD, spacing_mm = np.ascontiguousarray(orientation.to_working(frames_THWD)), orientation.spacing_mm
     segmenter.prepare(frames_THWD.shape[1:], spacing_mm)
     volumes = len(frames_THWD) if seconds is None else round(seconds * (per_second or 22.0))
     inbox = Inbox(queue_size, late if per_second else "wait")
@@ -141,18 +142,10 @@ def stream_cine(
         "frames_without_mask": [frame + 1 for frame in range(len(masks_THWD)) if frame not in seen],
         "records": [{**asdict(record), "latency_ms": record.latency_ms} for record in records],
     }
-    inverse = [order.index(axis) for axis in range(3)]
-    unflipped = np.flip(masks_THWD, tuple(1 + axis for axis in range(3) if flips[axis]))
-    write_mask(f"{output}_seg.nii.gz", unflipped.transpose(0, *(1 + axis for axis in inverse)), like=input)
+    write_mask(f"{output}_seg.nii.gz", orientation.to_source(masks_THWD), like=input)
     write_json(f"{output}_stream.json", result)
     _log(summary, output)
     return {**result, "output": str(output)}
-
-
-def _reorder(frames_THWD: np.ndarray, order: list[int], flips: list[bool]) -> np.ndarray:
-    """The frames in working order, as ShortAxisOrder brings them."""
-    turned = frames_THWD.transpose(0, *(1 + axis for axis in order))
-    return np.ascontiguousarray(np.flip(turned, tuple(1 + axis for axis in range(3) if flips[axis])))
 
 
 def _check(

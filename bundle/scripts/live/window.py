@@ -13,21 +13,27 @@ class HeartWindow:
 
     Args:
         size: h, w of the window, voxels.
+        step: the window starts at multiples of this. With the network's coarsest voxel as step, its pooling falls on
+            the same voxels as over the whole field, and so do its masks.
     """
 
-    def __init__(self, size: tuple[int, int]):
-        self.size = size
+    def __init__(self, size: tuple[int, int], step: int = 1):
+        self.size, self.step = size, step
         self.centre: tuple[float, float] | None = None
         self._usual_ml = 0.0
 
     def start(self, field: tuple[int, int]) -> tuple[int, int] | None:
-        """The window's first voxel in a field of h, w voxels; None asks for the whole field."""
+        """The window's first voxel in a field of h, w voxels; None asks for the whole field.
+
+        The window may reach beyond the far end of the field, by less than a step.
+        """
         if self.centre is None:
             return None
-        starts = (round(centre - size / 2) for centre, size in zip(self.centre, self.size, strict=True))
-        return tuple(  # type: ignore[return-value]
-            max(0, min(start, length - size)) for start, length, size in zip(starts, field, self.size, strict=True)
-        )
+        starts = []
+        for centre, size, length in zip(self.centre, self.size, field, strict=True):
+            last = -(-max(0, length - size) // self.step)
+            starts.append(self.step * max(0, min(round((centre - size / 2) / self.step), last)))
+        return starts[0], starts[1]
 
     def lost(self, heart_ml: float) -> bool:
         """Whether so little heart means that the window misses it."""
