@@ -1,8 +1,13 @@
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import pytest
 import torch
 
+from scripts import BUNDLE_ROOT
 from scripts.files import CineError
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
@@ -56,3 +61,19 @@ def test_a_backend_whose_package_is_missing_says_so(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CineError, match="needs the package openvino"):
         Runtime("cpu", "float32", "openvino")
+
+
+def test_openvino_reports_to_nobody(tmp_path):
+    """Its telemetry would write an identity into the home folder, fork and send at each conversion."""
+    runtime_or_skip("openvino")
+    code = (
+        "import sys, torch; sys.path.insert(0, sys.argv[1])\n"
+        "from scripts.runtime.deploy import Runtime\n"
+        "Runtime('cpu', 'float32', 'openvino').deploy(torch.nn.Conv3d(1, 1, 1))(torch.zeros(1, 1, 4, 4, 2))\n"
+        "assert 'openvino' in sys.modules and sys.modules['openvino_telemetry'] is None\n"
+    )
+    environment = {**os.environ, "HOME": str(tmp_path)}
+    command = [sys.executable, "-W", "ignore", "-c", code, str(BUNDLE_ROOT)]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []

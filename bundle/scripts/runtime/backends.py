@@ -11,6 +11,7 @@ import importlib.util
 import logging
 import os
 import shutil
+import sys
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -100,6 +101,8 @@ def _cuda_graph(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dt
 
 
 def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    # OpenVINO reports its use over the network, from processes that it forks for it, unless that package is missing
+    sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]

@@ -6,7 +6,7 @@ import copy
 import itertools
 import logging
 import math
-import os
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -16,7 +16,7 @@ import torch
 from tqdm import tqdm
 
 from scripts import checkpoint
-from scripts.files import CineError
+from scripts.files import CineError, replacing
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
 from scripts.search.acceptance import Constraint
@@ -146,7 +146,8 @@ class Searcher:
     def restart(self, aim_ms: float) -> None:
         """Begin the next round: all as it was at the start, under another L_ub; the last round's history is kept."""
         history = self.folder / "history.json"
-        os.replace(history, history.with_name(f"history_round{self.round}.json"))
+        with replacing(history.with_name(f"history_round{self.round}.json")) as kept:
+            shutil.copyfile(history, kept)
         for name, part in self._parts.items():
             part.load_state_dict(copy.deepcopy(self._initial[name]))
         self.history, self.round, self.aim_ms = [], self.round + 1, aim_ms
