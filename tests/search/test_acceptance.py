@@ -8,11 +8,14 @@ import torch
 from scripts.files import CineError
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
-from scripts.search import acceptance
-from scripts.search.acceptance import BudgetMissed, Constraint, derive, derive_from_search, verify
+from scripts.search import constraint
+from scripts.search import verify as verification
+from scripts.search.acceptance import derive, derive_from_search
+from scripts.search.constraint import BudgetMissed, Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
 from scripts.search.relaxation import JointSoftmax, uniform_mixing
+from scripts.search.verify import verify
 from scripts.space.architecture import Architecture, Space
 
 
@@ -36,7 +39,8 @@ def clock(monkeypatch):
         ms = float(len(architecture.union))
         return Timing(ms, ms, 1.1 * ms, 0.0, 10)
 
-    monkeypatch.setattr(acceptance, "measure_network", measure)
+    monkeypatch.setattr(constraint, "measure_network", measure)
+    monkeypatch.setattr(verification, "measure_network", measure)
     return measured
 
 
@@ -195,3 +199,9 @@ def test_without_the_last_resort_no_fewer_than_three_paths_are_tried(space, make
     tried = clock[:-1]  # the last is the fastest single path, for the message
     assert min(len(a.paths) for a in tried) == 3
     assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))
+
+
+def test_the_reference_kernel_of_quiet_times_goes_with_the_network(space, make_table, runtime, clock):
+    table = replace(make_table(space), calibration={"reference_ms": 1.25})
+    provenance = derive(searched(space), Deriver(), Constraint(50.0), table, space, runtime).provenance
+    assert provenance["reference_ms"] == 1.25

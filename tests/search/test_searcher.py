@@ -12,7 +12,7 @@ from monai.transforms import Compose, RandGaussianNoised
 from scripts.files import CineError
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
-from scripts.search.acceptance import Constraint
+from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import load_history
 from scripts.search.objective import LatencyObjective

@@ -85,7 +85,7 @@ def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
         target = scale + 1 - KINDS.index(kind)
         count, out = (REPEATS, width) if target == scale else (1, space.width(target))
         longer = [_Scale(kind, space, scale, target) for _ in range(count)]
-    x_BCHWD = torch.randn(1, width, *space.size(scale))
+    x_BCHWD = torch.randn(1, width, *space.size(scale), device=runtime.device)
     # 1x1x1 convolutions at both ends bring engines into the layout of a network; one channel out leaves little to copy
     calls = tuple(
         partial(runtime.deploy(nn.Sequential(nn.Conv3d(width, width, 1), *chain, nn.Conv3d(channels, 1, 1))), x_BCHWD)

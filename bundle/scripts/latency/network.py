@@ -48,7 +48,7 @@ class Sample:
 
 def deployed_call(network: nn.Module, space: Space, runtime: Runtime) -> Callable[[], torch.Tensor]:
     """A network at the deployment size, batch 1, as a callable without arguments."""
-    return partial(runtime.deploy(network), torch.randn(1, 1, *space.deployment_size))
+    return partial(runtime.deploy(network), torch.randn(1, 1, *space.deployment_size, device=runtime.device))
 
 
 def reference_kernel(space: Space, runtime: Runtime) -> Callable[[], torch.Tensor]:
@@ -139,7 +139,7 @@ def _time_beside(
 def latency_report(architecture_file: str, runtime: Runtime, seconds: float = 3.0) -> dict[str, Any]:
     """Latency and throughput of the network alone, measured now, beside what the search predicted and allowed."""
     architecture = Architecture.load(architecture_file)
-    timing = measure_network(architecture, runtime, seconds)
+    timing = measure_network(architecture, runtime, seconds, architecture.provenance.get("reference_ms"))
     return {
         "latency": {
             **asdict(timing),

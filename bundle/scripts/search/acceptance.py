@@ -1,18 +1,15 @@
-"""The constraint is judged by measurement: candidates are built, timed on the device, and accepted or not."""
+"""Candidates are built, timed on the device, and accepted or not."""
 
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
-from scripts.files import CineError
-from scripts.latency.network import measure_network
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
-from scripts.runtime.device import describe_device
+from scripts.search.constraint import PREDICTED, BudgetMissed, Constraint, judge, measured, predicted
 from scripts.search.derive import FEWEST_PATHS, Deriver, gene_pool, pool_overlap
 from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
@@ -20,64 +17,6 @@ from scripts.space.architecture import Architecture, Space
 from scripts.space.supernet import Mixing
 
 logger = logging.getLogger(__name__)
-PREDICTED = "predicted, not measured"
-
-
-@dataclass(frozen=True)
-class Constraint:
-    """The real-time constraint.
-
-    Args:
-        budget_ms: L_ub, which the 95th percentile of the latency must keep; "auto": 0.6 of the measured latency
-            of the 8 best paths (Dijkstra), so that it binds on any device: with the cells before the search while
-            searching, with the searched cells when deriving.
-        volumes_per_second: the least throughput, when volumes stream one after the other.
-    """
-
-    budget_ms: float | Literal["auto"] = 50.0
-    volumes_per_second: float = 22.0
-
-    def __post_init__(self) -> None:
-        for name, value in (("budget_ms", self.budget_ms), ("volumes_per_second", self.volumes_per_second)):
-            allowed = "auto, or ms above 0" if name == "budget_ms" else "a number above 0"
-            if name == "budget_ms" and value == "auto":
-                continue
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
-                raise CineError(name, repr(value), allowed, "Change the key.")
-
-    def kept_by(self, timing: Timing) -> bool:
-        return self.excess(timing) <= 1
-
-    def excess(self, timing: Timing) -> float:
-        """By which factor the latency (p95) or the throughput (mean) misses; 1 and less keeps both."""
-        assert self.budget_ms != "auto", "resolve() comes first"
-        return max(timing.p95_ms / self.budget_ms, timing.mean_ms * self.volumes_per_second / 1000)
-
-    def resolve(
-        self, mixing: Mixing, deriver: Deriver, table: LatencyTable, space: Space, runtime: Runtime
-    ) -> Constraint:
-        """This constraint with a budget in ms."""
-        if self.budget_ms != "auto":
-            return self
-        count = min(8, space.trellis.path_count, deriver.pool_size)
-        reference = replace(deriver, method="dijkstra", paths=count).propose(mixing, table, space, count)[0]
-        budget_ms = round(0.6 * judge(reference, table, runtime).median_ms, 2)
-        logger.info("Budget: %.2f ms, 0.6 of the latency of the %d best paths", budget_ms, count)
-        return replace(self, budget_ms=budget_ms)
-
-
-class BudgetMissed(CineError):
-    """No candidate keeps the constraint; ``excess`` is the factor by which the best of them misses it."""
-
-    excess: float = 1.0
-
-
-def judge(architecture: Architecture, table: LatencyTable, runtime: Runtime) -> Timing:
-    """What a network takes: measured here, or as predicted where the table is of another device."""
-    if table.foreign:
-        predicted_ms = architecture.provenance["predicted_ms"]
-        return Timing(predicted_ms, predicted_ms, predicted_ms, 0.0, 0)
-    return measure_network(architecture, runtime, reference_ms=table.calibration.get("reference_ms"))
 
 
 def derive(
@@ -121,7 +60,11 @@ def derive(
                 latency_table_sha256=table.digest,
                 uniform_pool=[{"weight": weight, "path": list(path)} for weight, path in uniform],
                 uniform_pool_overlap=pool_overlap(pool, uniform),
-                **(predicted(table) if table.foreign else measured(timing, runtime)),
+                **(
+                    predicted(table)
+                    if table.foreign
+                    else measured(timing, runtime, table.calibration.get("reference_ms"))
+                ),
             )
     fastest = replace(deriver, method="exhaustive").propose(mixing, table, space, 1)[0]
     timing = judge(fastest, table, runtime)
@@ -137,23 +80,6 @@ def derive(
     )
     error.excess = least
     raise error
-
-
-def measured(timing: Timing, runtime: Runtime) -> dict[str, Any]:
-    """What an architecture's provenance says of a measurement."""
-    return {
-        "measured_ms": asdict(timing),
-        "volumes_per_second": 1000 / timing.mean_ms,
-        "device": describe_device(runtime.device),
-        "runtime": runtime.describe(),
-        "verdict": "measured",
-    }
-
-
-def predicted(table: LatencyTable) -> dict[str, Any]:
-    """What an architecture's provenance says where nothing was measured."""
-    unknown = {"measured_ms": None, "volumes_per_second": None}
-    return {**unknown, "device": table.device, "runtime": table.runtime, "verdict": PREDICTED}
 
 
 def derive_from_search(
@@ -183,54 +109,6 @@ def derive_from_search(
     logger.info("Cells: %s", architecture.cells)
     logger.info("Paths: %s; saved %s", " ".join("".join(map(str, p)) for p in architecture.paths), path)
     return architecture
-
-
-def verify(
-    architecture_file: str, runtime: Runtime, budget_ms: float | None = None, volumes_per_second: float | None = None
-) -> Architecture:
-    """Judge a network by measurement on this device, and write the measurement into its file.
-
-    Args:
-        architecture_file: the network.
-        runtime: how it runs here.
-        budget_ms, volumes_per_second: what to keep; None, what it was derived for.
-
-    Raises:
-        BudgetMissed: it does not keep them here; the file stays as it was.
-    """
-    architecture = Architecture.load(architecture_file)
-    provenance = architecture.provenance
-    budget_ms = budget_ms or provenance.get("budget_ms")
-    volumes_per_second = volumes_per_second or provenance.get("volumes_per_second_required")
-    if not budget_ms or not volumes_per_second:
-        action = "Give them: --budget_ms 50 --volumes_per_second 22."
-        raise CineError(architecture_file, "no budget", "budget_ms and volumes_per_second", action)
-    constraint = Constraint(budget_ms, volumes_per_second)
-    timing = measure_network(architecture, runtime, seconds=3.0)
-    kept = constraint.kept_by(timing)
-    logger.info(
-        "Measured %.2f ms (p95 %.2f), %.1f volumes a second; predicted %s ms; allowed %s ms, %s a second: %s",
-        *(timing.median_ms, timing.p95_ms, 1000 / timing.mean_ms, _rounded(provenance.get("predicted_ms"))),
-        *(constraint.budget_ms, constraint.volumes_per_second, "kept" if kept else "missed"),
-    )
-    if not kept:
-        raise BudgetMissed(
-            architecture_file,
-            f"a p95 of {timing.p95_ms:.1f} ms and {1000 / timing.mean_ms:.1f} volumes a second on this device",
-            f"at most {constraint.budget_ms} ms and at least {constraint.volumes_per_second} volumes a second",
-            f"Derive again with a budget_ms about {constraint.excess(timing):.2f} times lower, or profile this device.",
-        )
-    allowed = {
-        "budget_ms": constraint.budget_ms,
-        "volumes_per_second_required": constraint.volumes_per_second,
-    }
-    architecture = architecture.with_provenance(**allowed, **measured(timing, runtime))
-    architecture.save(architecture_file)
-    return architecture
-
-
-def _rounded(ms: float | None) -> str:
-    return "nothing" if ms is None else f"{ms:.2f}"
 
 
 def _log(architecture: Architecture, timing: Timing, verdict: str, foreign: bool) -> None:

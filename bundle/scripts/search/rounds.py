@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 
 from scripts.files import CineError
-from scripts.search.acceptance import BudgetMissed
+from scripts.search.constraint import BudgetMissed
 from scripts.search.searcher import Searcher
 from scripts.space.architecture import Architecture
 

@@ -19,7 +19,7 @@ from scripts import checkpoint
 from scripts.files import CineError, replacing
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
-from scripts.search.acceptance import Constraint
+from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
 from scripts.search.objective import LatencyObjective

@@ -1,0 +1,95 @@
+"""The real-time constraint, and how a network is judged against it: by measurement."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, dataclass, replace
+from typing import Any, Literal
+
+from scripts.files import CineError
+from scripts.latency.network import measure_network
+from scripts.latency.table import LatencyTable
+from scripts.latency.timer import Timing
+from scripts.runtime.deploy import Runtime
+from scripts.runtime.device import describe_device
+from scripts.search.derive import Deriver
+from scripts.space.architecture import Architecture, Space
+from scripts.space.supernet import Mixing
+
+logger = logging.getLogger(__name__)
+PREDICTED = "predicted, not measured"
+
+
+@dataclass(frozen=True)
+class Constraint:
+    """The real-time constraint.
+
+    Args:
+        budget_ms: L_ub, which the 95th percentile of the latency must keep; "auto": 0.6 of the measured latency
+            of the 8 best paths (Dijkstra), so that it binds on any device: with the cells before the search while
+            searching, with the searched cells when deriving.
+        volumes_per_second: the least throughput, when volumes stream one after the other.
+    """
+
+    budget_ms: float | Literal["auto"] = 50.0
+    volumes_per_second: float = 22.0
+
+    def __post_init__(self) -> None:
+        for name, value in (("budget_ms", self.budget_ms), ("volumes_per_second", self.volumes_per_second)):
+            allowed = "auto, or ms above 0" if name == "budget_ms" else "a number above 0"
+            if name == "budget_ms" and value == "auto":
+                continue
+            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 < value < float("inf"):
+                raise CineError(name, repr(value), allowed, "Change the key.")
+
+    def kept_by(self, timing: Timing) -> bool:
+        return self.excess(timing) <= 1
+
+    def excess(self, timing: Timing) -> float:
+        """By which factor the latency (p95) or the throughput (mean) misses; 1 and less keeps both."""
+        assert self.budget_ms != "auto", "resolve() comes first"
+        return max(timing.p95_ms / self.budget_ms, timing.mean_ms * self.volumes_per_second / 1000)
+
+    def resolve(
+        self, mixing: Mixing, deriver: Deriver, table: LatencyTable, space: Space, runtime: Runtime
+    ) -> Constraint:
+        """This constraint with a budget in ms."""
+        if self.budget_ms != "auto":
+            return self
+        count = min(8, space.trellis.path_count, deriver.pool_size)
+        reference = replace(deriver, method="dijkstra", paths=count).propose(mixing, table, space, count)[0]
+        budget_ms = round(0.6 * judge(reference, table, runtime).median_ms, 2)
+        logger.info("Budget: %.2f ms, 0.6 of the latency of the %d best paths", budget_ms, count)
+        return replace(self, budget_ms=budget_ms)
+
+
+class BudgetMissed(CineError):
+    """No candidate keeps the constraint; ``excess`` is the factor by which the best of them misses it."""
+
+    excess: float = 1.0
+
+
+def judge(architecture: Architecture, table: LatencyTable, runtime: Runtime) -> Timing:
+    """What a network takes: measured here, or as predicted where the table is of another device."""
+    if table.foreign:
+        predicted_ms = architecture.provenance["predicted_ms"]
+        return Timing(predicted_ms, predicted_ms, predicted_ms, 0.0, 0)
+    return measure_network(architecture, runtime, reference_ms=table.calibration.get("reference_ms"))
+
+
+def measured(timing: Timing, runtime: Runtime, reference_ms: float | None = None) -> dict[str, Any]:
+    """What an architecture's provenance says of a measurement; with the reference kernel's ms in quiet times."""
+    return {
+        "measured_ms": asdict(timing),
+        "reference_ms": reference_ms,
+        "volumes_per_second": 1000 / timing.mean_ms,
+        "device": describe_device(runtime.device),
+        "runtime": runtime.describe(),
+        "verdict": "measured",
+    }
+
+
+def predicted(table: LatencyTable) -> dict[str, Any]:
+    """What an architecture's provenance says where nothing was measured."""
+    unknown = {"measured_ms": None, "reference_ms": None, "volumes_per_second": None}
+    return {**unknown, "device": table.device, "runtime": table.runtime, "verdict": PREDICTED}

@@ -1,0 +1,61 @@
+"""The step verify: a network that was derived elsewhere, judged on this device."""
+
+from __future__ import annotations
+
+import logging
+
+from scripts.files import CineError
+from scripts.latency.network import measure_network
+from scripts.runtime.deploy import Runtime
+from scripts.search.constraint import BudgetMissed, Constraint, measured
+from scripts.space.architecture import Architecture
+
+logger = logging.getLogger(__name__)
+
+
+def verify(
+    architecture_file: str, runtime: Runtime, budget_ms: float | None = None, volumes_per_second: float | None = None
+) -> Architecture:
+    """Judge a network by measurement on this device, and write the measurement into its file.
+
+    Args:
+        architecture_file: the network.
+        runtime: how it runs here.
+        budget_ms, volumes_per_second: what to keep; None, what it was derived for.
+
+    Raises:
+        BudgetMissed: it does not keep them here; the file stays as it was.
+    """
+    architecture = Architecture.load(architecture_file)
+    provenance = architecture.provenance
+    budget_ms = budget_ms or provenance.get("budget_ms")
+    volumes_per_second = volumes_per_second or provenance.get("volumes_per_second_required")
+    if not budget_ms or not volumes_per_second:
+        action = "Give them: --budget_ms 50 --volumes_per_second 22."
+        raise CineError(architecture_file, "no budget", "budget_ms and volumes_per_second", action)
+    constraint = Constraint(budget_ms, volumes_per_second)
+    timing = measure_network(architecture, runtime, seconds=3.0)
+    kept = constraint.kept_by(timing)
+    logger.info(
+        "Measured %.2f ms (p95 %.2f), %.1f volumes a second; predicted %s ms; allowed %s ms, %s a second: %s",
+        *(timing.median_ms, timing.p95_ms, 1000 / timing.mean_ms, _rounded(provenance.get("predicted_ms"))),
+        *(constraint.budget_ms, constraint.volumes_per_second, "kept" if kept else "missed"),
+    )
+    if not kept:
+        raise BudgetMissed(
+            architecture_file,
+            f"a p95 of {timing.p95_ms:.1f} ms and {1000 / timing.mean_ms:.1f} volumes a second on this device",
+            f"at most {constraint.budget_ms} ms and at least {constraint.volumes_per_second} volumes a second",
+            f"Derive again with a budget_ms about {constraint.excess(timing):.2f} times lower, or profile this device.",
+        )
+    allowed = {
+        "budget_ms": constraint.budget_ms,
+        "volumes_per_second_required": constraint.volumes_per_second,
+    }
+    architecture = architecture.with_provenance(**allowed, **measured(timing, runtime))
+    architecture.save(architecture_file)
+    return architecture
+
+
+def _rounded(ms: float | None) -> str:
+    return "nothing" if ms is None else f"{ms:.2f}"
