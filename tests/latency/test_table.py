@@ -124,7 +124,9 @@ def test_a_foreign_table_is_accepted_only_where_it_is_asked_for(space, runtime, 
         LatencyTable.load(saved, replace(space, channels=8), runtime, "foreign")
 
 
-@pytest.mark.parametrize("broken", ["truncated", "negative", "nan", "no entries", "another format"])
+@pytest.mark.parametrize(
+    "broken", ["truncated", "negative", "nan", "no entries", "another format", "infinite", "all zero", "twice"]
+)
 def test_a_broken_table_is_refused(space, runtime, saved, broken):
     content = json.loads(saved.read_text())
     if broken == "negative":
@@ -135,7 +137,13 @@ def test_a_broken_table_is_refused(space, runtime, saved, broken):
         content["entries"] = []
     elif broken == "another format":
         content["format"] = "rtdnas-latency-1"
+    elif broken == "all zero":
+        content["entries"] = [{**entry, "ms": 0.0} for entry in content["entries"]]
+    elif broken == "twice":
+        content["entries"].append({**content["entries"][0], "ms": 0.1})
     text = json.dumps(content)
+    if broken == "infinite":
+        text = text.replace('"ms": 0.9', '"ms": 1e999', 1)
     saved.write_text(text[: len(text) // 2] if broken == "truncated" else text)
     with pytest.raises(CineError, match="run profile"):
         LatencyTable.load(saved, space, runtime)

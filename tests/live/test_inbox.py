@@ -48,6 +48,15 @@ def test_closing_frees_a_source_that_waits():
     assert not source.is_alive()
 
 
+def test_what_comes_after_the_end_changes_nothing():
+    inbox = Inbox(1, "newest")
+    put(inbox, 1)
+    inbox.close()
+    inbox.put(Arrival(7, None, 0.0))
+    assert numbers(inbox) == [0]
+    assert inbox.dropped == []
+
+
 def test_a_replay_repeats_the_cine_at_its_rate():
     inbox = Inbox(50, "newest")
     frames = np.arange(3)[:, None, None, None]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import numpy as np
 import pytest
 import torch
@@ -131,13 +133,66 @@ def test_frames_that_change_their_geometry_are_refused(segmenter, change):
     ("volume", "spacing", "says"),
     [
         (np.zeros((4, 64, 60, 3)), SPACING, "one volume at a time"),
-        (np.zeros((64, 60, 3)), (1.5, 0.0, 8.0), "three distances in mm"),
-        (np.full((64, 60, 3), np.nan), SPACING, "not finite"),
+        (np.zeros((64, 60, 3)), (1.5, 0.0, 8.0), "3 distances in mm"),
+        (np.full((64, 60, 3), np.nan), SPACING, "expected finite voxels"),
     ],
 )
 def test_bad_volumes_are_refused(segmenter, volume, spacing, says):
     with pytest.raises(CineError, match=says):
         segmenter.segment(volume, spacing)
+
+
+@pytest.mark.parametrize("kind", ["big-endian", "reversed", "tensor", "uint16"])
+def test_voxels_of_any_memory_are_read(segmenter, kind):
+    volume = heart()
+    mask, _ = segmenter.segment(volume, SPACING)
+    other = {
+        "big-endian": volume.astype(">f4"),
+        "reversed": volume[::-1].copy()[::-1],
+        "tensor": torch.from_numpy(volume),
+        "uint16": volume.astype(np.uint16),  # RV at 1.5 becomes 1
+    }[kind]
+    again, _ = segmenter.segment(other, SPACING)
+    np.testing.assert_array_equal(again == 3, mask == 3)
+
+
+@pytest.mark.parametrize("volume", [np.zeros((64, 60, 3), complex), np.full((64, 60, 3), "x"), None])
+def test_voxels_that_are_no_real_numbers_are_refused(segmenter, volume):
+    with pytest.raises(CineError, match="expected real numbers"):
+        segmenter.segment(volume, SPACING)
+
+
+@pytest.mark.parametrize("spacing", [[1.5], [0, 0], [float("nan"), 1.5], [-1, 1.5], "ab", None, [1.5, 1.5, 8.0]])
+def test_a_network_spacing_that_is_none_is_refused(model_dir, spacing):
+    with pytest.raises(CineError, match=r"spacing_mm: found .* expected 2 distances in mm"):
+        Segmenter(model_dir, Runtime("cpu", "float32"), spacing)
+
+
+def test_the_spacing_of_the_training_must_be_kept(model_dir):
+    architecture = Architecture.load(model_dir / "architecture.json")
+    card = {"format": checkpoint.FORMAT, "architecture": architecture.digest, "exams": [], "spacing_mm": [1.2, 1.2]}
+    (model_dir / "model.json").write_text(json.dumps(card))
+    with pytest.raises(CineError, match="trained at"):
+        Segmenter(model_dir, Runtime("cpu", "float32"))
+    Segmenter(model_dir, Runtime("cpu", "float32"), [1.2, 1.2])
+
+
+def test_a_refused_geometry_leaves_the_segmenter_as_it_was(segmenter):
+    with pytest.raises(CineError, match=r"spacing: found .* at most 2048 a side"):
+        segmenter.prepare((64, 60, 3), (900, 900, 8))
+    segmenter.segment(heart(), SPACING)
+
+
+def test_a_constant_volume_is_flagged(segmenter):
+    _, status = segmenter.segment(np.full((64, 60, 3), 7.0), SPACING)
+    assert "no contrast" in status.flags
+
+
+def test_a_network_of_another_device_is_warned_of(model_dir, caplog):
+    architecture = Architecture.load(model_dir / "architecture.json")
+    architecture.with_provenance(device={"kind": "cuda"}).save(model_dir / "architecture.json")
+    Segmenter(model_dir, Runtime("cpu", "float32"))
+    assert "run the step verify here" in caplog.text
 
 
 def test_a_latency_that_was_never_measured_is_refused(model_dir):

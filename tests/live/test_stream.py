@@ -115,3 +115,41 @@ def test_results_are_not_overwritten_unasked_and_volumes_are_no_cines(cine, tmp_
     nib.save(nib.Nifti1Image(voxels[..., 0], np.diag([9.0, 1.3, 1.4, 1])), tmp_path / "volume.nii.gz")
     with pytest.raises(CineError, match="Use the step infer for single volumes"):
         stream_cine(str(tmp_path / "volume.nii.gz"), Doubler(), str(tmp_path / "out"))
+
+
+def test_an_interrupted_stream_keeps_what_it_has(cine, tmp_path):
+    path, _ = cine
+
+    class Counting(Doubler):
+        count = 0
+
+        def segment(self, volume, spacing_mm):
+            self.count += 1
+            if self.count > 2:
+                raise KeyboardInterrupt
+            return super().segment(volume, spacing_mm)
+
+    with pytest.raises(KeyboardInterrupt):
+        stream_cine(str(path), Counting(), str(tmp_path / "out"), per_second=0)
+    written = json.loads((tmp_path / "out" / "cine_stream.json").read_text())
+    assert written["summary"]["segmented"] == 2
+    assert written["frames_without_mask"] == [3, 4]
+
+
+def test_as_fast_as_possible_goes_on_for_its_seconds(cine, tmp_path):
+    start = time.perf_counter()
+    result = stream_cine(str(cine[0]), Doubler(0.01), str(tmp_path / "out"), per_second=0, seconds=0.3)
+    assert 0.3 <= time.perf_counter() - start < 3
+    assert result["summary"]["dropped"] == 0
+    assert result["summary"]["max_ms"] < 200  # a volume arrives as it is taken
+
+
+def test_less_than_a_volume_is_a_volume(cine, tmp_path):
+    result = stream_cine(str(cine[0]), Doubler(), str(tmp_path / "out"), seconds=0.001)
+    assert result["summary"]["volumes"] == 1
+
+
+def test_a_folder_that_cannot_be_written_is_found_before_the_stream(cine, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CineError, match="a folder that can be written"):
+        stream_cine(str(cine[0]), Doubler(), str(tmp_path / "file"), seconds=3600)

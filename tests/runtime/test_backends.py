@@ -47,6 +47,9 @@ def test_half_precision_of_openvino_is_close(architecture):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
+        (("banana", "auto", "eager"), "device: found 'banana'; expected cpu or cuda:N"),
+        (("cuda:99", "auto", "eager"), "device: found 'cuda:99'; expected cpu or one of"),
+        (("mps", "auto", "eager"), "device: found 'mps'"),
         (("cpu", "auto", "fastest"), "backend: found 'fastest'; expected auto or one of"),
         (("cpu", "float32", "cuda_graph"), "cuda_graph, which runs on cuda, not on cpu"),
         (("cpu", "bfloat16", "onnxruntime"), "onnxruntime, which does not compute in bfloat16"),

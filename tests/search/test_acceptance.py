@@ -187,7 +187,7 @@ def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_ta
     file = tmp_path / "architecture.json"
     derive(searched(space), Deriver(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
     before = file.read_bytes()
-    with pytest.raises(BudgetMissed, match="Derive again with a budget_ms about") as caught:
+    with pytest.raises(BudgetMissed, match="profile this device and derive again") as caught:
         verify(str(file), runtime, budget_ms=5.0)
     assert "at most 5.0 ms and at least 22.0 volumes a second" in str(caught.value)
     assert file.read_bytes() == before
@@ -205,3 +205,11 @@ def test_the_reference_kernel_of_quiet_times_goes_with_the_network(space, make_t
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
     provenance = derive(searched(space), Deriver(), Constraint(50.0), table, space, runtime).provenance
     assert provenance["reference_ms"] == 1.25
+
+
+@pytest.mark.parametrize(("budget", "rate"), [(0, None), ("auto", None), (None, 0), ("abc", None)])
+def test_verify_takes_numbers_alone(space, make_table, runtime, clock, tmp_path, budget, rate):
+    file = str(tmp_path / "architecture.json")
+    derive(searched(space), Deriver(), Constraint(30.0), make_table(space), space, runtime).save(file)
+    with pytest.raises(CineError):
+        verify(file, runtime, budget, rate)

@@ -35,6 +35,7 @@ def cached_phantom() -> Path:
     folder = cache / _VERSION
     if folder.is_dir():
         return folder
+    cache.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{_VERSION}-", dir=cache))
     try:
         write_phantom(temporary)

@@ -108,7 +108,7 @@ def find_inputs(
         by_output[output] = image
     for image in images:  # before anything is computed
         read_header(image)
-    _check_writable(Path(output_dir))
+    check_writable(Path(output_dir))
     present = {output: [suffix for suffix in suffixes if Path(f"{output}{suffix}").exists()] for output in by_output}
     begun = [f"{output}{found[0]}" for output, found in present.items() if found]
     if begun and existing == "error":
@@ -153,7 +153,8 @@ class ResultWriter:
         )
 
 
-def _check_writable(folder: Path) -> None:
+def check_writable(folder: Path) -> None:
+    """Make the folder where there is none; CineError where it cannot be written."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with replacing(folder / ".writable"):

@@ -6,6 +6,7 @@ timings are the prior of a fit to measured networks, in which every entry is wha
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,6 +19,7 @@ from scripts.latency.network import DISTURBED, Sample
 from scripts.latency.table import Entry, Key, counts_of
 from scripts.latency.timer import Timing
 
+logger = logging.getLogger(__name__)
 PRIOR = 0.1  # weight of an entry's relative error against its isolated timing, beside a network's
 FOLDS = 10
 RUNNING = 15
@@ -36,6 +38,13 @@ def calibrate(samples: Sequence[Sample], isolated: dict[Key, Timing]) -> tuple[d
     counts = np.array([[counts_of(sample.architecture)[key] for key in keys] for sample in samples], dtype=float)
     measured, twice = divide_drift_out(samples)
     whole = ~np.isnan(measured)
+    if whole.sum() < FOLDS:
+        logger.warning(
+            "%d of %d networks were disturbed: all count. Profile again in quiet",
+            *(~whole).nonzero()[0].shape,
+            len(whole),
+        )
+        measured, whole = twice.min(axis=0), np.ones_like(whole)
     counts, measured, twice = counts[whole], measured[whole], twice[:, whole]
     prior = np.array([isolated[key].median_ms for key in keys])
     held_out = np.empty(len(measured))

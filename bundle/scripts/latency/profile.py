@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from random import Random
 
+from scripts.files import CineError
 from scripts.latency.calibration import calibrate
 from scripts.latency.isolated import time_operations
 from scripts.latency.network import sample_networks
@@ -28,6 +29,8 @@ def measure(space: Space, runtime: Runtime, seconds: float = 240.0, seed: int = 
         seconds: for all of it.
         seed: of the sampled networks.
     """
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
+        raise CineError("profile_seconds", repr(seconds), "a number of seconds", "Change the key: 240 is the default.")
     end = time.perf_counter() + seconds
     isolated = time_operations(space, runtime, SHARE * seconds)
     samples = sample_networks(space, runtime, max(0.0, end - time.perf_counter()), Random(seed))

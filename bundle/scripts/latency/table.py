@@ -19,6 +19,7 @@ from scripts.space.trellis import Cell
 
 FORMAT = "rtdnas-latency-2"
 ACTION = "Measure anew: python -m monai.bundle run profile --config_file .../profile.json, with the same overlays."
+COPY = "Copy the latency.json that the step profile wrote on the target device to this place."
 _SPACE_KEYS = ("scales", "nodes", "channels", "stem_stride", "deployment_size")
 # (operation, "scaling_" + kind, "merge", a sum of two cells' outputs at a tile, or "stem_and_head"; scale)
 Key = tuple[str, int]
@@ -118,7 +119,7 @@ class LatencyTable:
         """
         if target not in ("here", "foreign"):
             raise CineError("target", repr(target), "here or foreign", "Change the key.")
-        content = read_json(path, SCHEMA, ACTION)
+        content = read_json(path, SCHEMA, COPY if target == "foreign" else ACTION)
         entries = {}
         for entry in content["entries"]:
             key = entry.pop("operation"), entry.pop("scale")
@@ -129,10 +130,14 @@ class LatencyTable:
         if not foreign:
             action = f"{ACTION} To search here for that device, add --target foreign."
             _compare(path, "device", content["device"], device, action)
-            _compare(path, "runtime", content["runtime"], here, ACTION)
+            _compare(path, "runtime", content["runtime"], here, f"{action} Or choose its --backend.")
+        if len(entries) < len(content["entries"]):
+            raise CineError(f"{path}, field entries", "an operation and scale twice", "each once", ACTION)
         missing = keys_of(space) - entries.keys()
         if missing:
             raise CineError(f"{path}, field entries", f"no entry for {sorted(missing)}", "all entries", ACTION)
+        if not entries[FIXED].ms:
+            raise CineError(f"{path}, field entries", f"0 ms for {FIXED[0]}", "a time above 0", ACTION)
         return cls(entries, content["space"], content["device"], content["runtime"], content["calibration"], foreign)
 
 
@@ -173,7 +178,7 @@ def merges_of(cells: Iterable[Cell]) -> Counter[Key]:
     return +merges
 
 
-_ms = {"type": "number", "minimum": 0}
+_ms = {"type": "number", "minimum": 0, "maximum": 1e6}
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["format", "device", "runtime", "space", "calibration", "entries"],

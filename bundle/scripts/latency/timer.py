@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -43,9 +44,10 @@ def time_in_turn(
     Returns:
         ms of every call, rounds x calls.
     """
-    time_once = _time_cuda if device.startswith("cuda") else _time_cpu
+    on_cuda = device.startswith("cuda")
+    time_once = _time_cuda if on_cuda else _time_cpu
     rounds: list[list[float]] = []
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.cuda.device(device) if on_cuda else nullcontext():
         for _ in range(warm_up):
             for call in calls:
                 call()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 import time
 from collections import deque
@@ -52,10 +53,11 @@ class Inbox:
         with self._changed:
             if self.late == "wait":
                 self._changed.wait_for(lambda: len(self._waiting) < self.size or self._closed)
-            elif len(self._waiting) >= self.size:
+            if self._closed:
+                return
+            if len(self._waiting) >= self.size:
                 self.dropped.append(self._waiting.popleft().number)
-            if not self._closed:
-                self._waiting.append(arrival)
+            self._waiting.append(arrival)
             self._changed.notify_all()
 
     def get(self) -> Arrival | None:
@@ -79,17 +81,28 @@ class Replay(threading.Thread):
     Args:
         inbox: where they go; closed at the end.
         frames_THWD: the cine.
-        volumes: how many to put.
+        volumes: how many to put; None, for so many seconds.
         per_second: the rate; None, as fast as the inbox takes them.
+        seconds: how long to go on at most.
     """
 
-    def __init__(self, inbox: Inbox, frames_THWD: np.ndarray, volumes: int, per_second: float | None):
+    def __init__(
+        self,
+        inbox: Inbox,
+        frames_THWD: np.ndarray,
+        volumes: int | None,
+        per_second: float | None,
+        seconds: float | None = None,
+    ):
         super().__init__(daemon=True)
         self.inbox, self.frames_THWD, self.volumes, self.per_second = inbox, frames_THWD, volumes, per_second
+        self.seconds = seconds
 
     def run(self) -> None:
         start = time.perf_counter()
-        for number in range(self.volumes):
+        for number in itertools.count() if self.volumes is None else range(self.volumes):
+            if self.volumes is None and time.perf_counter() - start >= (self.seconds or 0):
+                break
             at = None
             if self.per_second is not None:
                 at = start + number / self.per_second  # though this thread may wake later

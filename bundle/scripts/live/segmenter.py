@@ -16,19 +16,22 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from scripts.checkpoint import load_model
+from scripts.checkpoint import CARD_SCHEMA, load_model, model_card
 from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
 from scripts.cine.quality import keep_largest, parts_of
-from scripts.files import CineError
+from scripts.files import CineError, read_json
 from scripts.live.preparation import InPlaneGrid, labels_of, normalise
 from scripts.live.window import HeartWindow, bounding_box
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
-from scripts.space.architecture import Architecture
+from scripts.runtime.device import describe_device
+from scripts.space.architecture import PREDICTED, Architecture
 from scripts.space.network import CineNet
 
 logger = logging.getLogger(__name__)
+MOST_VOXELS = 2048
+LARGEST = 1e15  # the squares of what is larger overflow
 
 
 @dataclass(frozen=True)
@@ -40,7 +43,8 @@ class Status:
         network_ms: of these, the network alone.
         whole_field: whether the network saw the whole field of view.
         volumes_ml: structure -> ml.
-        flags: doubts: "heart lost", and "missing", "fragments" or "sudden change" with the structure.
+        flags: doubts: "no contrast" (a constant volume), "heart lost", and "missing", "fragments" or "sudden change"
+            with the structure.
     """
 
     milliseconds: float
@@ -67,18 +71,28 @@ class Segmenter:
 
     def __init__(self, model_dir: str, runtime: Runtime | None = None, spacing_mm: Sequence[float] = (1.5, 1.5)):
         architecture = Architecture.load(Path(model_dir) / "architecture.json")
-        if architecture.provenance.get("verdict") == "predicted, not measured":
+        if architecture.provenance.get("verdict") == PREDICTED:
             raise CineError(
                 Path(model_dir) / "architecture.json",
                 "a latency that was predicted for another device, not measured",
                 "a network that was measured on this device",
                 "Run the step verify with this work_dir.",
             )
-        network = CineNet(architecture)
-        load_model(Path(model_dir) / "model.pt", network)
         self.runtime = runtime or Runtime()
+        measured_on, here = architecture.provenance.get("device"), describe_device(self.runtime.device)
+        if measured_on not in (None, here):
+            logger.warning("The network was measured on %s, not on %s: run the step verify here", measured_on, here)
+        network = CineNet(architecture)
+        model_path = Path(model_dir) / "model.pt"
+        load_model(model_path, network)
         self.network = self.runtime.deploy(network)
-        self.spacing_mm = (float(spacing_mm[0]), float(spacing_mm[1]))
+        self.spacing_mm = _distances("spacing_mm", spacing_mm, 2)
+        card = (
+            read_json(card_path, CARD_SCHEMA, "Train anew.") if (card_path := model_card(model_path)).exists() else {}
+        )
+        if tuple(card.get("spacing_mm", self.spacing_mm)) != self.spacing_mm:
+            found = f"{self.spacing_mm}, where the network was trained at {card['spacing_mm']}"
+            raise CineError("spacing_mm", found, "the spacing of the training", "Change the key.")
         self.window = HeartWindow(architecture.space.deployment_size[:2], network.multiple)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
@@ -90,15 +104,16 @@ class Segmenter:
         Raises:
             CineError: the shape or spacing cannot be, or is not that of the stream so far.
         """
-        shape, spacing = tuple(int(n) for n in shape), tuple(float(mm) for mm in spacing_mm)
+        shape, spacing = tuple(int(n) for n in shape), _distances("spacing", spacing_mm, 3)
         if len(shape) != 3 or min(shape) < 1:
             raise CineError("volume", f"shape {shape}", "H, W, D", "Hand over one volume at a time, slices last.")
-        if len(spacing) != 3 or not all(0 < mm < 1000 for mm in spacing):
-            raise CineError("spacing", str(spacing), "three distances in mm", "Take them from the volume's header.")
         if self.shape is None:
-            self.shape, self.volume_spacing_mm = shape, spacing
-            self._grid = InPlaneGrid(shape[:2], spacing[:2], self.spacing_mm)  # type: ignore[arg-type]
-            self._warm_up()
+            grid = InPlaneGrid(shape[:2], spacing[:2], self.spacing_mm)  # type: ignore[arg-type]
+            if max(grid.size) > MOST_VOXELS:
+                found = f"{spacing} mm, a field of {grid.size} voxels of {self.spacing_mm} mm"
+                raise CineError("spacing", found, f"at most {MOST_VOXELS} a side", "Take it from the volume's header.")
+            self._warm_up(grid, shape[2])
+            self.shape, self.volume_spacing_mm, self._grid = shape, spacing, grid
         if (shape, spacing) != (self.shape, self.volume_spacing_mm):
             raise CineError(
                 "volume",
@@ -111,8 +126,8 @@ class Segmenter:
         """Segment one volume.
 
         Args:
-            volume_HWD: in short-axis order, the first axis towards the patient's left, the second towards the back,
-                slices last; finite intensities of any scale.
+            volume_HWD: finite real numbers in short-axis order, the first axis towards the patient's left, the second
+                towards the back, slices last.
             spacing_mm: distance of voxels along H, W and D.
 
         Returns:
@@ -122,16 +137,18 @@ class Segmenter:
             CineError: another shape or spacing than before, or voxels that are not finite.
         """
         begin = time.perf_counter()
-        volume = torch.as_tensor(volume_HWD)
+        volume = _voxels(volume_HWD)
         self.prepare(volume.shape, spacing_mm)
         with self._alone():
             image_hwD = self._grid.to_network(volume)
-            if not bool(torch.isfinite(image_hwD.sum())):
-                raise CineError("volume", "voxels that are not finite", "finite voxels", "Drop this volume.")
+            least, most = (float(value) for value in image_hwD.aminmax())
+            if not (abs(least) < LARGEST and abs(most) < LARGEST):
+                expected = f"finite voxels of at most {LARGEST:g}"
+                raise CineError("volume", f"voxels from {least} to {most}", expected, "Drop this volume.")
             image_hwD = normalise(image_hwD)
             start = self.window.start(self._grid.size)
             mask, network_ms = self._segment(image_hwD, start)
-            flags = []
+            flags = ["no contrast"] if least == most else []
             if start is not None and self._is_lost(mask):
                 flags.append("heart lost")
                 start = None
@@ -153,7 +170,7 @@ class Segmenter:
         if start is None:
             start, size = (0, 0), self._grid.size
         else:
-            size = self._window_size()
+            size = self._window_size(self._grid)
         (top, left), (height, width) = start, size
         begin = time.perf_counter()
         window_hwD = image_hwD[top : top + height, left : left + width]
@@ -166,20 +183,19 @@ class Segmenter:
         mask[box] = labels_of(logits).numpy()
         return mask, network_ms
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, grid: InPlaneGrid, depth: int) -> None:
         """Compile for the whole field and for the window, and run all that a volume will need."""
-        assert self.shape is not None
-        for size in {self._grid.size, self._window_size()}:
-            image = torch.zeros(1, 1, *size, self.shape[2])
+        for size in {grid.size, self._window_size(grid)}:
+            image = torch.zeros(1, 1, *size, depth)
             self.network(image)
             with self._alone():
                 for _ in range(3):
                     self.network(image)
-                    normalise(self._grid.to_network(torch.zeros(self.shape)))
-                    labels_of(self._grid.to_volume(torch.zeros(4, *size, self.shape[2]), (0, 0))[0])
+                    normalise(grid.to_network(torch.zeros(*grid.volume_size, depth)))
+                    labels_of(grid.to_volume(torch.zeros(4, *size, depth), (0, 0))[0])
 
-    def _window_size(self) -> tuple[int, int]:
-        height, width = (min(n, most) for n, most in zip(self._grid.size, self.window.size, strict=True))
+    def _window_size(self, grid: InPlaneGrid) -> tuple[int, int]:
+        height, width = (min(n, most) for n, most in zip(grid.size, self.window.size, strict=True))
         return height, width
 
     def _is_lost(self, mask: np.ndarray) -> bool:
@@ -219,3 +235,23 @@ class Segmenter:
         finally:
             if own:
                 torch.set_num_threads(threads)
+
+
+def _distances(name: str, values: Sequence[float], count: int) -> tuple[float, ...]:
+    """So many distances in mm; CineError where they are something else."""
+    try:
+        distances = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        distances = ()
+    if len(distances) != count or not all(0 < mm < 1000 for mm in distances):
+        action = "Take them from the volume's header, H and W first."
+        raise CineError(name, repr(values), f"{count} distances in mm", action)
+    return distances
+
+
+def _voxels(volume_HWD: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """A volume of any memory order, byte order and real type as PyTorch reads it."""
+    array = np.asarray(volume_HWD.cpu() if isinstance(volume_HWD, torch.Tensor) else volume_HWD)
+    if array.dtype.kind not in "iufb":
+        raise CineError("volume", f"voxels of type {array.dtype}", "real numbers", "Hand over magnitudes.")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

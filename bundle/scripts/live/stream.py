@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.cine.reader import Header, read_volume
-from scripts.cine.writer import write_mask
+from scripts.cine.writer import check_writable, write_mask
 from scripts.files import CineError, write_json
 from scripts.live.inbox import Inbox, Late, Replay
 from scripts.live.orientation import Orientation
@@ -118,16 +118,20 @@ def stream_cine(
     orientation = Orientation(header.affine, header.shape)
     frames_THWD, spacing_mm = np.ascontiguousarray(orientation.to_working(frames_THWD)), orientation.spacing_mm
     segmenter.prepare(frames_THWD.shape[1:], spacing_mm)
-    volumes = len(frames_THWD) if seconds is None else round(seconds * (per_second or 22.0))
+    volumes = len(frames_THWD) if seconds is None else max(1, round(seconds * per_second)) if per_second else None
     inbox = Inbox(queue_size, late if per_second else "wait")
-    replay = Replay(inbox, frames_THWD, volumes, per_second)
-    replay.start()
+    Replay(inbox, frames_THWD, volumes, per_second, seconds).start()
     masks_THWD = np.zeros(frames_THWD.shape, np.uint8)
-    records = []
+    records: list[Record] = []
+    interrupted: KeyboardInterrupt | None = None
     try:
         for record, mask in consume(inbox, segmenter, spacing_mm, volumes):
             masks_THWD[record.number % len(masks_THWD)] = mask
             records.append(record)
+    except KeyboardInterrupt as error:
+        if not records:
+            raise
+        interrupted = error  # what there is, is written first
     finally:
         inbox.close()
     seen = {record.number % len(masks_THWD) for record in records}
@@ -145,6 +149,8 @@ def stream_cine(
     write_mask(f"{output}_seg.nii.gz", orientation.to_source(masks_THWD), like=input)
     write_json(f"{output}_stream.json", result)
     _log(summary, output)
+    if interrupted is not None:
+        raise interrupted
     return {**result, "output": str(output)}
 
 
@@ -160,7 +166,9 @@ def _check(
         raise CineError(header.path, found, "a cine of 4, H W D T", "Use the step infer for single volumes.")
     if existing not in ("error", "overwrite"):
         raise CineError("existing", repr(existing), "error or overwrite", "Change the key.")
-    begun = [path for suffix in ("_seg.nii.gz", "_stream.json") if (path := Path(f"{output}{suffix}")).exists()]
+    check_writable(output.parent)
+    suffixes = ("_seg.nii.gz", "_stream.json", "_stream.png")
+    begun = [path for suffix in suffixes if (path := Path(f"{output}{suffix}")).exists()]
     if begun and existing == "error":
         action = "Set existing to overwrite, or choose another output_dir."
         raise CineError(begun[0], "a result that exists", "none", action)

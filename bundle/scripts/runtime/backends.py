@@ -82,15 +82,16 @@ def _compile(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype
 def _cuda_graph(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
     network = place(network, example_BCHWD, dtype)
     image = example_BCHWD.to(dtype, memory_format=torch.channels_last_3d).clone()
-    side = torch.cuda.Stream(image.device)
-    side.wait_stream(torch.cuda.current_stream(image.device))
-    with torch.cuda.stream(side):  # kernels are selected and memory is planned before the capture
-        for _ in range(3):
-            network(image)
-    torch.cuda.current_stream(image.device).wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        logits = network(image)
+    with torch.cuda.device(image.device):
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):  # kernels are selected and memory is planned before the capture
+            for _ in range(3):
+                network(image)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            logits = network(image)
 
     def replay(x_BCHWD: torch.Tensor) -> torch.Tensor:
         image.copy_(x_BCHWD)

@@ -15,7 +15,7 @@ from tqdm import tqdm
 from scripts.files import CineError, read_json, user_cache, write_json
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Deployed, Runtime
-from scripts.runtime.device import describe_device
+from scripts.runtime.device import check_device, describe_device
 from scripts.space.architecture import Architecture, Space
 from scripts.space.network import CineNet
 
@@ -33,7 +33,7 @@ def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "aut
         backend: see ``Runtime``; "auto": the fastest on this device, measured at the first call and kept in the
             user's cache until the device, torch or a backend changes.
     """
-    device = str(device)
+    device = check_device(device)
     if backend != "auto":
         return Runtime(device, dtype, backend)
     runtimes = _candidates(device, dtype)
@@ -44,11 +44,14 @@ def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "aut
     path = user_cache() / f"backends-{digest}.json"
     try:
         median_ms = read_json(path, SCHEMA, "Delete it.")["median_ms"]
-    except CineError:  # none yet, or damaged
+    except (CineError, OSError):  # none yet, or damaged
         median_ms = race(runtimes)
-        write_json(path, {"format": FORMAT, **described, "median_ms": median_ms})
         shown = ", ".join(f"{name} {ms:.2f}" for name, ms in sorted(median_ms.items(), key=lambda pair: pair[1]))
-        logger.info("ms of a small network in each backend: %s; kept in %s", shown, path)
+        logger.info("ms of a small network in each backend: %s", shown)
+        try:
+            write_json(path, {"format": FORMAT, **described, "median_ms": median_ms})
+        except OSError as error:
+            logger.warning("The choice cannot be kept, and is made anew each time (%s)", error)
     fastest = min(median_ms, key=median_ms.__getitem__)
     return next(runtime for runtime in runtimes if runtime.backend == fastest)
 
@@ -85,7 +88,7 @@ def race(runtimes: list[Runtime]) -> dict[str, float]:
             deployed[runtime.backend](image)
         except Exception as error:  # whatever an optional package raises, the others still run
             logger.warning("Backend %s fails here (%s: %s)", runtime.backend, type(error).__name__, error)
-            del deployed[runtime.backend]
+            deployed.pop(runtime.backend, None)
     for _ in range(ROUNDS):
         for name, call in deployed.items():
             call(image)  # threads of another backend are still spinning

@@ -16,7 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from scripts.files import CineError
 from scripts.runtime.backends import BACKENDS, Call
-from scripts.runtime.device import DTYPES, has_native_bfloat16, keep_memory
+from scripts.runtime.device import DTYPES, check_device, has_native_bfloat16, keep_memory
 
 
 @dataclass(frozen=True)
@@ -38,8 +38,8 @@ class Runtime:
     backend: str = "eager"
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "device", str(self.device))
-        backend = BACKENDS.get(self.backend)
+        object.__setattr__(self, "device", check_device(self.device))
+        backend = BACKENDS.get(str(self.backend))
         if backend is None:
             raise CineError("backend", repr(self.backend), f"auto or one of {list(BACKENDS)}", "Change the key.")
         if self.dtype == "auto":

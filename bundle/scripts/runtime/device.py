@@ -8,7 +8,24 @@ from typing import Any
 
 import torch
 
+from scripts.files import CineError
+
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+def check_device(device: str | torch.device) -> str:
+    """The name of a device that is here, "cpu" or "cuda:N"; CineError where it is not."""
+    action = "Use --device cpu."
+    try:
+        found = torch.device(device)
+    except (RuntimeError, TypeError):
+        raise CineError("device", repr(device), "cpu or cuda:N", action) from None
+    if found.type == "cpu":
+        return "cpu"
+    count = torch.cuda.device_count() if found.type == "cuda" else 0
+    if (found.index or 0) >= count:
+        raise CineError("device", repr(device), f"cpu or one of {count} CUDA devices", action)
+    return f"cuda:{found.index or 0}"
 
 
 def describe_device(device: str) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
-from scripts.search.constraint import PREDICTED, BudgetMissed, Constraint, judge, measured, predicted
+from scripts.search.constraint import BudgetMissed, Constraint, judge, measured, predicted
 from scripts.search.derive import FEWEST_PATHS, Deriver, gene_pool, pool_overlap
 from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
@@ -69,10 +69,11 @@ def derive(
     fastest = replace(deriver, method="exhaustive").propose(mixing, table, space, 1)[0]
     timing = judge(fastest, table, runtime)
     _log(fastest, timing, "the fastest that can be had", table.foreign)
+    place = f"on {table.device.get('name')}, as predicted" if table.foreign else "on this device"
     error = BudgetMissed(
         "budget_ms and volumes_per_second",
         f"{constraint.budget_ms} ms and {constraint.volumes_per_second} volumes a second, which no derived network of "
-        f"{' or '.join(map(str, counts))} paths keeps on this device",
+        f"{' or '.join(map(str, counts))} paths keeps {place}",
         f"a budget that can be kept: the fastest network of this search is the single path "
         f"{''.join(map(str, fastest.paths[0]))} with a p95 of {timing.p95_ms:.1f} ms "
         f"({1000 / timing.mean_ms:.1f} volumes a second)",
@@ -112,7 +113,7 @@ def derive_from_search(
 
 
 def _log(architecture: Architecture, timing: Timing, verdict: str, foreign: bool) -> None:
-    found = PREDICTED if foreign else f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f})"
+    found = "not measured" if foreign else f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f})"
     logger.info(
         "N=%d, %d cells: predicted %.2f ms, %s, %.1f volumes a second: %s",
         len(architecture.paths),

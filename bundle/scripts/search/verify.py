@@ -28,11 +28,13 @@ def verify(
     """
     architecture = Architecture.load(architecture_file)
     provenance = architecture.provenance
-    budget_ms = budget_ms or provenance.get("budget_ms")
-    volumes_per_second = volumes_per_second or provenance.get("volumes_per_second_required")
-    if not budget_ms or not volumes_per_second:
+    budget_ms = provenance.get("budget_ms") if budget_ms is None else budget_ms
+    if volumes_per_second is None:
+        volumes_per_second = provenance.get("volumes_per_second_required")
+    if budget_ms in (None, "auto") or volumes_per_second is None:
+        found = f"budget_ms {budget_ms} and volumes_per_second {volumes_per_second}"
         action = "Give them: --budget_ms 50 --volumes_per_second 22."
-        raise CineError(architecture_file, "no budget", "budget_ms and volumes_per_second", action)
+        raise CineError(architecture_file, found, "two numbers", action)
     constraint = Constraint(budget_ms, volumes_per_second)
     timing = measure_network(architecture, runtime, seconds=3.0)
     kept = constraint.kept_by(timing)
@@ -46,7 +48,8 @@ def verify(
             architecture_file,
             f"a p95 of {timing.p95_ms:.1f} ms and {1000 / timing.mean_ms:.1f} volumes a second on this device",
             f"at most {constraint.budget_ms} ms and at least {constraint.volumes_per_second} volumes a second",
-            f"Derive again with a budget_ms about {constraint.excess(timing):.2f} times lower, or profile this device.",
+            f"It misses by a factor of {constraint.excess(timing):.2f}: profile this device and derive again, or raise "
+            "the budget.",
         )
     allowed = {
         "budget_ms": constraint.budget_ms,

@@ -23,6 +23,7 @@ OPERATIONS = (
 )
 PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity"})
 FORMAT = "rtdnas-architecture-1"
+PREDICTED = "predicted, not measured"  # the verdict of a provenance, until the step verify
 Node = tuple[int, str]  # (input tensor j, operation)
 
 
