@@ -191,7 +191,7 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
 
 
-def test_stream_gives_the_masks_of_infer(workplace):
+def test_stream_gives_the_mask_of_infer_where_it_sees_as_much(workplace):
     cine = workplace.data / "patient003" / "patient003_4d.nii.gz"
     workplace.must("infer", "inference", input=cine, output_dir="whole")
     log = workplace.must("stream", "stream", input=cine, output_dir="live", per_second=0)
@@ -199,10 +199,10 @@ def test_stream_gives_the_masks_of_infer(workplace):
     masks = [
         np.asarray(nib.load(workplace.folder / out / "patient003_4d_seg.nii.gz").dataobj) for out in ("whole", "live")
     ]
-    dice = [
-        2 * np.sum((masks[0] == k) & (masks[1] == k)) / np.sum((masks[0] == k) + 0 + (masks[1] == k)) for k in (1, 2, 3)
-    ]
-    assert np.mean(dice) > 0.9  # a window sees less than the whole field, and the network is hardly trained
+    first = [mask[..., 0] for mask in masks]  # the first volume is segmented over the whole field in both
+    agreed = np.sum((first[0] == first[1]) & (first[0] > 0))
+    assert 2 * agreed / (np.sum(first[0] > 0) + np.sum(first[1] > 0)) > 0.97
+    assert masks[0].any()
     headers = [nib.load(workplace.folder / out / "patient003_4d_seg.nii.gz").header for out in ("whole", "live")]
     assert headers[0].binaryblock == headers[1].binaryblock
     report = json.loads((workplace.folder / "live" / "patient003_4d_stream.json").read_text())
@@ -221,7 +221,7 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
     refused = workplace.run("derive", "derive")
     assert refused.returncode == 2
     assert "--target foreign" in refused.stderr
-    assert "predicted, not measured" in workplace.must("derive", "derive", target="foreign")
+    assert "ms, not measured" in workplace.must("derive", "derive", target="foreign")
     assert Architecture.load(folder / "architecture.json").provenance["measured_ms"] is None
     streamed = workplace.run("stream", "stream", output_dir="never")
     assert streamed.returncode == 2
