@@ -5,11 +5,11 @@ import time
 import numpy as np
 import pytest
 
-from scripts.latency.timer import Timing, time_call, time_in_turn
+from scripts.latency.timer import Timing, time_in_turn
 
 
 def test_a_known_pause_is_timed():
-    timing = time_call(lambda: time.sleep(0.005), seconds=0.1)
+    timing = Timing.of(time_in_turn([lambda: time.sleep(0.005)], seconds=0.1)[:, 0])
     assert 5 <= timing.median_ms < 15
     assert timing.median_ms <= timing.p95_ms
     assert timing.runs >= 5

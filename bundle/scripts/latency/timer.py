@@ -57,11 +57,6 @@ def time_in_turn(
     return np.asarray(rounds)
 
 
-def time_call(call: Callable[[], Any], device: str = "cpu", seconds: float = 0.2, warm_up: int = 3) -> Timing:
-    """Time one callable."""
-    return Timing.of(time_in_turn([call], device, seconds, warm_up)[:, 0])
-
-
 def _time_cpu(call: Callable[[], Any]) -> float:
     start = time.perf_counter()
     call()

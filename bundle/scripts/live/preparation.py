@@ -5,9 +5,13 @@ Tensors: K classes, H W in-plane (of the volume; h w on the network's grid), D s
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from torch.nn import functional as F
+
+from scripts.files import CineError
 
 PERCENTILES = 0.5, 99.5
 
@@ -95,3 +99,23 @@ def labels_of(logits_KHWD: torch.Tensor) -> torch.Tensor:
         labels.masked_fill_(logits > best, label)
         best = torch.maximum(best, logits)
     return labels
+
+
+def distances(name: str, values: Sequence[float], count: int) -> tuple[float, ...]:
+    """So many distances in mm; CineError where they are something else."""
+    try:
+        found = tuple(float(value) for value in values)
+    except (TypeError, ValueError):
+        found = ()
+    if len(found) != count or not all(0 < mm < 1000 for mm in found):
+        action = "Take them from the volume's header, H and W first."
+        raise CineError(name, repr(values), f"{count} distances in mm", action)
+    return found
+
+
+def voxels(volume_HWD: np.ndarray | torch.Tensor) -> torch.Tensor:
+    """A volume of any memory order, byte order and real type as PyTorch reads it."""
+    array = np.asarray(volume_HWD.cpu() if isinstance(volume_HWD, torch.Tensor) else volume_HWD)
+    if array.dtype.kind not in "iufb":
+        raise CineError("volume", f"voxels of type {array.dtype}", "real numbers", "Hand over magnitudes.")
+    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))

@@ -21,7 +21,7 @@ from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
 from scripts.cine.quality import keep_largest, parts_of
 from scripts.files import CineError, read_json
-from scripts.live.preparation import InPlaneGrid, labels_of, normalise
+from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels
 from scripts.live.window import HeartWindow, bounding_box
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
@@ -86,7 +86,7 @@ class Segmenter:
         model_path = Path(model_dir) / "model.pt"
         load_model(model_path, network)
         self.network = self.runtime.deploy(network)
-        self.spacing_mm = _distances("spacing_mm", spacing_mm, 2)
+        self.spacing_mm = distances("spacing_mm", spacing_mm, 2)
         card = (
             read_json(card_path, CARD_SCHEMA, "Train anew.") if (card_path := model_card(model_path)).exists() else {}
         )
@@ -104,7 +104,7 @@ class Segmenter:
         Raises:
             CineError: the shape or spacing cannot be, or is not that of the stream so far.
         """
-        shape, spacing = tuple(int(n) for n in shape), _distances("spacing", spacing_mm, 3)
+        shape, spacing = tuple(int(n) for n in shape), distances("spacing", spacing_mm, 3)
         if len(shape) != 3 or min(shape) < 1:
             raise CineError("volume", f"shape {shape}", "H, W, D", "Hand over one volume at a time, slices last.")
         if self.shape is None:
@@ -137,7 +137,7 @@ class Segmenter:
             CineError: another shape or spacing than before, or voxels that are not finite.
         """
         begin = time.perf_counter()
-        volume = _voxels(volume_HWD)
+        volume = voxels(volume_HWD)
         self.prepare(volume.shape, spacing_mm)
         with self._alone():
             image_hwD = self._grid.to_network(volume)
@@ -235,23 +235,3 @@ class Segmenter:
         finally:
             if own:
                 torch.set_num_threads(threads)
-
-
-def _distances(name: str, values: Sequence[float], count: int) -> tuple[float, ...]:
-    """So many distances in mm; CineError where they are something else."""
-    try:
-        distances = tuple(float(value) for value in values)
-    except (TypeError, ValueError):
-        distances = ()
-    if len(distances) != count or not all(0 < mm < 1000 for mm in distances):
-        action = "Take them from the volume's header, H and W first."
-        raise CineError(name, repr(values), f"{count} distances in mm", action)
-    return distances
-
-
-def _voxels(volume_HWD: np.ndarray | torch.Tensor) -> torch.Tensor:
-    """A volume of any memory order, byte order and real type as PyTorch reads it."""
-    array = np.asarray(volume_HWD.cpu() if isinstance(volume_HWD, torch.Tensor) else volume_HWD)
-    if array.dtype.kind not in "iufb":
-        raise CineError("volume", f"voxels of type {array.dtype}", "real numbers", "Hand over magnitudes.")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
