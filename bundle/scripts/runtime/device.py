@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import platform
+from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from scripts.files import CineError
@@ -56,13 +59,31 @@ def _has_avx512_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def keep_memory() -> bool:
-    """Make malloc reuse large blocks for the rest of the process; whether that is so (glibc alone).
+def autocast(device: str | torch.device, enabled: bool = True) -> torch.autocast:
+    """bfloat16 autocast where the device computes in it; emulated, convolutions take ten times as long and more."""
+    device = torch.device(device)
+    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_native_bfloat16(str(device)))
 
-    By default glibc returns every large block to the system, and each layer of a network pays to get it back.
+
+def available_memory(device: str | torch.device) -> int:
+    """Bytes that this process can still take on a device, within its control group where it is in one."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError, ValueError):  # none here, or without a limit ("max")
+        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+    return free
+
+
+def keep_memory() -> bool:
+    """Make malloc keep what is freed for the rest of the process; whether that is so (glibc alone).
+
+    By default glibc returns large blocks to the system, and each layer of a network pays to get them back.
     """
     if platform.libc_ver()[0] != "glibc":
         return False
-    mallopt, most = ctypes.CDLL(None).mallopt, 1 << 30
-    trim_threshold, mmap_threshold = -1, -3
-    return all([mallopt(mmap_threshold, most), mallopt(trim_threshold, most)])
+    mallopt = ctypes.CDLL(None).mallopt
+    most_mappings, trim_threshold = -4, -1
+    return all([mallopt(most_mappings, 0), mallopt(trim_threshold, -1)])

@@ -13,6 +13,8 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 
+from scripts.runtime.device import autocast
+
 
 class CineInferer(Inferer):
     """Whole field of view in one pass, frame by frame: B T H W D to float32 logits B (T K) H W D.
@@ -21,7 +23,7 @@ class CineInferer(Inferer):
     CUDA alone; bfloat16 needs no loss scaling, so autocast here serves training and inference on any device.
 
     Args:
-        amp: bfloat16 autocast.
+        amp: bfloat16 autocast where the device computes in bfloat16.
         frames_at_once: frames that go through the network together; more need more memory.
     """
 
@@ -36,7 +38,7 @@ class CineInferer(Inferer):
         images_BTHWD = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         batch, frames, *size = images_BTHWD.shape
         volumes = images_BTHWD.reshape(batch * frames, 1, *size).contiguous(memory_format=torch.channels_last_3d)
-        with torch.autocast(volumes.device.type, torch.bfloat16, enabled=self.amp):
+        with autocast(volumes.device, self.amp):
             logits = [network(chunk, *args, **kwargs) for chunk in volumes.split(self.frames_at_once)]
         whole = torch.cat(logits).float().reshape(batch, -1, *size)
         # Invertd inverts MetaTensors alone

@@ -45,9 +45,7 @@ class JointSoftmax(nn.Module):
         }
         cells: dict[Cell, torch.Tensor] = {}
         for tile, exits in trellis.exits.items():
-            beta = (
-                self.beta[_name(tile)] if len(exits) > 1 else torch.zeros(1, device=nodes[trellis.kinds[0]][0].device)
-            )
+            beta = self.beta[_name(tile)] if len(exits) > 1 else nodes[trellis.kinds[0]][0].new_zeros(1)
             cells.update(zip(exits, beta.softmax(0).unbind(), strict=True))
         return Mixing(nodes, cells)
 

@@ -19,6 +19,7 @@ from scripts import checkpoint
 from scripts.files import CineError, replacing
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
+from scripts.runtime.device import autocast, keep_memory
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
@@ -53,7 +54,8 @@ class Searcher:
         final_lr: the share of the learning rates that is left at the end of a cosine.
         seed: with the epoch's number it seeds every epoch, so that a resumed search repeats an uninterrupted one.
         device: where to search.
-        amp: bfloat16 autocast of the supernet; architecture parameters and latency stay float32.
+        amp: bfloat16 autocast of the supernet where the device computes in bfloat16; architecture parameters and
+            latency stay float32.
         identity: what a resumed search must share with the checkpoint (exams, space ...).
     """
 
@@ -90,6 +92,8 @@ class Searcher:
                     "search_batch_size", f"no batch in the {half} half", expected, "Lower it, or add exams."
                 )
         self.device = torch.device(device)
+        if self.device.type == "cpu":
+            keep_memory()
         self.supernet = supernet.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.relaxation = relaxation.to(self.device)
         self.weight_loader, self.architecture_loader = weight_loader, architecture_loader
@@ -191,11 +195,11 @@ class Searcher:
         """One step of the weights under the plain segmentation loss; the architecture parameters stay."""
         with torch.no_grad():
             mixing = self.relaxation()
-        self.weight_optimizer.zero_grad()
         loss = self._loss(self.weight_loss, batch, mixing)
-        _stop_unless_finite(loss, "weight loss")
         loss.backward()
+        _stop_unless_finite(loss, "weight loss")
         self.weight_optimizer.step()
+        self.weight_optimizer.zero_grad()  # memory that the architecture step can have
         return loss.detach()
 
     def architecture_step(self, batch: Batch, derived: set[Cell], progress: float) -> tuple[torch.Tensor, torch.Tensor]:
@@ -207,18 +211,18 @@ class Searcher:
             accuracy_loss = self._loss(self.architecture_loss, batch, mixing)
             latency_ms = self.expectation(mixing, derived)
             loss = self.objective(accuracy_loss, latency_ms, self.aim_ms, progress)
-            _stop_unless_finite(loss, "architecture loss")
             loss.backward()
+            _stop_unless_finite(loss, "architecture loss")
             self.architecture_optimizer.step()
         finally:
             self.supernet.requires_grad_(True)
         return accuracy_loss.detach(), loss.detach()
 
     def _loss(self, loss: Callable[..., torch.Tensor], batch: Batch, mixing: Mixing) -> torch.Tensor:
-        image = batch["image"].to(self.device, memory_format=torch.channels_last_3d)
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.amp):
+        image = batch["image"].to(self.device, non_blocking=True, memory_format=torch.channels_last_3d)
+        with autocast(self.device, self.amp):
             logits = self.supernet(image, mixing)
-        return loss(logits.float(), batch["label"].to(self.device))
+        return loss(logits.float(), batch["label"].to(self.device, non_blocking=True))
 
     def _derived_cells(self) -> set[Cell]:
         """The cells of the network that the deriver would choose now, with the fewest paths that it may choose.
@@ -291,6 +295,7 @@ def _endless(loader: Iterable[Batch]) -> Iterator[Batch]:
 
 
 def _stop_unless_finite(loss: torch.Tensor, name: str) -> None:
+    """The one place of a step that waits for the device, once all of its work but the optimiser's is on its way."""
     if not torch.isfinite(loss):
         raise ArithmeticError(
             f"{name} is {loss.item()}: stopped before the optimiser's step. The last epoch's checkpoint is whole; "

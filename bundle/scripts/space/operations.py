@@ -6,7 +6,7 @@ folds into the convolution at deployment. Source: hardware-aware NAS (ICCAD 2020
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
@@ -75,12 +75,42 @@ class Scaling(nn.Module):
     def forward(self, nodes: list[torch.Tensor]) -> torch.Tensor:
         if self.kind == "contracting":
             nodes = [F.max_pool3d(node, (2, 2, 1)) for node in nodes]
-        weights = self.conv.weight.split([node.shape[1] for node in nodes], dim=1)
-        x_BCHWD = F.conv3d(nodes[0], weights[0], self.conv.bias)
-        for node, weight in zip(nodes[1:], weights[1:], strict=True):
-            x_BCHWD = x_BCHWD + F.conv3d(node, weight)
-        x_BCHWD = self.norm(x_BCHWD)
+        x_BCHWD = self.norm(sum_of_convolutions(nodes, self.conv.weight.flatten(1), self.conv.bias))
         return upsample_in_plane(x_BCHWD, 2) if self.kind == "expanding" else x_BCHWD
+
+
+def sum_of_convolutions(
+    parts: list[torch.Tensor], weight_OI: torch.Tensor, bias: torch.Tensor | None = None
+) -> torch.Tensor:
+    """The 1x1x1 convolution of the concatenation of some tensors, without the concatenation."""
+    weights = weight_OI[..., None, None, None].split([part.shape[1] for part in parts], dim=1)
+    total = F.conv3d(parts[0], weights[0], bias)
+    for part, weight in zip(parts[1:], weights[1:], strict=True):
+        total = total + F.conv3d(part, weight)
+    return total
+
+
+# by kernel and dilation: the members of a group that read one tensor are one convolution
+_CONVOLUTIONS = (("conv_3x3x3", "separable_conv_3x3x3"), ("dilated_conv_3x3x3",), ("conv_3x3x1",))
+
+
+def convolution_groups(operations: Sequence[str]) -> list[list[int]]:
+    """The indices of the candidates that are convolutions, those that can run as one together."""
+    groups = [[o for o, name in enumerate(operations) if name in group] for group in _CONVOLUTIONS]
+    return [group for group in groups if group]
+
+
+def join_convolutions(operations: Sequence[nn.Module]) -> tuple[torch.Tensor, tuple[int, ...], tuple[int, ...]]:
+    """Weight, padding and dilation of the one convolution that computes several candidates of a group.
+
+    Nothing stands between the two steps of a separable convolution, so it is one dense convolution, whose kernel
+    is the product of theirs: more multiplications, but in a kernel that is made for them.
+    """
+    weights = []
+    for operation in operations:
+        first, *pointwise = (step for step in operation.children() if isinstance(step, nn.Conv3d))
+        weights.append(pointwise[0].weight * first.weight.transpose(0, 1) if pointwise else first.weight)
+    return torch.cat(weights), first.padding, first.dilation  # type: ignore[return-value]
 
 
 def upsample_in_plane(x_BCHWD: torch.Tensor, factor: int) -> torch.Tensor:

@@ -1,7 +1,7 @@
 """Supernet: every cell of the trellis with every candidate operation, mixed by given weights.
 
-The weights' origin (softmax, Gumbel, sampling) is no concern here: search/relaxation.py makes them.
-Tensors: B batch, C channels, H W in-plane, D slices.
+The weights' origin (softmax, Gumbel, sampling) is no concern here: search/relaxation.py makes them; how the cells
+that leave a tile are computed together is told in space/fused.py. Tensors: B batch, C channels, H W in-plane, D slices.
 """
 
 from __future__ import annotations
@@ -12,9 +12,11 @@ from typing import Any, cast
 
 import torch
 from torch import nn
+from torch.utils.checkpoint import checkpoint
 
 from scripts.files import CineError
 from scripts.space.architecture import Space
+from scripts.space.fused import node_matrices, run_cells
 from scripts.space.network import Head, Stem, name_of, pad_in_plane
 from scripts.space.operations import Scaling, build_operation, search_norm
 from scripts.space.trellis import Cell, Kind, Tile
@@ -52,11 +54,13 @@ class MixedCell(nn.Module):
     """A cell with all candidates (RT-DNAS Eq. 1) and partial channels (PC-DARTS).
 
     ``X_i = shuffle(sum_j concat(sum_o p[j,o] o(X_j[:C/k]), (sum_o p[j,o]) X_j[C/k:]))``
+
+    It holds the weights; ``run_cells`` computes all cells of a tile at once.
     """
 
     def __init__(self, kind: Kind, space: Space, width: int, out_channels: int, partial: int):
         super().__init__()
-        self.partial = partial
+        self.kind, self.operations, self.partial = kind, space.operations, partial
         self.edges = nn.ModuleDict(
             {
                 f"{i}_{j}": nn.ModuleList(
@@ -68,24 +72,9 @@ class MixedCell(nn.Module):
         )
         self.scaling = Scaling(kind, space.nodes * width, out_channels, search_norm)
 
-    def forward(self, x_BCHWD: torch.Tensor, nodes: list[torch.Tensor]) -> torch.Tensor:
-        tensors = [x_BCHWD]
-        active = x_BCHWD.shape[1] // self.partial
-        for i, weights in enumerate(nodes, start=1):
-            mixed: torch.Tensor | None = None
-            bypassed: torch.Tensor | None = None
-            for j in range(i):
-                head = tensors[j][:, :active]
-                for o, operation in enumerate(cast(nn.ModuleList, self.edges[f"{i}_{j}"])):
-                    term = weights[j, o] * operation(head)
-                    mixed = term if mixed is None else mixed + term
-                if self.partial > 1:
-                    term = weights[j].sum() * tensors[j][:, active:]
-                    bypassed = term if bypassed is None else bypassed + term
-            assert mixed is not None
-            whole = mixed if bypassed is None else torch.cat([mixed, bypassed], dim=1)
-            tensors.append(shuffle_channels(whole, self.partial))
-        return self.scaling(tensors[1:])
+    def operation(self, i: int, j: int, o: int) -> nn.Module:
+        """Candidate o between X_j and node i."""
+        return cast(nn.ModuleList, self.edges[f"{i}_{j}"])[o]
 
 
 class Supernet(nn.Module):
@@ -97,6 +86,10 @@ class Supernet(nn.Module):
         partial: k, the operations see 1/k of the channels; must divide the width.
         in_channels: image channels.
         out_channels: classes, background first.
+
+    Attributes:
+        recompute: whether a tile's activations are computed a second time for the backward pass instead of being
+            kept for it: less memory, about a third more time.
     """
 
     def __init__(
@@ -112,7 +105,8 @@ class Supernet(nn.Module):
         if space.channels % partial:
             expected = f"a divisor of the {space.channels} channels of the supernet"
             raise CineError("supernet#partial", str(partial), expected, "Change the key, or supernet#channels.")
-        self.space = space
+        self.space, self.partial = space, partial
+        self.recompute = False
         self.stem = Stem(in_channels, space, search_norm)
         self.cells = nn.ModuleDict(
             {
@@ -125,17 +119,25 @@ class Supernet(nn.Module):
     def forward(self, image_BCHWD: torch.Tensor, mixing: Mixing) -> torch.Tensor:
         height, width = image_BCHWD.shape[2:4]
         multiple = self.space.stem_stride * 2 ** (self.space.scales - 1)
-        tiles = {Tile(0, 0): self.stem(pad_in_plane(image_BCHWD, multiple))}
-        for cell in self.space.trellis.cells:
-            output = self.cells[name_of(cell)](tiles[cell.source_tile], mixing.nodes[cell.kind])
-            output = mixing.cells[cell] * output
-            tiles[cell.target_tile] = tiles[cell.target_tile] + output if cell.target_tile in tiles else output
+        first = self.stem(pad_in_plane(image_BCHWD, multiple))
+        # of a single volume with a single channel torch cannot tell the layout, and would take the slow one
+        tiles = {Tile(0, 0): first.contiguous(memory_format=torch.channels_last_3d)}
+        matrices = {
+            (kind, scale): node_matrices(nodes, self.space.width(scale), self.space.operations, self.partial)
+            for kind, nodes in mixing.nodes.items()
+            for scale in range(self.space.scales)
+        }
+        for tile, exits in self.space.trellis.exits.items():  # by layer: a tile is complete before a cell leaves it
+            arguments = (
+                tiles.pop(tile),
+                [cast(MixedCell, self.cells[name_of(cell)]) for cell in exits],
+                [mixing.nodes[cell.kind] for cell in exits],
+                [matrices[cell.kind, cell.source] for cell in exits],
+                [mixing.cells[cell] for cell in exits],
+            )
+            keep = not (self.recompute and torch.is_grad_enabled())
+            outputs = run_cells(*arguments) if keep else checkpoint(run_cells, *arguments, use_reentrant=False)
+            for cell, output in zip(exits, outputs, strict=True):
+                target = cell.target_tile
+                tiles[target] = tiles[target] + output if target in tiles else output
         return self.head(tiles[Tile(self.space.layers, 0)])[:, :, :height, :width]
-
-
-def shuffle_channels(x_BCHWD: torch.Tensor, groups: int) -> torch.Tensor:
-    """Interleave ``groups`` equal groups of channels, so that every channel meets the operations in turn."""
-    if groups == 1:
-        return x_BCHWD
-    batch, channels, *size = x_BCHWD.shape
-    return x_BCHWD.reshape(batch, groups, channels // groups, *size).transpose(1, 2).reshape(batch, channels, *size)

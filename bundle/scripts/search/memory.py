@@ -1,0 +1,102 @@
+"""The memory that a step of the search needs, said before the search starts."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from scripts.files import CineError
+from scripts.runtime.device import autocast, available_memory
+from scripts.search.relaxation import JointSoftmax
+from scripts.space.supernet import Supernet
+
+logger = logging.getLogger(__name__)
+# measured peaks over the sum of living tensors (docs/benchmarks.md): workspace of the kernels, gaps between blocks
+FIXED, KEPT, RECOMPUTED = 128 * 2**20, 1.35, 2.0
+
+
+class _LivingTensors(TorchDispatchMode):
+    """Adds up the bytes of the tensors that live, and remembers the most."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sizes: dict[int, int] = {}
+        self.now = self.peak = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for tensor in result if isinstance(result, list | tuple) else [result]:
+            if isinstance(tensor, torch.Tensor):
+                self._add(tensor.untyped_storage())
+        self.peak = max(self.peak, self.now)
+        return result
+
+    def _add(self, storage: torch.UntypedStorage) -> None:
+        key = storage._cdata
+        if key not in self.sizes:
+            self.sizes[key] = storage.nbytes()
+            self.now += self.sizes[key]
+            weakref.finalize(storage, self._remove, key)
+
+    def _remove(self, key: int) -> None:
+        self.now -= self.sizes.pop(key)
+
+
+def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], amp: bool = False) -> int:
+    """Bytes of the largest step (one of the weights), without computing it: every tensor is on torch's meta device.
+
+    Args:
+        supernet: the relaxed network; its ``recompute`` counts.
+        batch_size: volumes a step.
+        patch_size: their H W D in voxels.
+        amp: whether the step runs under bfloat16 autocast.
+    """
+    dtype = torch.bfloat16 if amp else torch.float32
+    shadow = copy.deepcopy(supernet).to("meta", dtype)
+    with torch.no_grad():
+        mixing = JointSoftmax(shadow.space).to("meta", dtype)()
+    image = torch.empty(batch_size, 1, *patch_size, device="meta", dtype=dtype)
+    with _LivingTensors() as tensors:
+        logits = shadow(image.to(memory_format=torch.channels_last_3d), mixing)
+        logits.float().log_softmax(1).sum().backward()
+    # weights, their gradients and momentum are float32 and live throughout
+    parameters = sum(parameter.numel() for parameter in supernet.parameters())
+    factor = RECOMPUTED if supernet.recompute else KEPT
+    return FIXED + int(factor * tensors.peak) + 3 * 4 * parameters
+
+
+def fit_memory(
+    supernet: Supernet, batch_size: int, patch_size: Sequence[int], device: str | torch.device = "cpu"
+) -> Supernet:
+    """The supernet, set to recompute activations where a step would not fit in the memory of the device otherwise.
+
+    Raises:
+        CineError: a step does not fit at all.
+    """
+    free = available_memory(device)
+    amp = autocast(device)._enabled
+    needed = step_memory(supernet, batch_size, patch_size, amp)
+    if needed > free:
+        supernet.recompute = True
+        kept, needed = needed, step_memory(supernet, batch_size, patch_size, amp)
+        logger.info("A step would need %s: activations are computed twice, not kept", _gib(kept))
+    if needed > free:
+        size = "x".join(map(str, patch_size))
+        raise CineError(
+            f"a step of {batch_size} patches of {size}",
+            f"a need of {_gib(needed)}",
+            f"at most the {_gib(free)} that are available on {device}",
+            "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels.",
+        )
+    logger.info("A step of the search needs about %s of the %s available on %s", _gib(needed), _gib(free), device)
+    return supernet
+
+
+def _gib(size: float) -> str:
+    return f"{size / 2**30:.1f} GiB"

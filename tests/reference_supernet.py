@@ -1,0 +1,49 @@
+"""The obvious supernet, kept as the reference: every candidate operation by itself, in a loop, as Eq. 1 is written."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import torch
+
+from scripts.space.network import name_of, pad_in_plane
+from scripts.space.supernet import MixedCell, Mixing, Supernet
+from scripts.space.trellis import Tile
+
+
+class ReferenceSupernet(Supernet):
+    """Weights and state dict of ``Supernet``; a forward pass that shares nothing with it."""
+
+    def forward(self, image_BCHWD: torch.Tensor, mixing: Mixing) -> torch.Tensor:
+        height, width = image_BCHWD.shape[2:4]
+        multiple = self.space.stem_stride * 2 ** (self.space.scales - 1)
+        tiles = {Tile(0, 0): self.stem(pad_in_plane(image_BCHWD, multiple))}
+        for cell in self.space.trellis.cells:
+            output = run_cell(
+                cast(MixedCell, self.cells[name_of(cell)]), tiles[cell.source_tile], mixing.nodes[cell.kind]
+            )
+            output = mixing.cells[cell] * output
+            tiles[cell.target_tile] = tiles[cell.target_tile] + output if cell.target_tile in tiles else output
+        return self.head(tiles[Tile(self.space.layers, 0)])[:, :, :height, :width]
+
+
+def run_cell(cell: MixedCell, x_BCHWD: torch.Tensor, nodes: list[torch.Tensor]) -> torch.Tensor:
+    """``X_i = shuffle(sum_j concat(sum_o p[j,o] o(X_j[:C/k]), (sum_o p[j,o]) X_j[C/k:]))``, then the scaling."""
+    tensors = [x_BCHWD]
+    active = x_BCHWD.shape[1] // cell.partial
+    for i, p in enumerate(nodes, start=1):
+        mixed: torch.Tensor | None = None
+        bypassed: torch.Tensor | None = None
+        for j in range(i):
+            for o in range(p.shape[1]):
+                term = p[j, o] * cell.operation(i, j, o)(tensors[j][:, :active])
+                mixed = term if mixed is None else mixed + term
+            if cell.partial > 1:
+                term = p[j].sum() * tensors[j][:, active:]
+                bypassed = term if bypassed is None else bypassed + term
+        assert mixed is not None
+        whole = mixed if bypassed is None else torch.cat([mixed, bypassed], dim=1)
+        batch, channels, *size = whole.shape
+        groups = whole.reshape(batch, cell.partial, channels // cell.partial, *size)
+        tensors.append(groups.transpose(1, 2).reshape(batch, channels, *size))
+    return cell.scaling(tensors[1:])

@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import pytest
+import torch
+
+from scripts.files import CineError
+from scripts.search import memory
+from scripts.search.memory import FIXED, KEPT, fit_memory, step_memory
+from scripts.search.relaxation import uniform_mixing
+from scripts.space.architecture import Space
+from scripts.space.supernet import Supernet
+
+
+@pytest.fixture
+def supernet(space) -> Supernet:
+    return Supernet(space, partial=2)
+
+
+def test_the_sum_of_living_tensors_by_hand():
+    """Three tensors of 400 bytes, of which two live at once."""
+    with memory._LivingTensors() as tensors:
+        a = torch.zeros(100, device="meta")
+        b = a + 1
+        del a
+        c = b + 1
+        del b, c
+    assert (tensors.peak, tensors.now) == (800, 0)
+
+
+def test_prediction_counts_what_autograd_keeps(supernet):
+    """At least every tensor kept for the backward pass, of the real network on real memory."""
+    sizes: dict[int, int] = {}
+    keep = []
+
+    def pack(tensor):
+        keep.append(tensor)
+        sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(pack, lambda tensor: tensor):
+        logits = supernet(torch.randn(2, 1, 32, 32, 4), uniform_mixing(supernet.space))
+    kept = sum(sizes.values()) + logits.nbytes
+    living = (step_memory(supernet, 2, (32, 32, 4)) - FIXED) / KEPT
+    assert kept < living < 2 * kept
+
+
+def test_prediction_grows_with_patch_and_falls_with_recomputation_and_bfloat16(supernet):
+    def above_fixed(patch, **options):
+        return step_memory(supernet, 2, patch, **options) - FIXED
+
+    once, twice = above_fixed((64, 64, 4)), above_fixed((64, 64, 8))
+    assert twice == pytest.approx(2 * once, rel=0.05)
+    assert above_fixed((64, 64, 4), amp=True) < 0.75 * once
+    supernet.recompute = True
+    assert above_fixed((64, 64, 4)) < once
+
+
+def test_a_step_that_fits_keeps_its_activations(supernet, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 2**40)
+    assert not fit_memory(supernet, 2, (16, 16, 3)).recompute
+
+
+def test_a_step_that_fits_only_by_recomputing_recomputes(monkeypatch, caplog):
+    space = Space(layers=6, scales=3, nodes=2, channels=8, deployment_size=(64, 64, 6))
+    supernet = Supernet(space, partial=2)
+    kept = step_memory(supernet, 2, (64, 64, 6))
+    monkeypatch.setattr(memory, "available_memory", lambda device: kept - 1)
+    with caplog.at_level("INFO"):
+        assert fit_memory(supernet, 2, (64, 64, 6)).recompute
+    assert "computed twice" in caplog.text
+
+
+def test_a_step_that_cannot_fit_names_the_keys(supernet, monkeypatch):
+    monkeypatch.setattr(memory, "available_memory", lambda device: 2**20)
+    with pytest.raises(CineError, match=r"2 patches of 16x16x3.*0.0 GiB.*search_batch_size") as error:
+        fit_memory(supernet, 2, (16, 16, 3))
+    assert "search_patch_size" in str(error.value)
