@@ -5,6 +5,7 @@ Tensors: B batch, C channels, H W in-plane, D slices; O terms of a sum.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,21 +31,16 @@ class NormalisedSum(torch.autograd.Function):
             tensors: the y_o in order, B (terms * C) H W D: a tensor holds one or more.
         """
         terms, channels = scale_OC.shape
-        wide = torch.promote_types(tensors[0].dtype, torch.float32)
-        means, squares = [], []
-        for y in tensors:
-            y = y.to(wide)
-            means.append(y.mean(_ALL_BUT_CHANNELS))
-            squares.append(y.square().mean(_ALL_BUT_CHANNELS))
-        mean = torch.cat(means)
-        factor = (torch.cat(squares).addcmul_(mean, mean, value=-1).clamp_(min=0) + EPSILON).rsqrt_()
+        wide = _widened(tensors)
+        mean = torch.cat([y.mean(_ALL_BUT_CHANNELS) for y in wide])
+        square = torch.cat([y.square().mean(_ALL_BUT_CHANNELS) for y in wide])
+        factor = square.addcmul_(mean, mean, value=-1).clamp_(min=0).add_(EPSILON).rsqrt_()
         gain = scale_OC.flatten() * factor
         total = _along((gain * mean).reshape(terms, channels).sum(0).neg_())
-        parts = (part for y in tensors for part in y.split(channels, dim=1))
-        for part, gain_C in zip(parts, gain.split(channels), strict=True):
-            total = (torch.addcmul if total.dim() < part.dim() else torch.Tensor.addcmul_)(
-                total, part.to(wide), _along(gain_C)
-            )
+        parts = [part for y in wide for part in y.split(channels, dim=1)]
+        for o, (part, gain_C) in enumerate(zip(parts, gain.split(channels), strict=True)):
+            term = part, _along(gain_C)
+            total = total.addcmul_(*term) if o else torch.addcmul(total, *term)
         ctx.save_for_backward(gain, mean, factor, *tensors)
         return total.to(tensors[0].dtype)
 
@@ -52,24 +48,26 @@ class NormalisedSum(torch.autograd.Function):
     def backward(ctx: Any, *gradients: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         """With n = f (y - m) the normalised y: dL/dp = sum(g n), dL/dy = p f (g - mean(g) - n mean(g n))."""
         gain, mean, factor, *tensors = ctx.saved_tensors
-        wide = mean.dtype
-        g = gradients[0].to(wide)
+        g, *wide = _widened((gradients[0], *tensors))
         g = g - _along(g.mean(_ALL_BUT_CHANNELS))
         channels = g.shape[1]
         # g has mean 0, so y need not be centred
-        products = [(_split(y.to(wide), channels) * g[:, None]).sum((0, 3, 4, 5)).flatten() for y in tensors]
-        product = torch.cat(products) * factor
-        slope = gain * factor * product * (-channels / g.numel())
-        offset = -slope * mean
-        sizes = [y.shape[1] for y in tensors]
+        product = torch.cat([(_split(y, channels) * g[:, None]).sum((0, 3, 4, 5)).flatten() for y in wide]).mul_(factor)
+        slope = (gain * factor).mul_(product).mul_(-channels / g.numel())
+        sizes = [y.shape[1] for y in wide]
+        rows = zip(wide, slope.split(sizes), (slope * mean).neg_().split(sizes), gain.split(sizes), strict=True)
         results = []
-        for y, slope_J, offset_J, gain_J in zip(
-            tensors, slope.split(sizes), offset.split(sizes), gain.split(sizes), strict=True
-        ):
-            result = torch.addcmul(_along(offset_J), y.to(wide), _along(slope_J))
+        for y, slope_J, offset_J, gain_J in rows:
+            result = torch.addcmul(_along(offset_J), y, _along(slope_J))
             _split(result, channels).addcmul_(g[:, None], _along(gain_J).reshape(-1, channels, 1, 1, 1))
-            results.append(result.to(y.dtype))
+            results.append(result.to(tensors[0].dtype))
         return product.reshape(-1, channels), *results
+
+
+def _widened(tensors: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+    """The same in float32 at least."""
+    wide = torch.promote_types(tensors[0].dtype, torch.float32)
+    return tensors if tensors[0].dtype == wide else [tensor.to(wide) for tensor in tensors]
 
 
 def _split(y_BCHWD: torch.Tensor, channels: int) -> torch.Tensor:
@@ -86,10 +84,7 @@ def pool_3x3x3(x_BCHWD: torch.Tensor) -> torch.Tensor:
 
     Several times as fast on a CPU, which pools many channels at once and has few of them here.
     """
-    batch, channels, height, width, depth = x_BCHWD.shape
-    rows = _pool_planes(x_BCHWD, 3, 1, 1).permute(0, 2, 3, 4, 1).reshape(batch, height * width, depth, channels)
-    rows = _MaxPool.apply(rows.permute(0, 3, 1, 2), (1, 3), 1, (0, 1)).permute(0, 2, 3, 1)
-    return rows.reshape(batch, height, width, depth, channels).permute(0, 4, 1, 2, 3)
+    return _PoolSlices.apply(_pool_planes(x_BCHWD, 3, 1, 1))
 
 
 def pool_2x2x1(x_BCHWD: torch.Tensor) -> torch.Tensor:
@@ -124,3 +119,28 @@ class _MaxPool(torch.autograd.Function):
             g, shaped, kernel, stride, padding, [1, 1], False, index.long()
         )
         return x_gradient, None, None, None
+
+
+class _PoolSlices(torch.autograd.Function):
+    """The maximum of each slice and its neighbours; the gradient goes to the slice itself before the one below, and
+    to that before the one above."""
+
+    @staticmethod
+    def forward(ctx: Any, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        y_BCHWD = x_BCHWD.clone()
+        torch.maximum(y_BCHWD[..., 1:], x_BCHWD[..., :-1], out=y_BCHWD[..., 1:])
+        torch.maximum(y_BCHWD[..., :-1], x_BCHWD[..., 1:], out=y_BCHWD[..., :-1])
+        ctx.save_for_backward(x_BCHWD, y_BCHWD)
+        return y_BCHWD
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: torch.Tensor) -> torch.Tensor:
+        (g,) = gradients
+        x_BCHWD, y_BCHWD = ctx.saved_tensors
+        result = g * (x_BCHWD == y_BCHWD)
+        rest = g - result
+        below = rest[..., 1:] * (x_BCHWD[..., :-1] == y_BCHWD[..., 1:])
+        result[..., :-1] += below
+        rest[..., 1:] -= below
+        result[..., 1:] += rest[..., :-1]
+        return result
