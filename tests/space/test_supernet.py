@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from reference_supernet import ReferenceSupernet, run_cell
@@ -116,6 +118,11 @@ def test_a_width_of_its_own(space):
     assert supernet.space.channels == 2
     with pytest.raises(CineError, match="divisor of the 6 channels"):
         Supernet(space, channels=6, partial=4)
+
+
+def test_a_space_without_convolutions_is_refused(space):
+    with pytest.raises(CineError, match=r"identity.*a convolution among them"):
+        Supernet(replace(space, operations=("identity", "max_pool_3x3x3")))
 
 
 def test_mixing_survives_json(space, relaxation):

@@ -13,6 +13,7 @@ import torch
 
 from scripts.files import CineError
 
+GROUP = Path("/sys/fs/cgroup")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -71,9 +72,8 @@ def available_memory(device: str | torch.device) -> int:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     free = int(psutil.virtual_memory().available)
-    group = Path("/sys/fs/cgroup")
     with contextlib.suppress(OSError, ValueError):  # none here, or without a limit ("max")
-        free = min(free, int((group / "memory.max").read_text()) - int((group / "memory.current").read_text()))
+        free = min(free, int((GROUP / "memory.max").read_text()) - int((GROUP / "memory.current").read_text()))
     return free
 
 

@@ -18,7 +18,7 @@ from scripts.files import CineError
 from scripts.space.architecture import Space
 from scripts.space.fused import node_matrices, run_cells
 from scripts.space.network import Head, Stem, name_of, pad_in_plane
-from scripts.space.operations import Scaling, build_operation, search_norm
+from scripts.space.operations import Scaling, build_operation, convolution_groups, search_norm
 from scripts.space.trellis import Cell, Kind, Tile
 
 
@@ -104,7 +104,10 @@ class Supernet(nn.Module):
         space = replace(space, channels=channels or space.channels)
         if space.channels % partial:
             expected = f"a divisor of the {space.channels} channels of the supernet"
-            raise CineError("supernet#partial", str(partial), expected, "Change the key, or supernet#channels.")
+            raise CineError("partial_channels", str(partial), expected, "Change it, or search_channels.")
+        if not convolution_groups(space.operations):
+            expected = "a convolution among them"
+            raise CineError("space#operations", ", ".join(space.operations), expected, "Add one, such as conv_3x3x3.")
         self.space, self.partial = space, partial
         self.recompute = False
         self.stem = Stem(in_channels, space, search_norm)
