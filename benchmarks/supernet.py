@@ -145,6 +145,12 @@ def in_turn(searches: dict[str, Search], rounds: int) -> dict[str, list[float]]:
 
 def compare(size: Size, device: str, rounds: int) -> dict[str, Any]:
     """Our step against the reference loop's and DiNTS's at one size."""
+    # first, while this process holds nothing itself
+    peaks = {
+        "peak_mib": peak_mib("ours", size, device),
+        "recompute_peak_mib": peak_mib("ours", size, device, recompute=True),
+        "reference_peak_mib": peak_mib("reference", size, device),
+    }
     searches = {kind: Search(kind, size, device) for kind in ("ours", "reference", "dints")}
     times = in_turn(searches, rounds)
     ratios = [r / o for o, r in zip(times["ours"], times["reference"], strict=True)]
@@ -163,9 +169,7 @@ def compare(size: Size, device: str, rounds: int) -> dict[str, Any]:
         "reference_step_ms": ms["reference"],
         "speedup": statistics.median(ratios),
         "speedups": ratios,
-        "peak_mib": peak_mib("ours", size, device),
-        "recompute_peak_mib": peak_mib("ours", size, device, recompute=True),
-        "reference_peak_mib": peak_mib("reference", size, device),
+        **peaks,
         "dints_step_ms": ms["dints"],
         "triples": size.triples,
         "dints_triples": dints_triples,
@@ -242,16 +246,23 @@ def curves(size: Size, device: str, rounds: int) -> list[dict[str, Any]]:
 
 def main() -> None:
     options = shared.parser(__doc__ or "")
-    options.add_argument(
-        "--sizes", nargs="+", default=["demo", "quick", "default", "paper"], help="overlays of search.json"
-    )
+    options.add_argument("--sizes", nargs="+", default=["demo", "quick", "default"], help="overlays of search.json")
     options.add_argument("--rounds", type=int, default=5, help="steps of each network")
+    options.add_argument("--alone", metavar="SIZE", help="only our step at this size, such as paper, and its memory")
     options.add_argument("--curves", metavar="FILE", help="write the curves here, and skip the comparison")
     arguments = options.parse_args()
     keep_memory()
     device = arguments.device
     if arguments.curves:
         write_json(arguments.curves, curves(Size.of("quick", "quick"), device, arguments.rounds))
+        return
+    if arguments.alone:
+        size = Size.of(arguments.alone, arguments.alone)
+        peaks = [peak_mib("ours", size, device, recompute) for recompute in (False, True)]
+        ms = in_turn({"ours": Search("ours", size, device)}, arguments.rounds)["ours"]
+        shared.show(
+            f"{size}: {statistics.median(ms):.0f} ms a step, peak {peaks[0]:.0f} MiB, recomputing {peaks[1]:.0f}"
+        )
         return
     results = []
     for name in arguments.sizes:

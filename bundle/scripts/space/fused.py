@@ -47,12 +47,14 @@ def run_cells(
     outputs = []
     for cell, p, of_cell, share in zip(cells, nodes, matrices, shares, strict=True):
         convolved = [next(sums) for _ in p]
+        rows = _readers(cell, of_cell, head.shape[1])
+        known = shared.shape[1]
+        from_shared = _linear(shared, torch.cat(rows)[:, :known]).split([len(row) for row in rows], dim=1)
         own: list[torch.Tensor] = []
-        for i, row in enumerate(_readers(cell, of_cell, head.shape[1]), start=1):
+        for i, (row, begun) in enumerate(zip(rows, from_shared, strict=True), start=1):
             own.append(convolved[i - 1])
             joined = torch.cat(own, dim=1)
-            known, added = row[:, : shared.shape[1] + joined.shape[1]].split([shared.shape[1], joined.shape[1]], dim=1)
-            x_i = _linear(shared, known).add_(_linear(joined, added))
+            x_i = _linear(joined, row[:, known : known + joined.shape[1]]).add_(begun)
             if i < len(p):
                 own += _pool(x_i, operations)
                 terms = _convolve(x_i, [cell], [p], i).split(head.shape[1], dim=1)
