@@ -1,10 +1,11 @@
 """All cells that leave a tile at once: few large kernels, and no tensor that only copies or scales another.
 
 The same numbers as RT-DNAS Eq. 1 evaluated pair by pair. Of a node's terms only the convolutions need kernels of
-their own, and those of one name that read the same tensor run as one, whose norm applies the mixing weights.
-Identity, by-passed channels, channel shuffle and the sum over inputs are linear: small matrices over few basis
-tensors (X_0, the pooled inputs and each node's convolutions), which the scaling's 1x1x1 convolution reads.
-Tensors: B batch, C channels, H W in-plane, D slices; F the channels of the basis.
+their own: one for all candidates of a name that read the same node of their cell, in groups by cell, with a norm that
+applies the mixing weights. Identity, by-passed channels, channel shuffle and the sum over inputs are linear: small
+matrices over few basis tensors (X_0, the pooled inputs and each node's convolutions), which the scaling's 1x1x1
+convolution reads. Tensors: B batch, C channels, A = C/k active channels, H W in-plane, D slices; K cells side by side
+are K A channels; F the channels of the basis.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
-from scripts.space.kernels import NormalisedSum, pool_2x2x1, pool_3x3x3
+from scripts.space.kernels import pool_2x2x1, pool_3x3x3
 from scripts.space.operations import convolution_groups, join_convolutions, upsample_in_plane
 
 if TYPE_CHECKING:
@@ -40,27 +41,30 @@ def run_cells(
         matrices: for each cell its ``node_matrices``.
         shares: for each cell the scalar by which its output counts.
     """
-    operations, partial = cells[0].operations, cells[0].partial
-    head = x_BCHWD[:, : x_BCHWD.shape[1] // partial]
+    operations, count = cells[0].operations, len(cells)
+    head = x_BCHWD[:, : x_BCHWD.shape[1] // cells[0].partial]
+    active = head.shape[1]
     shared = torch.cat([x_BCHWD, *_pool(head, operations)], dim=1)
-    sums = iter(_convolve(head, cells, nodes, 0).split(head.shape[1], dim=1))
-    outputs = []
-    for cell, p, of_cell, share in zip(cells, nodes, matrices, shares, strict=True):
-        convolved = [next(sums) for _ in p]
-        rows = _readers(cell, of_cell, head.shape[1])
-        known = shared.shape[1]
-        from_shared = _linear(shared, torch.cat(rows)[:, :known]).split([len(row) for row in rows], dim=1)
-        own: list[torch.Tensor] = []
-        for i, (row, begun) in enumerate(zip(rows, from_shared, strict=True), start=1):
-            own.append(convolved[i - 1])
-            joined = torch.cat(own, dim=1)
-            x_i = _linear(joined, row[:, known : known + joined.shape[1]]).add_(begun)
-            if i < len(p):
-                own += _pool(x_i, operations)
-                terms = _convolve(x_i, [cell], [p], i).split(head.shape[1], dim=1)
-                convolved[i:] = [a + b for a, b in zip(convolved[i:], terms, strict=True)]
-        outputs.append(_finish(cell, x_i, share))
-    return outputs
+    known = shared.shape[1]
+    # by reader, and for each reader by cell
+    *inner, last = zip(*(_readers(cell, of, active) for cell, of in zip(cells, matrices, strict=True)), strict=True)
+    from_shared = _linear(shared, torch.cat([row for rows in (*inner, last) for row in rows])[:, :known])
+    begun = from_shared.split([count * active] * len(inner) + [len(row) for row in last], dim=1)
+    convolved = _convolve(head, cells, nodes, 0)
+    own: list[tuple[torch.Tensor, ...]] = []  # by cell
+    for i, rows in enumerate(inner, start=1):
+        own.append(convolved[i - 1].split(active, dim=1))
+        weight = torch.cat([row[:, known : known + len(own) * active] for row in rows])
+        own_of_cells = torch.cat([block for of_cell in zip(*own, strict=True) for block in of_cell], dim=1)
+        x_i = _linear(own_of_cells, weight, count).add_(begun[i - 1])
+        own += [pooled.split(active, dim=1) for pooled in _pool(x_i, operations)]
+        convolved[i:] = [a + b for a, b in zip(convolved[i:], _convolve(x_i, cells, nodes, i), strict=True)]
+    own.append(convolved[-1].split(active, dim=1))
+    of_cells = zip(cells, last, begun[len(inner) :], shares, zip(*own, strict=True), strict=True)
+    return [
+        _finish(cell, _linear(torch.cat(of_cell, dim=1), row[:, known:]).add_(total), share)
+        for cell, row, total, share, of_cell in of_cells
+    ]
 
 
 def _readers(cell: MixedCell, matrices: list[torch.Tensor], active: int) -> list[torch.Tensor]:
@@ -112,27 +116,40 @@ def _pool(x_BCHWD: torch.Tensor, operations: Sequence[str]) -> list[torch.Tensor
 
 def _convolve(
     x_BCHWD: torch.Tensor, cells: Sequence[MixedCell], nodes: Sequence[list[torch.Tensor]], j: int
-) -> torch.Tensor:
-    """The mixed convolutions of input j, for each cell and then for each node after j: B (cells x nodes x C) H W D."""
+) -> list[torch.Tensor]:
+    """The mixed convolutions of X_j for each node after it, B (K A) H W D.
+
+    Args:
+        x_BCHWD: X_j of every cell, side by side; X_0 is the same for all and given once.
+        cells: the cells.
+        nodes: their mixing weights.
+        j: which node is read.
+    """
     x_BCHWD = F.relu(x_BCHWD)
-    readers = [(cell, i, p[i - 1][j]) for cell, p in zip(cells, nodes, strict=True) for i in range(j + 1, len(p) + 1)]
-    outputs, scales_O = [], []
+    count, later = len(cells), range(j, len(nodes[0]))
+    active = x_BCHWD.shape[1] // (count if j else 1)
+    sums: list[torch.Tensor | None] = [None for _ in later]
     for group in convolution_groups(cells[0].operations):
         weight, padding, dilation = join_convolutions(
-            [cell.operation(i, j, o) for o in group for cell, i, _ in readers]
+            [cell.operation(i + 1, j, o) for cell in cells for o in group for i in later]
         )
-        outputs.append(F.conv3d(x_BCHWD, weight, padding=padding, dilation=dilation))
-        scales_O += [torch.stack([p_O[o] for _, _, p_O in readers]) for o in group]
-    return NormalisedSum.apply(torch.stack(scales_O).repeat_interleave(x_BCHWD.shape[1], dim=1), *outputs)
+        y_BCHWD = F.conv3d(x_BCHWD, weight, padding=padding, dilation=dilation, groups=count if j else 1)
+        scale = torch.stack([p[i][j, o] for p in nodes for o in group for i in later]).repeat_interleave(active)
+        blocks = F.batch_norm(y_BCHWD, None, None, scale, training=True).split(active, dim=1)
+        for n in range(len(group) * len(later)):
+            of_cells = torch.cat(blocks[n :: len(group) * len(later)], dim=1)
+            total = sums[n % len(later)]
+            sums[n % len(later)] = of_cells if total is None else total + of_cells
+    return [total for total in sums if total is not None]
 
 
-def _linear(x_BCHWD: torch.Tensor, weight_OI: torch.Tensor) -> torch.Tensor:
-    return F.conv3d(x_BCHWD, weight_OI[..., None, None, None])
+def _linear(x_BCHWD: torch.Tensor, weight_OI: torch.Tensor, groups: int = 1) -> torch.Tensor:
+    return F.conv3d(x_BCHWD, weight_OI[..., None, None, None], groups=groups)
 
 
 def _finish(cell: MixedCell, x_BCHWD: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """The rest of a cell's scaling operation, times its share."""
     if cell.kind == "contracting":
         x_BCHWD = _linear(pool_2x2x1(x_BCHWD), cell.scaling.conv.weight.flatten(1))
-    x_BCHWD = NormalisedSum.apply(share.expand(1, x_BCHWD.shape[1]), x_BCHWD)
+    x_BCHWD = F.batch_norm(x_BCHWD, None, None, share.expand(x_BCHWD.shape[1]), training=True)
     return upsample_in_plane(x_BCHWD, 2) if cell.kind == "expanding" else x_BCHWD
