@@ -1,9 +1,11 @@
 from __future__ import annotations
 
+from functools import partial
 from random import Random
 
 import numpy as np
 import pytest
+from tqdm import tqdm
 
 from scripts.latency import network
 from scripts.latency.isolated import build_chains, time_operations
@@ -41,7 +43,8 @@ def test_the_least_disturbed_run_counts_where_none_is_quiet(architecture, runtim
     assert measure_network(architecture, runtime, reference_ms=1.0).median_ms == 20.0
 
 
-def test_networks_are_visited_twice_some_time_apart(space, runtime):
+def test_networks_are_visited_twice_some_time_apart(space, runtime, monkeypatch):
+    monkeypatch.setattr(network, "tqdm", partial(tqdm, disable=True))  # with TQDM_DISABLE=1 a bar counts nothing
     samples = sample_networks(space, runtime, 0.0, Random(0))
     assert len(samples) >= network.FEWEST
     numbers = [visit.number for sample in samples for visit in sample.visits]

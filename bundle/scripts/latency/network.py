@@ -94,7 +94,7 @@ def sample_networks(
     waiting: deque[tuple[Architecture, Callable, list[Visit]]] = deque()
     samples: list[Sample] = []
     references: deque[float] = deque(maxlen=20)
-    number = 0
+    number = drawn = 0
     start = time.perf_counter()
 
     def visit(architecture: Architecture, call: Callable, visits: list[Visit]) -> None:
@@ -108,14 +108,15 @@ def sample_networks(
             waiting.append((architecture, call, visits))
 
     with tqdm(desc="networks", unit="network", total=fewest) as bar:
-        while (elapsed := time.perf_counter() - start) < seconds or bar.n < fewest:
-            bar.total = max(fewest, round(bar.n * seconds / max(elapsed, 1.0)))
+        while (elapsed := time.perf_counter() - start) < seconds or drawn < fewest:
+            bar.total = max(fewest, round(drawn * seconds / max(elapsed, 1.0)))
             architecture = draw(space, random)
             visit(architecture, deployed_call(CineNet(architecture), space, runtime), [])
             if len(waiting) > APART:
                 visit(*waiting.popleft())
             bar.update()
-        bar.total = bar.n
+            drawn += 1
+        bar.total = drawn
     while waiting:
         visit(*waiting.popleft())
     return samples

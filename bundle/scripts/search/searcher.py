@@ -219,10 +219,12 @@ class Searcher:
         return accuracy_loss.detach(), loss.detach()
 
     def _loss(self, loss: Callable[..., torch.Tensor], batch: Batch, mixing: Mixing) -> torch.Tensor:
-        image = batch["image"].to(self.device, non_blocking=True, memory_format=torch.channels_last_3d)
+        # plain tensors: MONAI's MetaTensor would follow every operation
+        image, label = (batch[key].as_subclass(torch.Tensor) for key in ("image", "label"))
+        image = image.to(self.device, non_blocking=True, memory_format=torch.channels_last_3d)
         with autocast(self.device, self.amp):
             logits = self.supernet(image, mixing)
-        return loss(logits.float(), batch["label"].to(self.device, non_blocking=True))
+        return loss(logits.float(), label.to(self.device, non_blocking=True))
 
     def _derived_cells(self) -> set[Cell]:
         """The cells of the network that the deriver would choose now, with the fewest paths that it may choose.
