@@ -31,6 +31,15 @@ def seed_epoch(seed: int, epoch: int, loaders: Iterable[Any]) -> None:
             transform.set_random_state(seed % 2**31)
 
 
+def initialise(network: torch.nn.Module, seed: int) -> None:
+    """Draw the weights anew by the seed alone, whatever else drew random numbers before, such as a race of backends."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in network.modules():
+            if callable(getattr(module, "reset_parameters", None)):
+                module.reset_parameters()
+
+
 def save(path: str | Path, content: Any) -> None:
     """Write tensors and plain values, whole or not at all."""
     with replacing(path) as temporary:
@@ -126,6 +135,7 @@ class EpochCheckpoint:
     def _resume(self, engine: Engine) -> None:
         checkpoint = load(self.path, "cpu", self.identity)
         if checkpoint is None:
+            initialise(self.parts["network"], self.seed)
             return
         for name, part in self.parts.items():
             part.load_state_dict(checkpoint["parts"][name])

@@ -151,6 +151,14 @@ def test_the_same_seed_gives_the_same_search_and_another_does_not(build, tmp_pat
     assert not same(first, other)
 
 
+def test_the_first_weights_are_the_seed_s_alone(build, tmp_path, space):
+    first = build(tmp_path / "a")
+    torch.rand(100)
+    second, other = build(tmp_path / "b", supernet=Supernet(space, partial=2)), build(tmp_path / "c", seed=1)
+    assert same(state(first.supernet), state(second.supernet))
+    assert not same(state(first.supernet), state(other.supernet))
+
+
 def test_a_finished_search_is_not_run_again(build):
     build().run()
     finished = build()

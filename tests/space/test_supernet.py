@@ -89,6 +89,21 @@ def test_recomputed_activations_change_no_gradient(space, relaxation):
     assert kept[1] < kept[0] / 4
 
 
+@pytest.mark.parametrize("channels", [8, 16])
+def test_gradients_in_float32_stay_near_float64_s(channels):
+    """At widths whose kernels are vectorised, which those of float64 are not."""
+    space = Space(layers=4, scales=3, nodes=2, channels=channels, deployment_size=(16, 16, 3))
+    network, relaxation = Supernet(space, partial=2), normal(JointSoftmax(space))
+    image, weight = torch.randn(2, 1, 32, 32, 3), torch.randn(2, 4, 32, 32, 3)
+    gradients = []
+    for dtype in (torch.float32, torch.float64):
+        network, relaxation = network.to(dtype), relaxation.to(dtype)
+        parameters = [*network.parameters(), *relaxation.parameters()]
+        loss = (network(image.to(dtype), relaxation()) * weight.to(dtype)).sum()
+        gradients.append(torch.cat([g.flatten() for g in torch.autograd.grad(loss, parameters)]))
+    assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
+
+
 def test_bfloat16_stays_near_float32(space, relaxation):
     """Under autocast, for what bfloat16's 8 bits allow, and as near as the obvious loop."""
     ours, reference = Supernet(space, partial=2), ReferenceSupernet(space, partial=2)

@@ -94,6 +94,7 @@ class Searcher:
         self.device = torch.device(device)
         if self.device.type == "cpu":
             keep_memory()
+        checkpoint.initialise(supernet, seed)
         self.supernet = supernet.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
         self.relaxation = relaxation.to(self.device)
         self.weight_loader, self.architecture_loader = weight_loader, architecture_loader

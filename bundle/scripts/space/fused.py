@@ -151,5 +151,6 @@ def _finish(cell: MixedCell, x_BCHWD: torch.Tensor, share: torch.Tensor) -> torc
     """The rest of a cell's scaling operation, times its share."""
     if cell.kind == "contracting":
         x_BCHWD = _linear(pool_2x2x1(x_BCHWD), cell.scaling.conv.weight.flatten(1))
-    x_BCHWD = F.batch_norm(x_BCHWD, None, None, share.expand(x_BCHWD.shape[1]), training=True)
+    # not expand: torch's kernel for many channels reads a weight without strides beyond its end
+    x_BCHWD = F.batch_norm(x_BCHWD, None, None, share.repeat(x_BCHWD.shape[1]), training=True)
     return upsample_in_plane(x_BCHWD, 2) if cell.kind == "expanding" else x_BCHWD
