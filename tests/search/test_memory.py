@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from scripts.files import CineError
+from scripts.runtime.device import has_native_bfloat16
 from scripts.search import memory
 from scripts.search.memory import FIXED, KEPT, fit_memory, step_memory
 from scripts.search.relaxation import uniform_mixing
@@ -63,7 +64,7 @@ def test_a_step_that_fits_keeps_its_activations(supernet, monkeypatch):
 def test_a_step_that_fits_only_by_recomputing_recomputes(monkeypatch, caplog):
     space = Space(layers=6, scales=3, nodes=2, channels=8, deployment_size=(64, 64, 6))
     supernet = Supernet(space, partial=2)
-    kept = step_memory(supernet, 2, (64, 64, 6))
+    kept = step_memory(supernet, 2, (64, 64, 6), amp=has_native_bfloat16("cpu"))
     monkeypatch.setattr(memory, "available_memory", lambda device: kept - 1)
     with caplog.at_level("INFO"):
         assert fit_memory(supernet, 2, (64, 64, 6)).recompute
