@@ -22,12 +22,13 @@ from scripts.space.architecture import Architecture, Space
 DRIFT, RUNS = 0.10, 3
 
 
-def parser(description: str) -> argparse.ArgumentParser:
-    """Options of every benchmark."""
+def parser(description: str, runtime: bool = True) -> argparse.ArgumentParser:
+    """Options of every benchmark, with those of the runtime where it has one."""
     options = argparse.ArgumentParser(description=description)
     options.add_argument("--json", metavar="FILE", help="write the same figures here")
-    options.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda:0")
-    options.add_argument("--backend", default="auto", help="how networks run; auto is the fastest here")
+    if runtime:
+        options.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda:0")
+        options.add_argument("--backend", default="auto", help="how networks run; auto is the fastest here")
     return options
 
 

@@ -11,7 +11,7 @@ from collections import defaultdict
 from typing import Any
 
 import shared
-from supernet import Search, Size
+from supernet import SIZES, Search, Size, positive
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.files import write_json
@@ -67,12 +67,12 @@ def profile(search: Search, rounds: int) -> dict[str, dict[str, float]]:
 
 
 def main() -> None:
-    options = shared.parser(__doc__ or "")
-    options.add_argument("--size", default="quick", help="overlay of search.json")
-    options.add_argument("--rounds", type=int, default=3, help="steps of each network")
+    options = shared.parser(__doc__ or "", runtime=False)
+    options.add_argument("--size", choices=SIZES, default="quick", help="of search.json, by its overlay")
+    options.add_argument("--rounds", type=positive, default=3, help="steps of each network")
     arguments = options.parse_args()
     keep_memory()
-    size = Size.of(arguments.size, arguments.size)
+    size = Size.of(arguments.size)
     found = {kind: profile(Search(kind, size, "cpu"), arguments.rounds) for kind in ("reference", "ours")}
     shared.table(
         ["", "the obvious loop, ms", "calls", "ours, ms", "calls"],

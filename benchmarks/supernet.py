@@ -36,6 +36,8 @@ from reference_supernet import ReferenceSupernet
 
 CHANNELS_LAST: Any = torch.channels_last_3d
 CLASSES = 4
+ALONE = "default"  # search.json without an overlay
+SIZES = ("demo", "quick", ALONE, "paper")
 
 
 @dataclass(frozen=True)
@@ -50,9 +52,11 @@ class Size:
     patch: tuple[int, ...]
 
     @classmethod
-    def of(cls, name: str, *overlays: str) -> Size:
+    def of(cls, name: str) -> Size:
+        """The size of search.json under an overlay, or alone."""
+        files = ["search"] if name == ALONE else ["search", name]
         parser = ConfigParser()
-        parser.read_config([str(BUNDLE_ROOT / "configs" / f"{file}.json") for file in ("search", *overlays)])
+        parser.read_config([str(BUNDLE_ROOT / "configs" / f"{file}.json") for file in files])
         space = Space(**{key: value for key, value in parser["space"].items() if key != "_target_"})
         channels, partial = parser["search_channels"], parser["partial_channels"]
         return cls(name, space, channels, partial, parser["search_batch_size"], tuple(parser["search_patch_size"]))
@@ -244,32 +248,40 @@ def curves(size: Size, device: str, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
+def alone(size: Size, device: str, rounds: int) -> dict[str, Any]:
+    """Our step and its memory, next to nothing else."""
+    peaks = [peak_mib("ours", size, device, recompute) for recompute in (False, True)]
+    ms = statistics.median(in_turn({"ours": Search("ours", size, device)}, rounds)["ours"])
+    shared.show(f"{size.name}: {ms:.0f} ms a step, peak {peaks[0]:.0f} MiB, recomputing {peaks[1]:.0f}")
+    return {"size": size.name, "step_ms": ms, "peak_mib": peaks[0], "recompute_peak_mib": peaks[1]}
+
+
+def positive(text: str) -> int:
+    """A whole number from 1 up."""
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def main() -> None:
-    options = shared.parser(__doc__ or "")
-    options.add_argument("--sizes", nargs="+", default=["demo", "quick", "default"], help="overlays of search.json")
-    options.add_argument("--rounds", type=int, default=5, help="steps of each network")
-    options.add_argument("--alone", metavar="SIZE", help="only our step at this size, such as paper, and its memory")
-    options.add_argument("--curves", metavar="FILE", help="write the curves here, and skip the comparison")
+    options = shared.parser(__doc__ or "", runtime=False)
+    options.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda:0")
+    options.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES[:3], help="of search.json, by its overlay")
+    options.add_argument("--rounds", type=positive, default=5, help="steps of each network")
+    only = options.add_mutually_exclusive_group()
+    only.add_argument("--alone", choices=SIZES, help="only our step at this size, and its memory")
+    only.add_argument("--curves", action="store_true", help="only how our step grows from quick's size")
     arguments = options.parse_args()
     keep_memory()
-    device = arguments.device
+    device, rounds = arguments.device, arguments.rounds
     if arguments.curves:
-        write_json(arguments.curves, curves(Size.of("quick", "quick"), device, arguments.rounds))
-        return
-    if arguments.alone:
-        size = Size.of(arguments.alone, arguments.alone)
-        peaks = [peak_mib("ours", size, device, recompute) for recompute in (False, True)]
-        ms = in_turn({"ours": Search("ours", size, device)}, arguments.rounds)["ours"]
-        shared.show(
-            f"{size}: {statistics.median(ms):.0f} ms a step, peak {peaks[0]:.0f} MiB, recomputing {peaks[1]:.0f}"
-        )
-        return
-    results = []
-    for name in arguments.sizes:
-        size = Size.of(name, *([] if name == "default" else [name]))
-        results.append(compare(size, device, arguments.rounds))
-        if arguments.json:
-            write_json(arguments.json, results)
+        results = curves(Size.of("quick"), device, rounds)
+    elif arguments.alone:
+        results = [alone(Size.of(arguments.alone), device, rounds)]
+    else:
+        results = [compare(Size.of(name), device, rounds) for name in arguments.sizes]
+    if arguments.json:
+        write_json(arguments.json, results)
 
 
 if __name__ == "__main__":

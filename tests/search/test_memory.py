@@ -76,3 +76,20 @@ def test_a_step_that_cannot_fit_names_the_keys(supernet, monkeypatch):
     with pytest.raises(CineError, match=r"2 patches of 16x16x3.*0.0 GiB.*search_batch_size") as error:
         fit_memory(supernet, 2, (16, 16, 3))
     assert "search_patch_size" in str(error.value)
+
+
+@pytest.mark.parametrize("batch", [0, -1, 1.5, "2"])
+def test_a_batch_that_is_none_is_refused(supernet, batch):
+    with pytest.raises(CineError, match="search_batch_size: found"):
+        fit_memory(supernet, batch, (16, 16, 3))
+
+
+@pytest.mark.parametrize("patch", [(16, 16), (16, 16, 0), "96", 96, (16, 16, 2.5)])
+def test_a_patch_that_is_none_is_refused(supernet, patch):
+    with pytest.raises(CineError, match="search_patch_size: found"):
+        fit_memory(supernet, 2, patch)
+
+
+def test_a_frozen_supernet_needs_as_much(supernet):
+    before = step_memory(supernet, 2, (16, 16, 3))
+    assert step_memory(supernet.requires_grad_(False), 2, (16, 16, 3)) == before

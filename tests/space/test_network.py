@@ -29,7 +29,7 @@ def test_forward_against_a_walk_over_the_paths(architecture):
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-    x = torch.randn(1, 1, 16, 16, 3, dtype=torch.float64)
+    x = torch.randn(1, 1, 24, 16, 3, dtype=torch.float64)
 
     def run_cell(cell, x):
         nodes = architecture.cells[cell.kind]

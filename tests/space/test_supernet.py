@@ -104,12 +104,16 @@ def test_gradients_in_float32_stay_near_float64_s(channels):
     assert (gradients[0] - gradients[1]).norm() < 1e-3 * gradients[1].norm()
 
 
-def test_bfloat16_stays_near_float32(space, relaxation):
-    """Under autocast, logits and gradients, for what bfloat16's 8 bits allow, and as near as the obvious loop."""
+@pytest.mark.parametrize("rows", [8, 16, 32])
+def test_bfloat16_stays_near_float32(space, relaxation, rows):
+    """Under autocast, logits and gradients, for what bfloat16's 8 bits allow, and as near as the obvious loop.
+
+    Also where the coarsest tile would have one row or two: over two, torch's gradient is garbage.
+    """
     ours, reference = Supernet(space, partial=2), ReferenceSupernet(space, partial=2)
     reference.load_state_dict(ours.state_dict())
     relaxation = relaxation.float()
-    image, weight = torch.randn(2, 1, 32, 32, 3), torch.randn(2, 4, 32, 32, 3)
+    image, weight = torch.randn(2, 1, rows, 32, 3), torch.randn(2, 4, rows, 32, 3)
 
     def values(network, amp):
         with torch.autocast("cpu", torch.bfloat16, enabled=amp):
@@ -139,8 +143,11 @@ def test_a_pass_leaves_no_trace(space):
 def test_a_width_of_its_own(space):
     supernet = Supernet(space, channels=2, partial=2)
     assert supernet.space.channels == 2
-    with pytest.raises(CineError, match="divisor of the 6 channels"):
-        Supernet(space, channels=6, partial=4)
+    for partial in (4, 0, -2, 1.5):
+        with pytest.raises(CineError, match="divisor of the 6 channels"):
+            Supernet(space, channels=6, partial=partial)
+    with pytest.raises(CineError, match="channels"):
+        Supernet(space, channels=0)
 
 
 def test_a_space_without_convolutions_is_refused(space):

@@ -58,7 +58,7 @@ def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], 
         amp: whether the step runs under bfloat16 autocast.
     """
     dtype = torch.bfloat16 if amp else torch.float32
-    shadow = copy.deepcopy(supernet).to("meta", dtype)
+    shadow = copy.deepcopy(supernet).to("meta", dtype).requires_grad_()
     with torch.no_grad():
         mixing = JointSoftmax(shadow.space).to("meta", dtype)()
     image = torch.empty(batch_size, 1, *patch_size, device="meta", dtype=dtype)
@@ -77,15 +77,20 @@ def fit_memory(
     """The supernet, set to recompute activations where a step would not fit in the memory of the device otherwise.
 
     Raises:
-        CineError: a step does not fit at all.
+        CineError: a step does not fit at all, or batch or patch are none.
     """
+    if not _positive([batch_size]):
+        raise CineError("search_batch_size", repr(batch_size), "a whole number from 1 up", "Change the key.")
+    if not isinstance(patch_size, Sequence) or len(patch_size) != 3 or not _positive(patch_size):
+        raise CineError("search_patch_size", repr(patch_size), "three whole numbers from 1 up", "Change the key.")
     free = available_memory(device)
     amp = autocast(device)._enabled
     needed = step_memory(supernet, batch_size, patch_size, amp)
     if needed > free:
         supernet.recompute = True
         kept, needed = needed, step_memory(supernet, batch_size, patch_size, amp)
-        logger.info("A step would need %s: activations are computed twice, not kept", _gib(kept))
+        if needed <= free:
+            logger.info("A step would need %s: activations are computed twice, not kept", _gib(kept))
     if needed > free:
         size = "x".join(map(str, patch_size))
         raise CineError(
@@ -96,6 +101,10 @@ def fit_memory(
         )
     logger.info("A step of the search needs about %s of the %s available on %s", _gib(needed), _gib(free), device)
     return supernet
+
+
+def _positive(values: Sequence[Any]) -> bool:
+    return all(type(value) is int and value > 0 for value in values)
 
 
 def _gib(size: float) -> str:

@@ -101,8 +101,8 @@ class Supernet(nn.Module):
         out_channels: int = 4,
     ):
         super().__init__()
-        space = replace(space, channels=channels or space.channels)
-        if space.channels % partial:
+        space = replace(space, channels=space.channels if channels is None else channels)
+        if type(partial) is not int or partial < 1 or space.channels % partial:
             expected = f"a divisor of the {space.channels} channels of the supernet"
             raise CineError("partial_channels", str(partial), expected, "Change it, or search_channels.")
         if not convolution_groups(space.operations):
