@@ -94,16 +94,6 @@ def test_a_truncated_checkpoint_says_so(tmp_path):
     assert "Delete it to start anew" in str(caught.value)
 
 
-def test_what_executes_code_is_not_loaded(tmp_path):
-    class Attack:
-        def __reduce__(self):
-            return exec, ("raise SystemExit('executed')",)
-
-    torch.save({"identity": {}, "parts": Attack()}, tmp_path / "c.pt")
-    with pytest.raises(CineError, match="UnpicklingError"):
-        checkpoint.load(tmp_path / "c.pt", "cpu", {})
-
-
 def test_a_training_without_a_whole_batch_is_refused():
     assert checkpoint.count_steps([1, 2], 3) == 6
     with pytest.raises(CineError, match="batch_size: found no whole batch"):

@@ -12,7 +12,9 @@ import torch
 from ignite.engine import Engine, Events
 from monai.utils import set_determinism
 
+from scripts.archive import load_whole
 from scripts.files import CineError, read_json, replacing, write_json
+from scripts.manifest import verify
 from scripts.space.network import CineNet
 
 logger = logging.getLogger(__name__)
@@ -74,16 +76,6 @@ def load(path: str | Path, device: str | torch.device, identity: Mapping[str, An
                 "Restore the configuration to resume, or choose another work_dir to start anew.",
             )
     return checkpoint
-
-
-def load_whole(path: str | Path, device: str | torch.device, action: str) -> Any:
-    """Tensors and plain values from a file; CineError where it is truncated or holds anything else."""
-    try:
-        return torch.load(path, map_location=device, weights_only=True)
-    except FileNotFoundError:
-        raise CineError(path, "no such file", "a file of PyTorch", action) from None
-    except Exception as error:  # torch raises whatever its zip and pickle readers do
-        raise CineError(path, f"a file that cannot be read ({type(error).__name__})", "a whole file", action) from error
 
 
 def count_steps(loader: Sized, epochs: int) -> int:
@@ -176,8 +168,10 @@ def load_model(path: str | Path, network: CineNet, exams: Collection[str] = ()) 
         exams: names of exams that the model must not have been trained on.
 
     Raises:
-        CineError: the weights are of another network, cannot be read, or have seen an exam.
+        CineError: the weights are of another network, not those that the folder's manifest lists, not finite, cannot
+            be read, or have seen an exam.
     """
+    verify(Path(path).parent)
     action = "Run the step train with this work_dir, or name the work_dir where it ran."
     card_path = model_card(path)
     if card_path.exists():
@@ -201,6 +195,8 @@ def load_model(path: str | Path, network: CineNet, exams: Collection[str] = ()) 
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
         raise CineError(path, "weights of another network", "those of architecture.json", action) from error
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise CineError(path, "weights that are not finite", "numbers", "Train anew.")
 
 
 class ModelLoader:
@@ -227,5 +223,11 @@ CARD_SCHEMA: dict[str, Any] = {
         "format": {"const": FORMAT},
         "architecture": {"type": "string"},
         "exams": {"type": "array", "items": {"type": "string"}},
+        "spacing_mm": {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 2,
+            "items": {"type": "number", "exclusiveMinimum": 0},
+        },
     },
 }

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import jsonschema
 
@@ -76,20 +77,36 @@ def write_json(path: str | Path, content: Any) -> None:
         temporary.write_text(text + "\n", encoding="utf-8")
 
 
-def read_json(path: str | Path, schema: dict[str, Any], action: str) -> Any:
+def read_json(path: str | Path, schema: dict[str, Any], action: str, most_mib: int = 4) -> Any:
     """Read JSON and hold it against ``schema``.
 
     Args:
         path: the file.
-        schema: a JSON schema.
+        schema: a JSON schema; what bounds sizes stands before what looks at every item.
         action: what to do where the file cannot be used, such as the command that writes it anew.
+        most_mib: a larger file is not parsed, which takes some 20 times its size.
 
     Raises:
-        CineError: the file is missing, no JSON, or does not fit; names the field, what was found and expected.
+        CineError: the file is missing, too large, no JSON (also: a key twice, a number beyond float or 64 bits), or
+            does not fit; names the field, what was found and expected.
     """
     path = Path(path)
+    if path.exists() and not path.is_file():  # a pipe would be waited for
+        raise CineError(path, "no plain file", "a JSON file", action)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        with path.open("rb") as file:
+            text = file.read(most_mib * 2**20 + 1)
+        if len(text) > most_mib * 2**20:
+            raise CineError(path, "a larger file", f"at most {most_mib} MiB of JSON", action)
+        content = json.loads(
+            text.decode(),
+            object_pairs_hook=_unique,
+            parse_float=_finite,
+            parse_int=_bounded,
+            parse_constant=_refuse_number,
+        )
+    except CineError:
+        raise
     except FileNotFoundError:
         raise CineError(path, "no such file", "a JSON file", action) from None
     except OSError as error:
@@ -102,18 +119,47 @@ def read_json(path: str | Path, schema: dict[str, Any], action: str) -> Any:
 
 def validate(content: Any, schema: dict[str, Any], where: str | Path, action: str) -> None:
     """Hold parsed JSON against ``schema``; CineError names the first field that does not fit."""
-    error = jsonschema.exceptions.best_match(jsonschema.Draft202012Validator(schema).iter_errors(content))
-    if error is None:
-        return
+    try:
+        error = next(_Validator(schema).iter_errors(content), None)  # what follows it may cost a hostile file's time
+        if error is None:
+            return
+        found = json.dumps(error.instance, default=str)
+    except RecursionError:
+        raise CineError(where, "a nesting too deep to look at", "what its format names", action) from None
     field = "#".join(str(part) for part in error.absolute_path) or "the whole file"
-    found = json.dumps(error.instance, default=str)
     found = found if len(found) <= 120 else found[:117] + "..."
     expected = f"{error.validator} {json.dumps(error.validator_value, default=str)[:200]}"
     raise CineError(f"{where}, field {field}", found, expected, action)
 
 
-def _refuse_constant(name: str) -> None:
-    raise ValueError(f"{name} is not a number that JSON allows")
+# JSON schema takes 2.0 for an integer, which would be no index
+_Validator = jsonschema.validators.extend(
+    jsonschema.Draft202012Validator,
+    type_checker=jsonschema.Draft202012Validator.TYPE_CHECKER.redefine(
+        "integer", lambda _, value: isinstance(value, int) and not isinstance(value, bool)
+    ),
+)
+
+
+def _refuse_number(text: str) -> NoReturn:
+    raise ValueError(f"{text[:20]} is not a number that JSON allows")
+
+
+def _finite(text: str) -> float:
+    value = float(text)
+    return value if math.isfinite(value) else _refuse_number(text)
+
+
+def _bounded(text: str) -> int:
+    return int(text) if len(text) < 20 else _refuse_number(text)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object with a key twice means one thing here and another to the next program."""
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        raise ValueError("an object holds a key twice")
+    return content
 
 
 def first_existing(paths: Sequence[str]) -> str:

@@ -167,7 +167,8 @@ def _read_info(path: Path) -> dict[str, str]:
 
 
 def _from_datalist(path: Path, phases: Sequence[str]) -> list[Exam]:
-    items: list[dict[str, Any]] = read_json(path, _DATALIST, "Write it as MONAI's datalists are.")["training"]
+    content = read_json(path, _DATALIST, "Write it as MONAI's datalists are.", most_mib=256)
+    items: list[dict[str, Any]] = content["training"]
     exams = []
     for index, item in enumerate(items):
         image, label = (path.parent / item[key] for key in ("image", "label"))

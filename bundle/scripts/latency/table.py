@@ -190,13 +190,14 @@ SCHEMA: dict[str, Any] = {
         "calibration": {"type": "object"},
         "entries": {
             "type": "array",
+            "maxItems": 1000,
             "items": {
                 "type": "object",
                 "required": ["operation", "scale", "ms", "median_ms", "mean_ms", "p95_ms", "iqr_ms", "runs"],
                 "additionalProperties": False,
                 "properties": {
-                    "operation": {"type": "string"},
-                    "scale": {"type": "integer", "minimum": 0},
+                    "operation": {"type": "string", "maxLength": 64},
+                    "scale": {"type": "integer", "minimum": 0, "maximum": 7},
                     **dict.fromkeys(("ms", "median_ms", "mean_ms", "p95_ms", "iqr_ms"), _ms),
                     "runs": {"type": "integer", "minimum": 1},
                 },

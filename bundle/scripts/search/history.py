@@ -18,7 +18,7 @@ def save_history(work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs
 
 def load_history(work_dir: str | Path) -> dict[str, Any]:
     """Read the history of the search in ``work_dir``; CineError where there is none or it does not fit."""
-    return read_json(Path(work_dir) / "search" / "history.json", SCHEMA, "Run the step search first.")
+    return read_json(Path(work_dir) / "search" / "history.json", SCHEMA, "Run the step search first.", most_mib=256)
 
 
 SCHEMA: dict[str, Any] = {

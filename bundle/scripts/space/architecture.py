@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
 
 from scripts.files import CineError, read_json, write_json
+from scripts.manifest import verify
 from scripts.space.trellis import KINDS, Cell, Kind, Path, Trellis, union_of
 
 # The candidate operations' names; operations.py builds each of them.
@@ -24,6 +26,7 @@ OPERATIONS = (
 PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity"})
 FORMAT = "rtdnas-architecture-1"
 PREDICTED = "predicted, not measured"  # the verdict of a provenance, until the step verify
+MOST_NUMBERS = 2**28  # of weights or in one feature map: 1 GiB, beyond what any device runs in real time
 Node = tuple[int, str]  # (input tensor j, operation)
 
 
@@ -109,6 +112,12 @@ class Architecture:
         return max(max(path) for path in self.paths)
 
     @property
+    def most_weights(self) -> int:
+        """A bound of its weights: as if every operation were a 3x3x3 convolution."""
+        width, nodes = self.space.width, self.space.nodes
+        return sum(nodes * width(cell.source) * (27 * width(cell.source) + width(cell.target)) for cell in self.union)
+
+    @property
     def digest(self) -> str:
         """SHA-256 of what the network computes (space, cells, paths), whatever its provenance."""
         cells = {kind: [list(node) for node in self.cells[kind]] for kind in sorted(self.cells)}
@@ -132,8 +141,13 @@ class Architecture:
 
     @classmethod
     def load(cls, path: str | FilePath) -> Architecture:
-        """Read and check an architecture file; CineError names the field that does not fit."""
+        """Read and check an architecture file, and that its size can be built before anyone builds it.
+
+        Raises:
+            CineError: names the field that does not fit; or the folder is not as its manifest lists it.
+        """
         action = "Write it anew with the step search or derive, or name another file."
+        verify(FilePath(path).parent)
         content = read_json(path, SCHEMA, action)
         space = Space(**{entry.name: content[entry.name] for entry in fields(Space)})
         cells = {kind: tuple((j, o) for j, o in nodes) for kind, nodes in content["cells"].items()}
@@ -151,13 +165,23 @@ class Architecture:
         missing = {cell.kind for cell in union_of(paths)} - cells.keys()
         if missing:
             raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each kind that the paths use", action)
-        return cls(space, cells, paths, content["provenance"])
+        architecture = cls(space, cells, paths, content["provenance"])
+        voxels = math.prod(space.deployment_size)
+        for field_name, count in (
+            ("channels", architecture.most_weights),
+            ("deployment_size", voxels * space.channels),
+        ):
+            if count > MOST_NUMBERS:
+                found = f"a network of up to {count:.1e} {'weights' if field_name == 'channels' else 'numbers a map'}"
+                raise CineError(f"{path}, field {field_name}", found, f"at most {MOST_NUMBERS:.1e}", action)
+        return architecture
 
 
 def _count(most: int) -> dict[str, Any]:
     return {"type": "integer", "minimum": 1, "maximum": most}
 
 
+_POSITIVE = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e6}
 # The bounds refuse sizes that would exhaust memory before anything useful is built.
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -170,15 +194,23 @@ SCHEMA: dict[str, Any] = {
         "nodes": _count(16),
         "channels": _count(512),
         "stem_stride": {"enum": [1, 2]},
-        "operations": {"type": "array", "items": {"enum": list(OPERATIONS)}, "minItems": 1, "uniqueItems": True},
-        "deployment_size": {"type": "array", "items": _count(2048), "minItems": 3, "maxItems": 3},
+        "operations": {
+            "type": "array",
+            "minItems": 1,
+            "maxItems": len(OPERATIONS),
+            "items": {"enum": list(OPERATIONS)},
+            "uniqueItems": True,
+        },
+        "deployment_size": {"type": "array", "minItems": 3, "maxItems": 3, "items": _count(2048)},
         "cells": {
             "type": "object",
             "propertyNames": {"enum": list(KINDS)},
             "additionalProperties": {
                 "type": "array",
+                "maxItems": 16,
                 "items": {
                     "type": "array",
+                    "maxItems": 2,
                     "prefixItems": [{"type": "integer", "minimum": 0}, {"enum": list(OPERATIONS)}],
                     "items": False,
                     "minItems": 2,
@@ -189,8 +221,21 @@ SCHEMA: dict[str, Any] = {
             "type": "array",
             "minItems": 1,
             "maxItems": 256,
-            "items": {"type": "array", "items": {"type": "integer", "minimum": 0, "maximum": 7}, "maxItems": 65},
+            "items": {"type": "array", "maxItems": 65, "items": {"type": "integer", "minimum": 0, "maximum": 7}},
         },
-        "provenance": {"type": "object"},
+        "provenance": {
+            "type": "object",
+            "properties": {
+                **dict.fromkeys(("predicted_ms", "reference_ms", "volumes_per_second_required"), _POSITIVE),
+                "budget_ms": {**_POSITIVE, "type": ["number", "null", "string"], "pattern": "^auto$"},
+                "measured_ms": {
+                    "type": ["object", "null"],
+                    "required": ["median_ms", "p95_ms"],
+                    "properties": {"median_ms": _POSITIVE, "p95_ms": _POSITIVE},
+                },
+                "device": {"type": ["object", "null"]},
+                "verdict": {"type": "string"},
+            },
+        },
     },
 }

@@ -1,0 +1,95 @@
+"""SHA256SUMS of a folder of models: written by who ships it, verified before anything in the folder is opened.
+
+The format is that of ``sha256sum``, so that anyone can check it without this code:
+``python -m scripts.manifest FOLDER`` writes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import sys
+from pathlib import Path
+
+from scripts import BUNDLE_ROOT
+from scripts.files import CineError, replacing
+
+NAME = "SHA256SUMS"
+SHIPPED = BUNDLE_ROOT / "models"
+MODEL_FILES = ("architecture.json", "model.json", "model.pt")
+ACTION = "Fetch the folder anew; where you changed it yourself, delete or rewrite its SHA256SUMS."
+_LINE = re.compile(r"([0-9a-f]{64})  ([\w-][\w.-]*)")
+_MOST_LINES = 1000
+
+
+def sha256_of(path: Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(2**20):
+            digest.update(chunk)
+    return digest.hexdigest()
+
+
+def write(folder: str | Path) -> Path:
+    """List the files of a folder (hidden ones and folders apart) in its manifest, and return that.
+
+    Raises:
+        CineError: there is none of a model's files, or a name that the format does not hold.
+    """
+    folder = Path(folder)
+    files = sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.name != NAME)
+    if not {path.name for path in files} & set(MODEL_FILES):
+        raise CineError(folder, "no model", f"a folder with {', '.join(MODEL_FILES)}", "Name the folder of a model.")
+    lines = [f"{sha256_of(path)}  {path.name}" for path in files]
+    for line, path in zip(lines, files, strict=True):
+        if not _LINE.fullmatch(line):
+            raise CineError(path, "a name that the manifest cannot hold", "letters, digits, . _ -", "Rename the file.")
+    with replacing(folder / NAME) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    return folder / NAME
+
+
+def verify(folder: str | Path) -> None:
+    """Hold a folder's files against its manifest; a folder without one, such as a work_dir, passes.
+
+    Raises:
+        CineError: a listed file is missing, a link or another than listed; a model's file is not listed; the bundle's
+            own ``models`` has none.
+    """
+    folder = Path(folder)
+    present = [name for name in MODEL_FILES if (folder / name).exists()]
+    if not (folder / NAME).exists():
+        if present and folder.resolve() == SHIPPED.resolve():
+            raise CineError(folder / NAME, "no such file", "the manifest of the models that are shipped", ACTION)
+        return
+    listed = _read(folder / NAME)
+    for name, digest in listed.items():
+        path = folder / name
+        if path.is_symlink() or not path.is_file():
+            raise CineError(
+                path, "a link" if path.is_symlink() else "no such file", f"the file that {NAME} lists", ACTION
+            )
+        found = sha256_of(path)
+        if found != digest:
+            raise CineError(path, f"SHA-256 {found[:12]}...", f"{digest[:12]}..., as {NAME} lists", ACTION)
+    unlisted = [name for name in present if name not in listed]
+    if unlisted:
+        raise CineError(folder / unlisted[0], f"a file that {NAME} does not list", "no model file beyond it", ACTION)
+
+
+def _read(path: Path) -> dict[str, str]:
+    """Name -> SHA-256."""
+    if path.is_symlink() or not path.is_file():
+        raise CineError(path, "no plain file", "a manifest", ACTION)
+    with path.open(encoding="utf-8", errors="replace") as file:
+        lines = file.read(_MOST_LINES * 320).splitlines()
+    matches = [_LINE.fullmatch(line) for line in lines]
+    listed = {match[2]: match[1] for match in matches if match}
+    if not 0 < len(lines) == len(listed) <= _MOST_LINES:
+        raise CineError(path, "lines that do not fit", "'<64 digits>  <file name>' a line, each file once", ACTION)
+    return listed
+
+
+if __name__ == "__main__":
+    sys.stdout.write(f"{write(sys.argv[1])}\n")

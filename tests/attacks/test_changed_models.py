@@ -1,0 +1,98 @@
+"""A folder of shipped models that somebody changed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+
+import pytest
+
+from scripts import manifest
+from scripts.files import CineError
+
+
+@pytest.fixture
+def shipped(model_dir):
+    manifest.write(model_dir)
+    return model_dir
+
+
+def test_as_it_was_shipped(shipped, opens):
+    opens(shipped)
+    manifest.verify(shipped)
+
+
+def test_anyone_can_check_it_without_this_code(shipped):
+    subprocess.run(["sha256sum", "--check", "--strict", "--quiet", manifest.NAME], cwd=shipped, check=True)
+
+
+@pytest.mark.parametrize("name", manifest.MODEL_FILES)
+def test_a_changed_file(shipped, opens, name):
+    content = bytearray((shipped / name).read_bytes())
+    content[len(content) // 2] ^= 1
+    (shipped / name).write_bytes(content)
+    with pytest.raises(CineError, match=f"{name}: found SHA-256"):
+        opens(shipped)
+
+
+@pytest.mark.parametrize("name", manifest.MODEL_FILES)
+def test_a_missing_file(shipped, opens, name):
+    (shipped / name).unlink()
+    with pytest.raises(CineError, match=f"{name}: found no such file; expected the file that SHA256SUMS lists"):
+        opens(shipped)
+
+
+@pytest.mark.parametrize("name", manifest.MODEL_FILES)
+def test_a_file_that_is_not_listed(shipped, opens, name):
+    path = shipped / manifest.NAME
+    path.write_text("".join(line for line in path.read_text().splitlines(True) if name not in line))
+    with pytest.raises(CineError, match=f"{name}: found a file that SHA256SUMS does not list"):
+        opens(shipped)
+
+
+def test_a_link_in_place_of_a_file(shipped, opens, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere") / "model.pt"
+    (shipped / "model.pt").rename(elsewhere)
+    (shipped / "model.pt").symlink_to(elsewhere)
+    with pytest.raises(CineError, match="found a link"):
+        opens(shipped)
+
+
+@pytest.mark.parametrize(
+    "line", ["../model.pt", "/etc/passwd", "sub/model.pt", "", "model.pt\nmodel.pt", "-rf", ".hidden", "a b", "a\\b"]
+)
+def test_a_manifest_that_names_other_places(shipped, opens, line):
+    text = "".join(f"{'0' * 64}  {name}\n" for name in line.split("\n"))
+    (shipped / manifest.NAME).write_text(text)
+    with pytest.raises(CineError):
+        opens(shipped)
+
+
+@pytest.mark.parametrize("content", [b"", b"\xff\xfe", b"\n", b"0" * 10_000_000])
+def test_a_manifest_that_is_none(shipped, opens, content):
+    (shipped / manifest.NAME).write_bytes(content)
+    with pytest.raises(CineError, match="lines that do not fit"):
+        opens(shipped)
+
+
+def test_a_manifest_that_nobody_writes(shipped, opens):
+    (shipped / manifest.NAME).unlink()
+    os.mkfifo(shipped / manifest.NAME)
+    with pytest.raises(CineError, match="no plain file"):
+        opens(shipped)
+
+
+def test_the_bundle_s_own_models_need_a_manifest(model_dir, opens, monkeypatch):
+    opens(model_dir)  # a user's own training needs none
+    monkeypatch.setattr(manifest, "SHIPPED", model_dir)
+    with pytest.raises(CineError, match="SHA256SUMS: found no such file"):
+        opens(model_dir)
+
+
+def test_a_manifest_is_written_for_models_alone(tmp_path):
+    with pytest.raises(CineError, match="no model"):
+        manifest.write(tmp_path)
+    (tmp_path / "model.pt").write_text("")
+    (tmp_path / "a b").write_text("")
+    with pytest.raises(CineError, match="a name that the manifest cannot hold"):
+        manifest.write(tmp_path)

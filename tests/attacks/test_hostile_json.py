@@ -1,0 +1,73 @@
+"""JSON that a parser chokes on, or that two parsers read differently."""
+
+from __future__ import annotations
+
+import json
+import os
+
+import pytest
+
+from scripts.files import CineError, read_json
+
+ANY = {"type": "object", "properties": {"a": {"type": ["number", "string", "array", "object"]}}}
+TEXTS = {
+    "a key twice": ('{"a": 1, "a": 2}', "a key twice"),
+    "a key twice, deep inside": ('{"a": {"b": {"c": 1, "c": 1}}}', "a key twice"),
+    "NaN": ('{"a": NaN}', "NaN is not a number"),
+    "Infinity": ('{"a": -Infinity}', "-Infinity is not a number"),
+    "a number beyond float": ('{"a": 1e999}', "1e999 is not a number"),
+    "an integer beyond 64 bits": ('{"a": 99999999999999999999}', "not a number"),
+    "an integer that takes long to read": ('{"a": ' + "9" * 1_000_000 + "}", "not a number"),
+    "deep": ("[" * 500_000, "no valid JSON"),
+    "as deep as the parser goes": ('{"a":' * 400 + "1" + "}" * 400, None),
+    "no UTF-8": (b"\xff\xfe{}", "no valid JSON"),
+    "half": ('{"a": ', "no valid JSON"),
+    "two": ("{} {}", "no valid JSON"),
+    "empty": ("", "no valid JSON"),
+    "no object": ("[]", "the whole file"),
+}
+
+
+@pytest.mark.parametrize("name", TEXTS)
+def test_a_text(tmp_path, name):
+    text, found = TEXTS[name]
+    path = tmp_path / "a.json"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    if found is None:
+        assert read_json(path, ANY, "Mend it.")
+        return
+    with pytest.raises(CineError, match=found):
+        read_json(path, ANY, "Mend it.")
+
+
+def test_a_nesting_that_is_read_but_cannot_be_shown(tmp_path):
+    path = tmp_path / "a.json"
+    for depth in range(100, 1000, 10):  # where the parser gives up depends on the stack below it
+        path.write_text('{"a":' * depth + "1" + "}" * depth)
+        with pytest.raises(CineError):
+            read_json(path, {"type": "object", "properties": {"a": {"type": "number"}}}, "Mend it.")
+
+
+def test_a_file_without_end(tmp_path, opens, model_dir):
+    with (tmp_path / "a.json").open("wb") as file:
+        file.truncate(2**42)  # sparse: it takes no room
+    with pytest.raises(CineError, match="at most 4 MiB"):
+        read_json(tmp_path / "a.json", ANY, "Mend it.")
+    os.truncate(model_dir / "architecture.json", 2**42)
+    with pytest.raises(CineError, match="at most 4 MiB"):
+        opens(model_dir)
+
+
+def test_a_pipe_that_nobody_writes_to(tmp_path):
+    os.mkfifo(tmp_path / "a.json")
+    with pytest.raises(CineError, match="no plain file"):
+        read_json(tmp_path / "a.json", ANY, "Mend it.")
+
+
+def test_a_card_of_a_model_that_is_none(model_dir, opens):
+    path = model_dir / "model.json"
+    card = json.loads(path.read_text())
+    for fields in ({"architecture": 3}, {"exams": "all"}, {"exams": [None]}, {"spacing_mm": "wide"}, {"format": "new"}):
+        path.write_text(json.dumps({**card, **fields}))
+        with pytest.raises(CineError, match=f"model.json, field {next(iter(fields))}"):
+            opens(model_dir)

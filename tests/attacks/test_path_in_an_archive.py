@@ -1,0 +1,56 @@
+"""An archive whose entries lead out of where it would be unpacked. Nothing here unpacks one; it is refused anyway."""
+
+from __future__ import annotations
+
+import stat
+import zipfile
+
+import pytest
+
+from scripts.files import CineError
+
+
+@pytest.mark.parametrize(
+    "name", ["../evil", "model/../../evil", "/etc/evil", "model//evil", "model/..\\evil", "C:\\evil", "model/./evil"]
+)
+def test_a_path_that_leads_elsewhere(repack, model_dir, opens, name):
+    entry = zipfile.ZipInfo("placeholder")
+    entry.filename = name
+    repack(lambda entries: [*entries, (entry, b"evil")])
+    with pytest.raises(CineError, match=r"an archive (with the path|of other entries)"):
+        opens(model_dir)
+
+
+def test_a_link(repack, model_dir, opens):
+    def add(entries):
+        link = zipfile.ZipInfo(entries[0][0].filename.partition("/")[0] + "/data/999")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        return [*entries, (link, b"/etc/passwd")]
+
+    repack(add)
+    with pytest.raises(CineError, match="an archive with a link"):
+        opens(model_dir)
+
+
+def test_an_entry_twice(repack, model_dir, opens):
+    """What is looked at must be what is loaded; torch finds an entry in either case of its letters."""
+
+    def add(entries):
+        name = next(entry.filename for entry, _ in entries if entry.filename.endswith("data.pkl"))
+        return [*entries, (zipfile.ZipInfo(name.upper().replace(*reversed(_top(name)))), b"\x80\x02}.")]
+
+    repack(add)
+    with pytest.raises(CineError, match="an archive of other entries"):
+        opens(model_dir)
+
+
+def _top(name):
+    folder = name.partition("/")[0]
+    return folder, folder.upper()
+
+
+def test_an_archive_behind_another_file(model_dir, opens):
+    path = model_dir / "model.pt"
+    path.write_bytes(b"PK\x03\x04" + bytes(60) + path.read_bytes())
+    with pytest.raises(CineError, match="an archive of other entries"):
+        opens(model_dir)
