@@ -57,3 +57,13 @@ def test_an_optimiser_state_that_would_grow_when_it_is_copied(tmp_path):
     torch.save({"identity": {}, "parts": parts}, tmp_path / "checkpoint.pt")
     with pytest.raises(CineError, match="over fewer bytes"):
         checkpoint.load(tmp_path / "checkpoint.pt", "cpu", {})
+
+
+def test_a_flipped_bit(model_dir, opens):
+    """torch's own reader leaves the archive's checksums out."""
+    path = model_dir / "model.pt"
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(CineError, match="a wrong checksum"):
+        opens(model_dir)
