@@ -57,6 +57,8 @@ def write_mask(path: str | Path, labels: Any, like: str | Path) -> None:
         raw[name] = 0
     raw["intent_code"], raw["intent_name"] = _INTENT_LABEL, b"labels"
     raw["descrip"], raw["aux_file"] = _DESCRIPTION.encode(), b""
+    for name in {"data_type", "db_name"} & set(raw.keys()):  # NIfTI-1's unused fields, where some write the patient
+        raw[name] = b""
     no_extensions = bytes(4)
     content = raw.binaryblock + no_extensions + np.moveaxis(mask_THWD, 0, -1).tobytes(order="F")
     if str(path).endswith(".gz"):

@@ -179,8 +179,8 @@ def _log(summary: dict[str, Any], output: Path) -> None:
     logger.info(
         "%d of %d volumes segmented, %d dropped, %d later than %g ms (first volume apart: %.1f ms)\n"
         "arrival to mask p50 %.1f, p95 %.1f, p99 %.1f, max %.1f ms; network alone p50 %.1f, p95 %.1f ms; %s a second\n"
-        "flags: %s; results: %s_*",
+        "flags: %s; results in %s",
         *(summary[name] for name in ("segmented", "volumes", "dropped", "missed", "deadline_ms", "first_ms")),
         *(summary[name] for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms", "network_p50_ms", "network_p95_ms")),
-        *("-" if per_second is None else f"{per_second:.1f}", summary["flags"] or "none", output),
+        *("-" if per_second is None else f"{per_second:.1f}", summary["flags"] or "none", output.parent),
     )

@@ -1,0 +1,62 @@
+"""No log above debug names an exam, and no mask holds more of its input's header than geometry."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from scripts import BUNDLE_ROOT, checkpoint
+from scripts.cine.writer import write_mask
+from scripts.live.segmenter import Segmenter
+from scripts.live.stream import stream_cine
+from scripts.runtime.deploy import Runtime
+from scripts.space.network import CineNet
+
+NAME = "jane_doe_1950"
+
+
+@pytest.fixture
+def cine(tmp_path):
+    voxels = np.random.default_rng(0).random((16, 16, 3, 3), np.float32)
+    image = nib.Nifti1Image(voxels, np.diag([-1.5, -1.5, 8, 1]))
+    image.header["descrip"] = image.header["db_name"] = NAME
+    image.header["aux_file"] = image.header["intent_name"] = NAME
+    image.header["data_type"] = NAME[:10]
+    image.header.extensions.append(nib.nifti1.Nifti1Extension("comment", NAME.encode()))
+    nib.save(image, tmp_path / f"{NAME}.nii.gz")
+    return tmp_path / f"{NAME}.nii.gz"
+
+
+@pytest.fixture
+def model_dir(architecture, tmp_path):
+    architecture.save(tmp_path / "work" / "architecture.json")
+    checkpoint.save(tmp_path / "work" / "model.pt", CineNet(architecture).state_dict())
+    return tmp_path / "work"
+
+
+def test_infer_as_a_command(cine, model_dir, tmp_path):
+    """With the bundle's own logging: MONAI would log every argument of the command."""
+    config = BUNDLE_ROOT / "configs" / "inference.json"
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "infer", "--config_file", str(config)]
+    arguments = ["--work_dir", str(model_dir), "--input", str(cine)]
+    done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "1 results" in done.stderr
+    assert NAME not in done.stdout + done.stderr
+
+
+def test_stream(cine, model_dir, tmp_path, caplog, capsys):
+    with caplog.at_level(logging.INFO):
+        stream_cine(str(cine), Segmenter(str(model_dir), Runtime("cpu", "float32")), str(tmp_path / "out"))
+    assert "3 of 3 volumes" in caplog.text
+    assert NAME not in caplog.text + "".join(capsys.readouterr())
+
+
+def test_masks_take_no_text_from_the_header(cine, tmp_path):
+    write_mask(tmp_path / "mask.nii", np.zeros((3, 16, 16, 3), np.uint8), cine)
+    assert NAME[:10].encode() not in (tmp_path / "mask.nii").read_bytes()
