@@ -1,13 +1,16 @@
 # make demo: the main job on the phantom. make test: everything that is checked. Both install what they need.
+# make sbom: build/sbom.json and build/licences.csv. make audit: known vulnerabilities of what is pinned; asks PyPI.
+# make manifest: SHA-256 of the models that are shipped. See docs/SECURITY.md.
 PYTHON ?= python3
 VENV := .venv
+AUDIT := .venv-audit
 PY := $(VENV)/bin/python
 CONFIGS := bundle/configs
 WORK ?= runs/demo
 RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
 
-.PHONY: install demo test lint clean
+.PHONY: install demo test lint sbom audit manifest clean
 
 install: $(VENV)/.installed
 
@@ -35,5 +38,23 @@ lint: install
 test: lint
 	$(PY) -m pytest
 
+# a venv of their own: these tools are no part of what they describe
+$(AUDIT)/.installed: constraints.txt
+	$(PYTHON) -m venv $(AUDIT)
+	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom pip-audit pip-licenses
+	touch $@
+
+sbom: install $(AUDIT)/.installed
+	mkdir -p build
+	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(PY)
+	$(AUDIT)/bin/pip-licenses --python=$(PY) --with-system --with-urls --order=license --format=csv --output-file=build/licences.csv
+
+# strict: a package that PyPI gives no answer about is a failure, not a clean bill
+audit: $(AUDIT)/.installed
+	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
+
+manifest: install
+	PYTHONPATH=bundle $(PY) -m scripts.manifest bundle/models
+
 clean:
-	rm -rf $(VENV) runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) build runs .pytest_cache .mypy_cache .ruff_cache
