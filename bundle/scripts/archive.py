@@ -18,7 +18,7 @@ import torch
 from scripts.files import CineError
 
 MOST_BYTES = 4 * 2**30  # a search's checkpoint has some 100 MiB
-MOST_VALUES = 2**22
+MOST_PICKLE_BYTES, MOST_VALUES = 2**25, 2**21  # a search of 40 epochs has some 10,000 values
 DEEPEST = 64
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _GLOBALS = {
@@ -77,7 +77,10 @@ def _check_archive(file: BinaryIO) -> None:
             raise _Refused("an archive whose entries are larger than itself")
         if archive.testzip() is not None:  # torch's reader leaves the checksums out
             raise _Refused("an archive with a wrong checksum")
-        for opcode, argument, _ in pickletools.genops(archive.read(f"{folders.pop()}/data.pkl")):
+        pickled = archive.getinfo(f"{folders.pop()}/data.pkl")
+        if pickled.file_size > MOST_PICKLE_BYTES:
+            raise _Refused(f"a pickle of {pickled.file_size / 2**20:.0f} MiB")
+        for opcode, argument, _ in pickletools.genops(archive.read(pickled)):
             if opcode.name in ("STACK_GLOBAL", "INST", "EXT1", "EXT2", "EXT4"):
                 raise _Refused(f"a pickle with {opcode.name}")
             if opcode.name == "GLOBAL" and argument not in _GLOBALS:
@@ -86,15 +89,16 @@ def _check_archive(file: BinaryIO) -> None:
 
 def _check_values(content: Any) -> None:
     """Refuse what would grow without bound where it is copied, compared or shown."""
-    left = [(content, 0)]
-    for _ in range(MOST_VALUES):
-        if not left:
-            return
+    left, count = [(content, 0)], 1
+    while left:
         value, depth = left.pop()
         if isinstance(value, torch.Tensor):
             if value.nbytes > value.untyped_storage().nbytes():
                 raise _Refused(f"a tensor of shape {tuple(value.shape)} over fewer bytes")
         elif isinstance(value, dict | list | tuple):
+            count += len(value)
+            if count > MOST_VALUES:
+                raise _Refused(f"more than {MOST_VALUES} values")
             if depth == DEEPEST:
                 raise _Refused(f"values nested more than {DEEPEST} deep")
             if isinstance(value, dict):
@@ -104,4 +108,5 @@ def _check_values(content: Any) -> None:
             left.extend((child, depth + 1) for child in value)
         elif not isinstance(value, str | int | float | None):
             raise _Refused(f"a value of type {type(value).__name__}")
-    raise _Refused(f"more than {MOST_VALUES} values")
+        elif isinstance(value, int) and value.bit_length() > 64:
+            raise _Refused("an integer of more than 64 bits")

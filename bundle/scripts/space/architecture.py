@@ -26,7 +26,7 @@ OPERATIONS = (
 PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity"})
 FORMAT = "rtdnas-architecture-1"
 PREDICTED = "predicted, not measured"  # the verdict of a provenance, until the step verify
-MOST_NUMBERS = 2**28  # of weights or in one feature map: 1 GiB, beyond what any device runs in real time
+MOST_NUMBERS = 2**28  # weights, or numbers in a feature map: 1 GiB, beyond what any device runs in real time
 Node = tuple[int, str]  # (input tensor j, operation)
 
 
@@ -167,13 +167,10 @@ class Architecture:
             raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each kind that the paths use", action)
         architecture = cls(space, cells, paths, content["provenance"])
         voxels = math.prod(space.deployment_size)
-        for field_name, count in (
-            ("channels", architecture.most_weights),
-            ("deployment_size", voxels * space.channels),
-        ):
+        for name, count in (("channels", architecture.most_weights), ("deployment_size", voxels * space.channels)):
             if count > MOST_NUMBERS:
-                found = f"a network of up to {count:.1e} {'weights' if field_name == 'channels' else 'numbers a map'}"
-                raise CineError(f"{path}, field {field_name}", found, f"at most {MOST_NUMBERS:.1e}", action)
+                found = f"a network of up to {count:.1e} numbers"
+                raise CineError(f"{path}, field {name}", found, f"at most {MOST_NUMBERS:.1e}", action)
         return architecture
 
 
