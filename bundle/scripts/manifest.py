@@ -92,4 +92,7 @@ def _read(path: Path) -> dict[str, str]:
 
 
 if __name__ == "__main__":
+    from scripts.entry import report  # as every step does; it imports MONAI, which a library need not
+
+    sys.excepthook = report
     sys.stdout.write(f"{write(sys.argv[1])}\n")
