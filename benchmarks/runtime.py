@@ -19,10 +19,10 @@ from monai.networks.nets import DynUNet, UNet
 from torch import nn
 
 from scripts import BUNDLE_ROOT
-from scripts.checkpoint import load_model
 from scripts.cine.acdc import load_exams
 from scripts.files import CineError
 from scripts.latency.timer import Timing, time_in_turn
+from scripts.model import load_model
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.choice import choose_runtime
 from scripts.runtime.deploy import Runtime

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import os
+import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import nibabel as nib
@@ -56,11 +60,15 @@ class Workplace:
         write_phantom(self.data, patients=6)
         (folder / "tiny.json").write_text(json.dumps(TINY))
 
-    def run(self, step: str, *configs: str, **overrides: object) -> subprocess.CompletedProcess[str]:
+    def command(self, step: str, *configs: str, **overrides: object) -> list[str]:
         files = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in configs] + [str(self.folder / "tiny.json")]
         command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", step, "--config_file", str(files)]
         for key, value in {"work_dir": "work", **overrides}.items():
             command += [f"--{key}", str(value)]
+        return command
+
+    def run(self, step: str, *configs: str, **overrides: object) -> subprocess.CompletedProcess[str]:
+        command = self.command(step, *configs, **overrides)
         return subprocess.run(command, cwd=self.folder, capture_output=True, text=True, check=False)
 
     def must(self, *arguments: str, **overrides: object) -> str:
@@ -245,3 +253,35 @@ def test_nothing_is_written_inside_the_bundle(workplace):
     written = [path for path in BUNDLE_ROOT.rglob("*") if path.is_file() and "__pycache__" not in path.parts]
     newest = max(path.stat().st_mtime for path in written)
     assert newest < (workplace.folder / "tiny.json").stat().st_mtime
+
+
+def test_every_step_is_recorded(workplace):
+    steps = json.loads((workplace.folder / "work" / "run.json").read_text())["steps"]
+    assert {"profile", "search", "train", "evaluate"} <= steps.keys()
+    search, train = steps["search"], steps["train"]
+    assert search["config"]["search_epochs"] == 2 and search["seed"] == 0
+    parts = [set(search["patients"][part]) for part in ("weights", "architecture", "test")]
+    assert len(set.union(*parts)) == sum(map(len, parts)) == 6
+    assert (
+        len(search["inputs"]) == 2 * 2 * (len(parts[0]) + len(parts[1])) + 1
+    )  # image and label of ED and ES, the table
+    model = workplace.folder / "work" / "model.pt"
+    assert train["outputs"]["model.pt"] == hashlib.sha256(model.read_bytes()).hexdigest()
+
+
+def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(workplace):
+    folder = workplace.folder / "interrupted"
+    folder.mkdir()
+    shutil.copy(workplace.folder / "work" / "latency.json", folder)
+    arguments = workplace.command("search", "search", work_dir=folder, search_epochs=500, dataset_dir=workplace.data)
+    process = subprocess.Popen(arguments, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True)
+    while not (folder / "search" / "history.json").exists() and process.poll() is None:
+        time.sleep(0.05)
+    second = workplace.run("train", "train", work_dir=folder, dataset_dir=workplace.data)
+    process.send_signal(signal.SIGINT)
+    said = process.communicate(timeout=100)[1]
+    assert process.returncode == 130, said[-3000:]
+    assert "The same command goes on from there" in said and "Traceback" not in said
+    assert (folder / "search" / "checkpoint.pt").exists()
+    assert second.returncode == 2
+    assert f"another run in it: run search, process {process.pid}" in second.stderr

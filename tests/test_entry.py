@@ -83,3 +83,44 @@ def test_bad_input_ends_in_its_message_and_exit_code_2(tmp_path):
     assert (derive.returncode, typo.returncode) == (2, 2)
     assert "Traceback" not in derive.stderr + typo.stderr
     assert "Did you mean work_dir?" in typo.stderr
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "says"),
+    [
+        ("weight_lr", "high", "'high'; expected a number, such as 0.025"),
+        ("search_epochs", [3], "expected a number"),
+        ("search_patch_size", 96, r"96; expected a list, such as \[128, 112, 20\]"),
+        ("searcher#amp", "no", "expected true or false"),
+        ("work_dir", 5, "5; expected a path. Write a path that is a number as ./NUMBER"),
+        ("work_dir", None, "None; expected a path"),
+        ("dataset_dir", 5, "5; expected a path"),
+    ],
+)
+def test_values_of_another_type_are_refused(key, value, says):
+    with pytest.raises(CineError, match=f"key {key}.*{says}"):
+        check_keys(str(CONFIGS / "search.json"), {key: value})
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [("weight_lr", 1), ("weight_lr", "$1 / 3"), ("paths", 4), ("dataset_dir", None), ("budget_ms", "auto")],
+)
+def test_values_of_the_right_type_pass(key, value):
+    check_keys(str(CONFIGS / "search.json"), {key: value})
+
+
+def test_signals_and_faults_have_their_exit_codes():
+    """Bad input is tested through the commands; here what no command should come to."""
+    start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.entry import start; start(); "
+    endings = {
+        "signal.raise_signal(signal.SIGINT)": (130, "Interrupted."),
+        "signal.raise_signal(signal.SIGTERM)": (130, "Interrupted."),
+        "1 / 0": (1, "ZeroDivisionError"),
+    }
+    for ending, (code, says) in endings.items():
+        done = subprocess.run(
+            [sys.executable, "-c", start + ending], cwd=BUNDLE_ROOT.parent, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == code, done.stderr
+        assert says in done.stderr and ("Traceback" in done.stderr) == (code == 1)

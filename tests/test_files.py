@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 import json
 import os
 import pickle
@@ -69,3 +70,23 @@ def test_a_network_without_weights_is_no_model(tmp_path):
     assert model_folder([str(tmp_path / "work"), str(tmp_path / "shipped")]) == str(tmp_path / "shipped")
     with pytest.raises(CineError, match="search and train"):
         model_folder([str(tmp_path / "work")])
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
+def test_what_the_disk_refuses_is_told_and_the_old_file_stays(tmp_path, monkeypatch, number):
+    write_json(tmp_path / "a.json", {"old": 1})
+
+    def refuse(*_):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(os, "replace", refuse)
+    with pytest.raises(CineError, match=f"cannot be written .{os.strerror(number)}"):
+        write_json(tmp_path / "a.json", {"new": 2})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"old": 1}
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_a_folder_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(CineError, match="cannot be written"):
+        write_json(tmp_path / "file" / "a.json", {})

@@ -3,34 +3,55 @@
 from __future__ import annotations
 
 import difflib
+import signal
 import sys
-from collections.abc import Iterable
+import threading
+from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
-from monai.bundle import ConfigParser
+from monai.bundle import BundleWorkflow, ConfigParser
 
 from scripts import BUNDLE_ROOT
 from scripts.files import CineError
+from scripts.lock import hold
 
-BAD_INPUT = 2
+BAD_INPUT, INTERRUPTED = 2, 130
 # arguments of `monai.bundle run` itself
 _RUN_ARGUMENTS = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 
 
+# types of the shipped values, and what may take their place
+_KINDS: dict[tuple[type, ...], str] = {(int, float): "a number", (bool,): "true or false", (list, tuple): "a list"}
+
+_PATHS = ("_dir", "_file")
 _FREE = {"label_map"}  # its keys are the user's label values
 
 
-def start() -> None:
-    """Check the run's overrides and overlays, and install the handler that reports bad input."""
+def start(work_dir: str | None = None) -> None:
+    """Check the run's overrides and overlays, and report what ends it: see ``report``.
+
+    Args:
+        work_dir: held for this run alone, where given.
+    """
     sys.excepthook = report
-    run = _bundle_run(sys._getframe())
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open closes, as on Ctrl-C
+    run = _bundle_run()
     if run is not None:
         check_keys(run["config_file"], run["override"], run["args_file"])
+    if work_dir is not None:
+        hold(work_dir, " ".join(sys.argv[1:3]))
 
 
 def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Exception hook: a CineError, also one wrapped by MONAI, becomes its message and exit code 2."""
+    """Exception hook: a CineError, also one wrapped by MONAI, becomes its message and exit code 2.
+
+    An interruption becomes exit code 130. Anything else is a fault of ours: traceback and exit code 1.
+    """
+    if issubclass(kind, KeyboardInterrupt):
+        sys.stderr.write(f"\nInterrupted. {error}\n")
+        raise SystemExit(INTERRUPTED)
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, CineError):
         cause = cause.__cause__ or cause.__context__
@@ -63,6 +84,7 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
         if "run" in content:  # no mere overlay: a step of its own, such as evaluate.json over train.json
             known |= _flatten(content)
     _refuse_unknown(override, known, files[0])
+    _refuse_other_types(override, known, files[0])
 
 
 def _refuse_unknown(content: dict[str, Any], known: dict[str, Any], where: str) -> None:
@@ -82,6 +104,19 @@ def _refuse_unknown(content: dict[str, Any], known: dict[str, Any], where: str) 
             for child in value:
                 if f"{key}#{child}" not in known and not child.startswith("_"):
                     raise _unknown(f"{key}#{child}", known, where)
+
+
+def _refuse_other_types(override: dict[str, Any], known: dict[str, Any], where: str) -> None:
+    """Numbers stay numbers, lists lists; what is evaluated, referred to or "auto" is judged where it is used."""
+    for key, value in override.items():
+        default = known.get(key.replace("::", "#").lstrip("+"))
+        if isinstance(value, str) and (value[:1] in ("$", "@", "%") or value == "auto"):
+            continue
+        kinds = next((kinds for kinds in _KINDS if type(default) in kinds), None)
+        if kinds is not None and type(value) not in kinds:
+            raise CineError(f"{where}, key {key}", repr(value), f"{_KINDS[kinds]}, such as {default!r}", "Correct it.")
+        if key.endswith(_PATHS) and not isinstance(value, str | type(default)):
+            raise CineError(f"{where}, key {key}", repr(value), "a path", "Write a path that is a number as ./NUMBER.")
 
 
 def _unknown(key: str, known: dict[str, Any], where: str) -> CineError:
@@ -104,10 +139,22 @@ def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
     return ids
 
 
-def _bundle_run(frame: FrameType | None) -> dict[str, Any] | None:
+def running_workflow() -> BundleWorkflow | None:
+    """The workflow that evaluates us, None outside of one."""
+    return next((f.f_locals["self"] for f in _frames() if isinstance(f.f_locals.get("self"), BundleWorkflow)), None)
+
+
+def _bundle_run() -> dict[str, Any] | None:
     """The arguments of the `monai.bundle run` that evaluates us; MONAI hands expressions no other way to them."""
-    while frame is not None:
+    for frame in _frames():
         if frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "monai.bundle.scripts":
             return frame.f_locals
-        frame = frame.f_back
     return None
+
+
+def _frames() -> Iterator[FrameType]:
+    """Who calls, inside out."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None:
+        yield frame
+        frame = frame.f_back

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import math
 import os
@@ -12,6 +14,12 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import jsonschema
+
+# what a disk or a folder answers to someone who writes
+_REFUSALS = {
+    *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
+}
 
 
 class CineError(ValueError):
@@ -39,22 +47,39 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
     The temporary name keeps every suffix of ``path``, since writers choose the format by it. Readers see the
     old file or the new one, never half of either, also after a crash: the data reach the disk before the name.
+
+    Raises:
+        CineError: the disk is full or the folder cannot be written; what stood at ``path`` still does.
     """
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="".join(path.suffixes))
-    os.close(handle)
-    temporary = Path(name)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="".join(path.suffixes))
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            yield temporary
+            umask = os.umask(0)
+            os.umask(umask)
+            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the user's group
+            _sync(temporary)
+            os.replace(temporary, path)
+            _sync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(path: str | Path) -> Iterator[None]:
+    """Turn what a disk or a folder refuses while ``path`` is written into a CineError."""
     try:
-        yield temporary
-        umask = os.umask(0)
-        os.umask(umask)
-        temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the user's group
-        _sync(temporary)
-        os.replace(temporary, path)
-        _sync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.errno not in _REFUSALS:
+            raise
+        found = f"that it cannot be written ({error.strerror})"
+        expected = "a folder with room and the right to write"
+        raise CineError(path, found, expected, "Make room or choose another folder; nothing was lost.") from error
 
 
 def _sync(path: Path) -> None:
@@ -63,6 +88,15 @@ def _sync(path: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sha256(path: str | Path) -> str:
+    """The SHA-256 of a file's content, in hexadecimal digits."""
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(2**20):
+            digest.update(block)
+    return digest.hexdigest()
 
 
 def user_cache() -> Path:

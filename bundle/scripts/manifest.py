@@ -6,13 +6,12 @@ The format is that of ``sha256sum``, so that anyone can check it without this co
 
 from __future__ import annotations
 
-import hashlib
 import re
 import sys
 from pathlib import Path
 
 from scripts import BUNDLE_ROOT
-from scripts.files import CineError, replacing
+from scripts.files import CineError, replacing, sha256
 
 NAME = "SHA256SUMS"
 SHIPPED = BUNDLE_ROOT / "models"
@@ -20,15 +19,6 @@ MODEL_FILES = ("architecture.json", "model.json", "model.pt")
 ACTION = "Fetch the folder anew; where you changed it yourself, delete or rewrite its SHA256SUMS."
 _LINE = re.compile(r"([0-9a-f]{64})  ([\w-][\w.-]*)")
 _MOST_LINES = 1000
-
-
-def sha256_of(path: Path) -> str:
-    """The SHA-256 of a file's content, in hexadecimal digits."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(2**20):
-            digest.update(chunk)
-    return digest.hexdigest()
 
 
 def write(folder: str | Path) -> Path:
@@ -41,7 +31,7 @@ def write(folder: str | Path) -> Path:
     files = sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.name != NAME)
     if not {path.name for path in files} & set(MODEL_FILES):
         raise CineError(folder, "no model", f"a folder with {', '.join(MODEL_FILES)}", "Name the folder of a model.")
-    lines = [f"{sha256_of(path)}  {path.name}" for path in files]
+    lines = [f"{sha256(path)}  {path.name}" for path in files]
     for line, path in zip(lines, files, strict=True):
         if not _LINE.fullmatch(line):
             raise CineError(path, "a name that the manifest cannot hold", "letters, digits, . _ -", "Rename the file.")
@@ -70,7 +60,7 @@ def verify(folder: str | Path) -> None:
             raise CineError(
                 path, "a link" if path.is_symlink() else "no such file", f"the file that {NAME} lists", ACTION
             )
-        found = sha256_of(path)
+        found = sha256(path)
         if found != digest:
             raise CineError(path, f"SHA-256 {found[:12]}...", f"{digest[:12]}..., as {NAME} lists", ACTION)
     unlisted = [name for name in present if name not in listed]

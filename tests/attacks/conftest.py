@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from scripts import checkpoint
+from scripts import checkpoint, model
 from scripts.space.network import CineNet
 
 
@@ -16,7 +16,7 @@ def model_dir(architecture, tmp_path):
     architecture.save(tmp_path / "architecture.json")
     network = CineNet(architecture)
     checkpoint.save(tmp_path / "model.pt", network.state_dict())
-    card = {"format": checkpoint.FORMAT, "architecture": architecture.digest, "exams": []}
+    card = {"format": model.FORMAT, "architecture": architecture.digest, "exams": []}
     (tmp_path / "model.json").write_text(json.dumps(card))
     return tmp_path
 
@@ -26,7 +26,7 @@ def opens():
     """Open a model's folder as inference does."""
 
     def open_model(folder):
-        checkpoint.load_model(folder / "model.pt", CineNet(str(folder / "architecture.json")))
+        model.load_model(folder / "model.pt", CineNet(str(folder / "architecture.json")))
 
     return open_model
 

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.cine.acdc import exam_names, halve, load_exams, split_exams
+from scripts.cine.acdc import exam_names, halve, load_exams, patients_apart, split_exams
 from scripts.files import CineError
 
 
@@ -235,3 +235,14 @@ def test_one_frame_cannot_be_both_ed_and_es(dataset):
     path.write_text("\n".join(f"ES:{ed}" if line.startswith("ES") else line for line in lines))
     with pytest.raises(CineError, match="field ES: found frame"):
         load_exams(dataset)
+
+
+def test_a_patient_or_a_file_in_two_parts_is_refused():
+    def exam(patient, image):
+        return {"image": image, "label": f"{image} label", "patient": patient, "group": "NOR", "phase": "ED"}
+
+    train, test = [exam("b", "1"), exam("a", "2"), exam("a", "3")], [exam("c", "4")]
+    assert patients_apart({"train": train, "test": test}) == {"train": ["a", "b"], "test": ["c"]}
+    for leak, found in ((exam("a", "5"), "a in the parts train and test"), (exam("d", "2"), "2 in the parts")):
+        with pytest.raises(CineError, match=found):
+            patients_apart({"train": train, "test": [*test, leak]})

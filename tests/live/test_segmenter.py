@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import nn
 
-from scripts import checkpoint
+from scripts import checkpoint, model
 from scripts.files import CineError
 from scripts.live import segmenter as module
 from scripts.live.segmenter import Segmenter
@@ -170,7 +170,7 @@ def test_a_network_spacing_that_is_none_is_refused(model_dir, spacing):
 
 def test_the_spacing_of_the_training_must_be_kept(model_dir):
     architecture = Architecture.load(model_dir / "architecture.json")
-    card = {"format": checkpoint.FORMAT, "architecture": architecture.digest, "exams": [], "spacing_mm": [1.2, 1.2]}
+    card = {"format": model.FORMAT, "architecture": architecture.digest, "exams": [], "spacing_mm": [1.2, 1.2]}
     (model_dir / "model.json").write_text(json.dumps(card))
     with pytest.raises(CineError, match="trained at"):
         Segmenter(model_dir, Runtime("cpu", "float32"))

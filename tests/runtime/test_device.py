@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from scripts.runtime import device
-from scripts.runtime.device import autocast, available_memory
+from scripts.runtime.device import autocast, available_memory, peak_memory
 
 
 @pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
@@ -27,3 +27,10 @@ def test_available_memory_minds_the_control_group(monkeypatch, tmp_path):
     assert available_memory("cpu") > 10_000
     (tmp_path / "memory.max").write_text("5000\n")
     assert available_memory("cpu") == 4000
+
+
+def test_peak_memory_knows_what_was_freed():
+    held = psutil.Process().memory_info().rss
+    block = torch.ones(2**26)  # 256 MiB
+    del block
+    assert peak_memory("cpu")["process"] >= held + 2**27

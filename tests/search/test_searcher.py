@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+import signal
 from functools import partial
 
 import pytest
 import torch
+from identical import identical
 from monai.data import DataLoader, Dataset
 from monai.losses import DiceCELoss
 from monai.transforms import Compose, RandGaussianNoised
@@ -142,6 +144,40 @@ def test_a_resumed_search_equals_an_uninterrupted_one(build, tmp_path):
     assert load_history(tmp_path / "whole") == load_history(tmp_path / "broken")
 
 
+@pytest.mark.parametrize("step", [5, 6, 8])
+def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
+    whole = build(tmp_path / "whole")
+    whole.run()
+    broken = build(tmp_path / "broken")
+    broken_step, steps = broken.weight_step, iter(range(1, 13))
+
+    def weight_step(batch):
+        if next(steps) == step:
+            signal.raise_signal(signal.SIGINT)
+        return broken_step(batch)
+
+    broken.weight_step = weight_step
+    with pytest.raises(KeyboardInterrupt, match="The same command goes on from there"):
+        broken.run()
+    resumed = build(tmp_path / "broken")
+    counted, resumed_step = [], resumed.weight_step
+    resumed.weight_step = lambda batch: counted.append(1) or resumed_step(batch)
+    resumed.run()
+    assert len(counted) == 12 - step
+    assert load_history(tmp_path / "whole") == load_history(tmp_path / "broken")
+    files = [tmp_path / name / "search" / "checkpoint.pt" for name in ("whole", "broken")]
+    whole_state, resumed_state = (torch.load(file, weights_only=True) for file in files)
+    assert identical(resumed_state, whole_state)
+
+
+def test_memory_that_does_not_suffice_names_shape_and_key(build):
+    searcher = build(identity={"search_batch_size": 3, "search_patch_size": [8, 8, 2]})
+    searcher.weight_step = lambda batch: torch.empty(2**60)
+    with pytest.raises(CineError, match="search_batch_size") as caught:
+        searcher.run()
+    assert "a step on 3 patches of [8, 8, 2]: found not enough memory" in str(caught.value)
+
+
 def test_the_same_seed_gives_the_same_search_and_another_does_not(build, tmp_path):
     runs = [build(tmp_path / name, seed=seed) for name, seed in (("a", 1), ("b", 1), ("c", 2))]
     for searcher in runs:
@@ -178,8 +214,8 @@ def test_resuming_under_another_configuration_is_refused(build):
 def test_a_non_finite_loss_stops_before_the_step(build):
     searcher = build(weight_loss=lambda logits, label: logits.sum() * float("nan"))
     before = state(searcher.supernet)
-    with pytest.raises(ArithmeticError, match="weight loss is nan: stopped before"):
-        searcher.weight_step(next(iter(searcher.weight_loader)))
+    with pytest.raises(CineError, match="epoch 1, step 1: weight loss: found nan"):
+        searcher.run()
     assert same(before, state(searcher.supernet))
 
 

@@ -165,6 +165,26 @@ def test_mixing_survives_json(space, relaxation):
     assert all(float(again.cells[c]) == pytest.approx(float(mixing.cells[c])) for c in space.trellis.cells)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        lambda content: content["nodes"].pop("expanding"),
+        lambda content: content["nodes"]["expanding"].pop(),
+        lambda content: content["nodes"]["expanding"][0][0].append(0.5),
+        lambda content: content["nodes"]["expanding"][0].append([0.5]),
+        lambda content: content["nodes"].update(expanding=[["a"]]),
+        lambda content: content["nodes"].update(expanding=7),
+        lambda content: content["cells"].pop("layer1_0to0"),
+    ],
+)
+def test_mixing_of_another_space_is_refused(space, relaxation, damage):
+    with torch.no_grad():
+        content = relaxation().to_lists()
+    damage(content)
+    with pytest.raises(CineError, match=r"search/history.json: found other mixing weights"):
+        Mixing.from_lists(content, space)
+
+
 def test_upsampled_supernet_output_has_the_head_s_classes():
     space = Space(layers=1, scales=1, nodes=1, channels=4, stem_stride=1, deployment_size=(8, 8, 1))
     logits = Supernet(space, partial=1)(torch.randn(1, 1, 8, 8, 1), JointSoftmax(space)())

@@ -100,6 +100,19 @@ def exam_names(exams: Sequence[Exam]) -> list[str]:
     return [f"{exam['patient']} {exam['phase']} {Path(exam['image']).name}" for exam in exams]
 
 
+def patients_apart(parts: Mapping[str, Sequence[Exam]]) -> dict[str, list[str]]:
+    """The patients of each part of the exams; CineError where a patient, or a file, is in two of them."""
+    seen: dict[str, str] = {}
+    for name, exams in parts.items():
+        for thing in dict.fromkeys(exam[key] for key in ("patient", "image", "label") for exam in exams):
+            if thing in seen:
+                found = f"{thing} in the parts {seen[thing]} and {name}"
+                action = "Give each patient one name in the datalist, and each exam one file."
+                raise CineError("exams", found, "every patient in one part", action)
+            seen[thing] = name
+    return {name: sorted({exam["patient"] for exam in exams}) for name, exams in parts.items()}
+
+
 def halve(exams: Sequence[Exam], seed: int = 0) -> tuple[list[Exam], list[Exam]]:
     """Two halves by patient, stratified by group as far as that goes.
 

@@ -16,13 +16,13 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from scripts.checkpoint import CARD_SCHEMA, load_model, model_card
 from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
 from scripts.cine.quality import keep_largest, parts_of
 from scripts.files import CineError, read_json
 from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels
 from scripts.live.window import HeartWindow, bounding_box
+from scripts.model import CARD_SCHEMA, load_model, model_card
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device

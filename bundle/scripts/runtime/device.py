@@ -5,6 +5,9 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import platform
+import re
+import resource
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +78,17 @@ def available_memory(device: str | torch.device) -> int:
     with contextlib.suppress(OSError, ValueError):  # none here, or without a limit ("max")
         free = min(free, int((GROUP / "memory.max").read_text()) - int((GROUP / "memory.current").read_text()))
     return free
+
+
+def peak_memory(device: str | torch.device) -> dict[str, int]:
+    """The most bytes that this process has held so far: in the system's memory, and on its GPU where it has one."""
+    peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
+    with contextlib.suppress(OSError, AttributeError):  # Linux: getrusage's value begins at that of the parent process
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        peaks["process"] = 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
+    if torch.device(device).type == "cuda":
+        peaks["cuda"] = torch.cuda.max_memory_allocated(device)
+    return peaks
 
 
 def keep_memory() -> bool:

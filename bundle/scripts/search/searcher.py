@@ -8,6 +8,7 @@ import logging
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,11 @@ from tqdm import tqdm
 
 from scripts import checkpoint
 from scripts.files import CineError, replacing
+from scripts.interruption import Interruption, interrupted
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import autocast, keep_memory
+from scripts.safety import check_finite, explaining_memory
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
@@ -120,6 +123,8 @@ class Searcher:
         self.round = 1
         # L_ub of this round; "auto" is resolved when the search starts
         self.aim_ms = math.nan if constraint.budget_ms == "auto" else constraint.budget_ms
+        self._begun: dict[str, Any] | None = None  # of an epoch that an interruption cut short
+        self._where = ""
         self._initial = {name: copy.deepcopy(part.state_dict()) for name, part in self._parts.items()}
 
     @property
@@ -140,9 +145,12 @@ class Searcher:
         first = len(self.history)
         if first < self.epochs:
             total = self.epochs * len(self.weight_loader)  # type: ignore[arg-type]
-            with tqdm(total=total, initial=first * (total // self.epochs), desc="search", unit="step") as bar:
+            initial = first * (total // self.epochs) + (self._begun["steps"] if self._begun else 0)
+            bar = tqdm(total=total, initial=initial, desc="search", unit="step")
+            with Interruption() as interruption, self._explaining_memory(), bar:
                 for epoch in range(first, self.epochs):
-                    self.history.append(self._epoch(epoch, bar))
+                    self.history.append(self._epoch(epoch, bar, interruption))
+                    self._begun = None
                     self._save()
             self._warn_of_collapse()
         with torch.no_grad():
@@ -158,18 +166,29 @@ class Searcher:
         self.history, self.round, self.aim_ms = [], self.round + 1, aim_ms
         self._save_checkpoint()
 
-    def _epoch(self, epoch: int, bar: tqdm) -> dict[str, Any]:
+    def _epoch(self, epoch: int, bar: tqdm, interruption: Interruption) -> dict[str, Any]:
         checkpoint.seed_epoch(self.seed, epoch, (self.weight_loader, self.architecture_loader))
         alternating = epoch >= self.warm_up_epochs
         progress = (epoch - self.warm_up_epochs) / (self.epochs - self.warm_up_epochs)
-        derived = self._derived_cells()
         architecture_batches = _endless(self.architecture_loader)
-        sums = torch.zeros(3, device=self.device)
-        for batch in self.weight_loader:
+        begun = self._begun or {"steps": 0, "sums": torch.zeros(3), "derived": self._derived_cells()}
+        sums, derived = begun["sums"].to(self.device), {Cell(*cell) for cell in begun["derived"]}
+        for step, batch in enumerate(self.weight_loader, start=1):
+            architecture_batch = next(architecture_batches) if alternating else None
+            if step <= begun["steps"]:
+                continue  # drawn again, so that the random numbers of the next steps are the same
+            if step == begun["steps"] + 1 and "random" in begun:
+                checkpoint.restore_random_states(begun["random"])
+            if interruption.wanted:
+                self._begun = {"steps": step - 1, "sums": sums, "derived": sorted(map(tuple, derived))}
+                self._begun["random"] = checkpoint.random_states()
+                self._save_checkpoint()
+                raise KeyboardInterrupt(interrupted(self.folder))
+            self._where = f"epoch {epoch + 1}, step {step}: "
             weight_loss = self.weight_step(batch)
             accuracy_loss = loss = torch.zeros((), device=self.device)
-            if alternating:
-                accuracy_loss, loss = self.architecture_step(next(architecture_batches), derived, progress)
+            if architecture_batch is not None:
+                accuracy_loss, loss = self.architecture_step(architecture_batch, derived, progress)
             sums += torch.stack([weight_loss, accuracy_loss, loss])
             bar.update()
         self.weight_scheduler.step()
@@ -198,7 +217,7 @@ class Searcher:
             mixing = self.relaxation()
         loss = self._loss(self.weight_loss, batch, mixing)
         loss.backward()
-        _stop_unless_finite(loss, "weight loss")
+        check_finite(loss, self._where + "weight loss")
         self.weight_optimizer.step()
         self.weight_optimizer.zero_grad()  # memory that the architecture step can have
         return loss.detach()
@@ -213,7 +232,7 @@ class Searcher:
             latency_ms = self.expectation(mixing, derived)
             loss = self.objective(accuracy_loss, latency_ms, self.aim_ms, progress)
             loss.backward()
-            _stop_unless_finite(loss, "architecture loss")
+            check_finite(loss, self._where + "architecture loss")
             self.architecture_optimizer.step()
         finally:
             self.supernet.requires_grad_(True)
@@ -267,8 +286,9 @@ class Searcher:
             "identity": self.identity,
             "round": self.round,
             "aim_ms": self.aim_ms,
+            "begun": self._begun,
         }
-        checkpoint.save(self.folder / "checkpoint.pt", content)
+        checkpoint.save_newest(self.folder / "checkpoint.pt", content)
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
@@ -279,11 +299,17 @@ class Searcher:
             assert resolved.budget_ms != "auto"
             self.aim_ms = resolved.budget_ms
             return
-        self.round, self.aim_ms = content["round"], content["aim_ms"]
-        for name, part in self._parts.items():
-            part.load_state_dict(content["parts"][name])
-        self.history = content["history"]
+        with checkpoint.fitting(path):
+            self.round, self.aim_ms = content["round"], content["aim_ms"]
+            for name, part in self._parts.items():
+                part.load_state_dict(content["parts"][name])
+            self.history, self._begun = content["history"], content["begun"]
         logger.info("Resumed after epoch %d of %d from %s", len(self.history), self.epochs, path)
+
+    def _explaining_memory(self) -> AbstractContextManager[None]:
+        batch, patch = (self.identity.get(key) for key in ("search_batch_size", "search_patch_size"))
+        action = "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels."
+        return explaining_memory(f"a step on {batch} patches of {patch}", action)
 
 
 def _cosine(optimizer: torch.optim.Optimizer, epochs: int, final: float) -> torch.optim.lr_scheduler.LambdaLR:
@@ -295,12 +321,3 @@ def _cosine(optimizer: torch.optim.Optimizer, epochs: int, final: float) -> torc
 
 def _endless(loader: Iterable[Batch]) -> Iterator[Batch]:
     return itertools.chain.from_iterable(itertools.repeat(loader))
-
-
-def _stop_unless_finite(loss: torch.Tensor, name: str) -> None:
-    """The one place of a step that waits for the device, once all of its work but the optimiser's is on its way."""
-    if not torch.isfinite(loss):
-        raise ArithmeticError(
-            f"{name} is {loss.item()}: stopped before the optimiser's step. The last epoch's checkpoint is whole; "
-            "lower the learning rate, or look at the exams of this batch."
-        )

@@ -43,11 +43,25 @@ class Mixing:
 
     @classmethod
     def from_lists(cls, content: Mapping[str, Any], space: Space) -> Mixing:
-        """The inverse of ``to_lists``; KeyError where a cell of the space is missing."""
-        return cls(
-            {kind: [torch.tensor(p) for p in content["nodes"][kind]] for kind in space.trellis.kinds},
-            {cell: torch.tensor(content["cells"][name_of(cell)]) for cell in space.trellis.cells},
-        )
+        """The inverse of ``to_lists``; CineError where the numbers are not those of a search of the space."""
+        try:
+            mixing = cls(
+                {kind: [torch.tensor(p) for p in content["nodes"][kind]] for kind in space.trellis.kinds},
+                {cell: torch.tensor(content["cells"][name_of(cell)]) for cell in space.trellis.cells},
+            )
+            fits = all(
+                p.shape == (i, len(space.operations)) and p.dtype == torch.float32
+                for nodes in mixing.nodes.values()
+                for i, p in enumerate(nodes, start=1)
+            ) and all(len(nodes) == space.nodes for nodes in mixing.nodes.values())
+        except (LookupError, TypeError, ValueError, RuntimeError):
+            fits = False
+        if not fits:
+            expected = "one for each operation and cell of the configured space"
+            raise CineError(
+                "search/history.json", "other mixing weights", expected, "Restore the space, or search anew."
+            )
+        return mixing
 
 
 class MixedCell(nn.Module):

@@ -1,0 +1,95 @@
+"""Trained weights and the card beside them: loaded only where they belong."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+
+from scripts.archive import load_whole
+from scripts.files import CineError, read_json
+from scripts.manifest import verify
+from scripts.space.network import CineNet
+
+FORMAT = "rtdnas-model-1"
+
+
+def model_card(model_path: str | Path) -> Path:
+    """The file beside a model that says what it is: ``model.json`` beside ``model.pt``."""
+    return Path(model_path).with_suffix(".json")
+
+
+def load_model(path: str | Path, network: CineNet, exams: Collection[str] = ()) -> None:
+    """Load trained weights into a network, after checking that they belong to it.
+
+    Args:
+        path: a plain state dict; where ``model.json`` stands beside it, that is checked first.
+        network: the network, with its ``architecture``.
+        exams: names of exams that the model must not have been trained on.
+
+    Raises:
+        CineError: the weights are of another network, not those that the folder's manifest lists, not finite, cannot
+            be read, or have seen an exam.
+    """
+    verify(Path(path).parent)
+    action = "Run the step train with this work_dir, or name the work_dir where it ran."
+    card_path = model_card(path)
+    if card_path.exists():
+        card = read_json(card_path, CARD_SCHEMA, action)
+        if card["architecture"] != network.architecture.digest:
+            found = f"weights of the architecture {card['architecture'][:12]}"
+            expected = f"{network.architecture.digest[:12]}, that of architecture.json"
+            raise CineError(
+                path,
+                found,
+                expected,
+                "It was derived anew since: delete the folder train beside it, run train again.",
+            )
+        seen = sorted(set(card["exams"]) & set(exams))
+        if seen:
+            found = f"a model that was trained on {len(seen)} of the {len(exams)} exams to evaluate"
+            action = "Evaluate with the fold, seed and dataset_dir of its training."
+            raise CineError(path, found, "exams that it never saw", action)
+    state = load_whole(path, "cpu", action)
+    try:
+        network.load_state_dict(state)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise CineError(path, "weights of another network", "those of architecture.json", action) from error
+    if not all(value.isfinite().all() for value in network.state_dict().values()):
+        raise CineError(path, "weights that are not finite", "numbers", "Train anew.")
+
+
+class ModelLoader:
+    """Evaluator handler: loads trained weights at the start, after checking that they belong here.
+
+    Args:
+        path, network, exams: as of ``load_model``.
+    """
+
+    def __init__(self, path: str, network: CineNet, exams: Iterable[str] = ()):
+        self.path, self.network, self.exams = path, network, list(exams)
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self)
+
+    def __call__(self, engine: Engine) -> None:
+        load_model(self.path, self.network, self.exams)
+
+
+CARD_SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["format", "architecture", "exams"],
+    "properties": {
+        "format": {"const": FORMAT},
+        "architecture": {"type": "string"},
+        "exams": {"type": "array", "items": {"type": "string"}},
+        "spacing_mm": {
+            "type": "array",
+            "minItems": 2,
+            "maxItems": 2,
+            "items": {"type": "number", "exclusiveMinimum": 0},
+        },
+    },
+}

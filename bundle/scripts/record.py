@@ -1,0 +1,96 @@
+"""``run.json``: what a step ran with and what came of it, so that a result can be traced and repeated."""
+
+from __future__ import annotations
+
+import datetime
+import importlib.metadata
+import platform
+import sys
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+
+from scripts.entry import running_workflow
+from scripts.files import read_json, sha256, write_json
+from scripts.runtime.device import describe_device, peak_memory
+
+FORMAT = "rtdnas-run-1"
+PACKAGES = ("monai", "torch", "nibabel", "numpy", "pytorch-ignite", "openvino", "onnxruntime")
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["format", "steps"],
+    "properties": {"format": {"const": FORMAT}, "steps": {"type": "object"}},
+}
+
+
+def record_run(
+    step: str,
+    folder: str,
+    outputs: Sequence[str],
+    inputs: Any = (),
+    patients: Mapping[str, Sequence[str]] | None = None,
+    device: Any = "cpu",
+) -> None:
+    """Write the entry of a step in ``folder/run.json``; the entries of other steps stay.
+
+    Args:
+        step: its name.
+        folder: where its results are.
+        outputs: files and folders there; of a folder, what this process wrote.
+        inputs: paths, in lists and dicts as they come; files are recorded with their SHA-256.
+        patients: the patients of each part of the exams.
+        device: where it ran.
+    """
+    started = psutil.Process().create_time()
+    workflow = running_workflow()
+    config = workflow.parser.config if workflow is not None else None
+    entry = {
+        "command": sys.argv,
+        "started": datetime.datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
+        "seconds": round(time.time() - started, 1),
+        "peak_memory_mib": {name: round(size / 2**20) for name, size in peak_memory(device).items()},
+        "device": describe_device(str(device)),
+        "versions": _versions(),
+        "seed": (config or {}).get("seed"),
+        "config": config,
+        "patients": patients,
+        "inputs": {str(path): sha256(path) for path in sorted(set(_files(inputs)))},
+        "outputs": {
+            str(path.relative_to(folder)): sha256(path)
+            for name in outputs
+            for path in sorted(_below(Path(folder) / name))
+            if path.stat().st_mtime >= started
+        },
+    }
+    path = Path(folder) / "run.json"
+    steps = read_json(path, SCHEMA, "Delete it.")["steps"] if path.exists() else {}
+    write_json(path, {"format": FORMAT, "steps": {**steps, step: entry}})
+
+
+def _below(path: Path) -> Iterator[Path]:
+    return (file for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+
+def _files(inputs: Any) -> Iterator[Path]:
+    """The files that some nested values name."""
+    if isinstance(inputs, str | Path):
+        if Path(inputs).is_file():
+            yield Path(inputs)
+        return
+    values: Iterable[Any] = inputs.values() if isinstance(inputs, Mapping) else inputs
+    for value in values:
+        if isinstance(value, str | Path | Mapping | Sequence):
+            yield from _files(value)
+
+
+def _versions() -> dict[str, str]:
+    installed = {"python": platform.python_version(), "system": platform.platform()}
+    for name in PACKAGES:
+        try:
+            installed[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return installed

@@ -1,0 +1,133 @@
+"""A training that survives: what its epochs share with those of a search, as handlers of MONAI's trainer."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sized
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+
+from scripts.checkpoint import (
+    fitting,
+    initialise,
+    load,
+    random_states,
+    restore_random_states,
+    save,
+    save_newest,
+    seed_epoch,
+)
+from scripts.files import CineError, write_json
+from scripts.interruption import Interruption, interrupted
+from scripts.model import FORMAT, model_card
+from scripts.safety import check_finite, explaining_memory
+
+logger = logging.getLogger(__name__)
+
+
+def count_steps(loader: Sized, epochs: int) -> int:
+    """Optimiser steps of a training; CineError where the exams do not fill one batch."""
+    if not len(loader):
+        raise CineError("batch_size", "no whole batch of exams", "at least one", "Lower it, or add exams.")
+    return epochs * len(loader)
+
+
+class EpochCheckpoint:
+    """Trainer handler: seeds each epoch, saves after each, resumes at the start, writes the model at the end.
+
+    It also stops before the optimiser's step where the loss is not finite, and between two steps on Ctrl-C or SIGTERM.
+
+    Args:
+        path: the checkpoint.
+        model_path: a plain state dict of parts["network"], written when training completes; ``model.json`` beside it
+            holds the identity.
+        parts: the objects with a state, by name; "network" among them.
+        loader: the training DataLoader, seeded anew each epoch.
+        seed: together with the epoch's number it seeds the epoch.
+        identity: what a resumed run must share with the checkpoint.
+    """
+
+    def __init__(
+        self,
+        path: str,
+        model_path: str,
+        parts: dict[str, Any],
+        loader: Any,
+        seed: int = 0,
+        identity: dict[str, Any] | None = None,
+    ):
+        self.path, self.model_path, self.parts = path, model_path, parts
+        self.loader, self.seed, self.identity = loader, seed, {"seed": seed, **(identity or {})}
+        self.done = 0  # steps of the epoch that an interruption cut short
+        self.random: dict[str, Any] = {}
+        self.interruption = Interruption()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._stop_if_wanted)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._save_model)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._explain)
+
+    def _resume(self, engine: Engine) -> None:
+        self.interruption.__enter__()
+        checkpoint = load(self.path, "cpu", self.identity)
+        if checkpoint is None:
+            initialise(self.parts["network"], self.seed)
+            return
+        with fitting(self.path):
+            for name, part in self.parts.items():
+                part.load_state_dict(checkpoint["parts"][name])
+            engine.state.epoch, engine.state.iteration = checkpoint["epoch"], checkpoint["iteration"]
+            self.done = engine.state.iteration - engine.state.epoch * len(self.loader)
+            self.random = checkpoint["random"]
+        steps = f" and {self.done} steps" if self.done else ""
+        logger.info("Resumed after epoch %d%s from %s", engine.state.epoch, steps, self.path)
+        if engine.state.epoch == engine.state.max_epochs:
+            logger.info("This training is complete: nothing is trained. Choose another work_dir to train anew")
+
+    def _seed(self, engine: Engine) -> None:
+        seed_epoch(self.seed, engine.state.epoch, [self.loader])
+        # a new iterator: an old one drew from the loader's generator before or after the seed, as it happened
+        batches = iter(self.loader)
+        for _ in range(self.done):  # drawn again, so that the random numbers of the next steps are the same
+            next(batches)
+        if self.done:
+            restore_random_states(self.random)
+        engine.state.epoch_length = len(self.loader) - self.done
+        engine.set_data(batches)
+
+    def _stop_if_wanted(self, engine: Engine) -> None:
+        """Between two steps, when every handler of the last one is through."""
+        if self.interruption.wanted:
+            self._save_state(engine.state.epoch - 1, engine.state.iteration)
+            raise KeyboardInterrupt(interrupted(self.path))
+
+    def _check(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        check_finite(output["loss"], f"epoch {engine.state.epoch}, step {engine.state.iteration}: loss")
+
+    def _save(self, engine: Engine) -> None:
+        self.done, engine.state.epoch_length = 0, len(self.loader)
+        self._save_state(engine.state.epoch, engine.state.iteration)
+
+    def _save_state(self, epoch: int, iteration: int) -> None:
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {"epoch": epoch, "iteration": iteration, "random": random_states()}
+        save_newest(self.path, {**state, "parts": parts, "identity": self.identity})
+
+    def _explain(self, engine: Engine, error: BaseException) -> None:
+        self.interruption.__exit__()
+        shape = f"a step on {self.identity.get('batch_size')} patches of {self.identity.get('patch_size')}"
+        with explaining_memory(shape, "Lower batch_size or patch_size."):
+            raise error
+
+    def _save_model(self, engine: Engine) -> None:
+        self.interruption.__exit__()
+        save(self.model_path, self.parts["network"].state_dict())
+        write_json(model_card(self.model_path), {"format": FORMAT, **self.identity})
+        logger.info("Saved %s", self.model_path)

@@ -1,0 +1,44 @@
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+
+import pytest
+
+from scripts.files import CineError
+from scripts.lock import hold
+
+
+def _hold_and_wait(folder, held):
+    hold(folder, "search")
+    held.set()
+    signal.pause()
+
+
+@pytest.fixture
+def other(tmp_path):
+    """Another process that holds the folder."""
+    context = multiprocessing.get_context("spawn")
+    held = context.Event()
+    process = context.Process(target=_hold_and_wait, args=(tmp_path, held))
+    process.start()
+    assert held.wait(60)
+    yield process
+    process.kill()
+    process.join()
+
+
+def test_a_second_run_is_refused_and_names_the_first_until_that_is_killed(other, tmp_path):
+    with pytest.raises(CineError, match=f"search, process {other.pid} on ") as caught:
+        hold(tmp_path, "train")
+    assert "choose another work_dir" in str(caught.value)
+    os.kill(other.pid, signal.SIGKILL)
+    other.join()
+    hold(tmp_path, "train")
+    assert (tmp_path / ".lock").read_text().startswith(f"train, process {os.getpid()} on ")
+
+
+def test_a_run_may_hold_its_folder_again_and_others(tmp_path):
+    for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
+        hold(folder, "search")

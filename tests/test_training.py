@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import errno
+import math
+import random
+import signal
+
+import numpy as np
+import pytest
+import torch
+from identical import identical
+from ignite.engine import Engine, Events
+from monai.data import DataLoader, Dataset
+from monai.engines.utils import IterationEvents
+from monai.transforms import RandGaussianNoise
+
+from scripts.files import CineError
+from scripts.training import EpochCheckpoint, count_steps
+
+
+def train(folder, epochs, stop_in=None, signal_in=None, nan_in=None, **identity):
+    """A small regression under ignite, with random augmentation and momentum."""
+    torch.manual_seed(0)
+    network = torch.nn.Linear(3, 1)
+    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
+    data = list(torch.linspace(0, 1, 12).reshape(4, 3))
+    dataset = Dataset(data, RandGaussianNoise(prob=1.0, std=0.5))
+    loader = DataLoader(dataset, batch_size=1, shuffle=True, generator=torch.Generator())
+    weights = []
+
+    def step(engine, batch):
+        optimizer.zero_grad()
+        loss = (network(batch) + random.random() - np.random.rand() + torch.rand(())).square().mean()
+        if engine.state.iteration == nan_in:
+            loss = loss * math.nan
+        engine.state.output = {"loss": loss}
+        engine.fire_event(IterationEvents.LOSS_COMPLETED)
+        loss.backward()
+        optimizer.step()
+        weights.append(network.weight.detach().clone())
+        return engine.state.output
+
+    trainer = Engine(step)
+    trainer.register_events(*IterationEvents)
+    parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
+    handler = EpochCheckpoint(
+        str(folder / "c.pt"), str(folder / "model.pt"), parts, loader, seed=5, identity={"exams": ["a"], **identity}
+    )
+    handler.attach(trainer)
+    trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: scheduler.step())
+
+    @trainer.on(Events.ITERATION_COMPLETED)
+    def _(engine):
+        if engine.state.iteration == stop_in:
+            raise Killed
+        if engine.state.iteration == signal_in:
+            signal.raise_signal(signal.SIGTERM)
+
+    trainer.run(loader, max_epochs=epochs)
+    return network
+
+
+class Killed(BaseException):
+    pass
+
+
+def trained_state(folder):
+    """Parts and random states of the last checkpoint."""
+    content = torch.load(folder / "c.pt", weights_only=True)
+    return {key: content[key] for key in ("epoch", "iteration", "parts", "random")}
+
+
+def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
+    train(tmp_path / "whole", 4)
+    with pytest.raises(Killed):
+        train(tmp_path / "broken", 4, stop_in=11)  # in the middle of the third epoch
+    train(tmp_path / "broken", 4)
+    assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
+
+
+@pytest.mark.parametrize("steps", [[5], [8], [1, 6, 7], [15]])
+def test_a_training_that_a_signal_ends_saves_its_last_step(tmp_path, steps):
+    """In the middle of an epoch, and where one ends; also several times."""
+    train(tmp_path / "whole", 4)
+    before = signal.getsignal(signal.SIGTERM)
+    for step in steps:
+        with pytest.raises(KeyboardInterrupt, match="The same command goes on from there"):
+            train(tmp_path / "broken", 4, signal_in=step)
+        assert torch.load(tmp_path / "broken" / "c.pt", weights_only=True)["iteration"] == step
+        assert signal.getsignal(signal.SIGTERM) == before
+    train(tmp_path / "broken", 4)
+    assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
+
+
+def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path):
+    with pytest.raises(CineError, match="epoch 2, step 6: loss: found nan"):
+        train(tmp_path, 4, nan_in=6)
+    assert trained_state(tmp_path)["iteration"] == 4
+
+
+def test_the_model_is_a_plain_state_dict(tmp_path):
+    network = train(tmp_path, 2)
+    state = torch.load(tmp_path / "model.pt", weights_only=True)
+    assert state.keys() == network.state_dict().keys()
+    assert torch.equal(state["weight"], network.weight)
+
+
+def test_another_configuration_does_not_resume(tmp_path):
+    train(tmp_path, 2)
+    with pytest.raises(CineError, match="a list of 1, entry 0 being 'a'; expected a list of 1 with 'b' there"):
+        train(tmp_path, 3, exams=["b"])
+
+
+def halve(path):
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2])
+
+
+def test_behind_a_truncated_checkpoint_stands_the_one_before(tmp_path, caplog):
+    train(tmp_path / "whole", 4)
+    train(tmp_path / "broken", 3)
+    halve(tmp_path / "broken" / "c.pt")
+    train(tmp_path / "broken", 4)
+    assert "c.pt: found a file that cannot be read" in caplog.text
+    assert "Going on from the checkpoint before it" in caplog.text
+    assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
+
+
+def test_a_run_killed_between_two_names_finds_the_checkpoint_before(tmp_path):
+    train(tmp_path / "whole", 4)
+    train(tmp_path / "broken", 3)
+    (tmp_path / "broken" / "c.pt").unlink()
+    train(tmp_path / "broken", 4)
+    assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
+
+
+def test_where_no_checkpoint_can_be_read_it_says_so(tmp_path):
+    train(tmp_path, 2)
+    for path in (tmp_path / "c.pt", tmp_path / "c.before.pt"):
+        halve(path)
+    with pytest.raises(CineError, match="a file that cannot be read") as caught:
+        train(tmp_path, 2)
+    assert "Delete it to start anew" in str(caught.value)
+
+
+def test_a_checkpoint_of_other_parts_says_so(tmp_path):
+    train(tmp_path, 2)
+    content = torch.load(tmp_path / "c.pt", weights_only=True)
+    del content["parts"]["scheduler"]
+    torch.save(content, tmp_path / "c.pt")
+    with pytest.raises(CineError, match=r"parts that do not fit .KeyError"):
+        train(tmp_path, 3)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("unexpected pos"), OSError(errno.ENOSPC, "No space left on device")])
+def test_a_full_disk_leaves_the_checkpoint_that_stood(tmp_path, monkeypatch, error):
+    train(tmp_path, 2)
+    before = (tmp_path / "c.pt").read_bytes()
+
+    def full(content, path):
+        path.write_bytes(b"half")
+        raise error
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(CineError, match="it cannot be written") as caught:
+        train(tmp_path, 3)
+    assert "nothing was lost" in str(caught.value)
+    assert (tmp_path / "c.pt").read_bytes() == before
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["c.before.pt", "c.pt", "model.json", "model.pt"]
+
+
+def test_a_training_without_a_whole_batch_is_refused():
+    assert count_steps([1, 2], 3) == 6
+    with pytest.raises(CineError, match="batch_size: found no whole batch"):
+        count_steps([], 3)
