@@ -122,10 +122,21 @@ def test_voxels_that_are_not_finite_take_their_frames_minimum(nifti, caplog):
 
 
 def test_constant_and_empty_frames_pass_and_are_logged(nifti, caplog):
-    with caplog.at_level(logging.INFO):
-        image = load(nifti(np.zeros((3, 3, 2, 2), np.uint8)))
+    image = load(nifti(np.zeros((3, 3, 2, 2), np.uint8)))
     assert not image.any()
     assert "frame 2 is constant (0)" in caplog.text
+
+
+def test_a_constant_frame_with_a_single_nan_passes(nifti, caplog):
+    voxels = np.full((3, 3, 2), 7, np.float32)
+    voxels[0, 0, 0] = np.nan
+    assert torch.equal(load(nifti(voxels)).as_tensor(), torch.full((1, 3, 3, 2), 7.0))
+    assert "1 voxels that are not finite" in caplog.text and "frame 1 is constant (7)" in caplog.text
+
+
+def test_a_contrast_that_float32_holds_passes(nifti):
+    image = load(nifti(scl_inter=1e6))  # 0 to 59, of which float32 keeps sixteenths
+    assert torch.equal(image[0].as_tensor() - 1e6, load(nifti())[0].as_tensor())
 
 
 def test_names_stay_out_of_the_log_above_debug(nifti, caplog):
@@ -143,7 +154,7 @@ REFUSED = {
     "rank 8": ({"dim": [8, 4, 5, 3, 1, 1, 1, 1]}, "dimensions"),
     "1D": ({"dim": [1, 60, 1, 1, 1, 1, 1, 1]}, "1 dimensions"),
     "5D": ({"dim": [5, 4, 5, 1, 1, 3, 1, 1]}, "5 dimensions"),
-    "bomb": ({"dim": [3, 32000, 32000, 4, 1, 1, 1, 1], "pixdim": [1, 0.05, 0.05, 8, 0, 0, 0, 0]}, "claims"),
+    "bomb": ({"dim": [3, 16000, 16000, 16, 1, 1, 1, 1], "pixdim": [1, 0.05, 0.05, 8, 0, 0, 0, 0]}, "claims"),
     "too few voxels": ({"dim": [3, 4, 5, 4, 1, 1, 1, 1]}, "bytes"),
     "too many voxels": ({"dim": [3, 4, 5, 2, 1, 1, 1, 1]}, "more bytes"),
     "zero pixdim": ({"pixdim": [1, 1.5, 0, 8, 0, 0, 0, 0]}, "voxel spacing"),
@@ -168,6 +179,9 @@ REFUSED = {
     "huge offset": ({"vox_offset": 1e9}, "byte 1e+09"),
     "pair of files": ({"magic": b"ni1"}, "magic"),
     "huge extent": ({"pixdim": [1, 90, 1, 8, 0, 0, 0, 0], "dim": [3, 60, 1, 1, 1, 1, 1, 1]}, "5400 mm"),
+    "intercept that drowns the contrast": ({"scl_inter": 1e9}, "voxels from 1e+09 to 1e+09"),
+    "slope that overflows": ({"scl_slope": 1e20}, "to 5.9e+21"),
+    "slope that underflows": ({"scl_slope": 1e-25}, "to 5.9e-24"),
 }
 
 
@@ -218,8 +232,11 @@ def test_what_follows_a_bombs_claim_is_never_decompressed(nifti):
 def test_volumes_beyond_the_memory_are_refused_unread(nifti, monkeypatch):
     path = nifti(np.zeros((100, 100, 10), np.uint8))
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1e-9)
-    with pytest.raises(CineError, match=r"which take 1 MiB; expected at most 0 MiB .* Crop the image"):
+    with pytest.raises(CineError, match=r"which take 6 MiB; expected at most 0 MiB .* Crop the image"):
         read_header(path)
+    coarse = nifti(np.zeros((100, 100, 10), np.uint8), pixdim=[1, 6, 6, 8, 0, 0, 0, 0])
+    with pytest.raises(CineError, match="which take 98 MiB"):  # 1 byte and 64 on a grid of 1.5 mm: 16 times as many
+        read_header(coarse)
 
 
 def test_volumes_without_a_finite_voxel_are_refused(nifti):

@@ -17,7 +17,8 @@ logger = logging.getLogger(__name__)
 SHEAR_TOLERANCE = 0.01
 """Largest cosine between two axes that is repaired as rounding (about 0.6 degrees); beyond it the file is refused."""
 SPACING_RANGE_MM = (0.01, 100.0)
-EXTENT_LIMIT_MM = 2000.0
+EXTENT_LIMIT_MM = 1000.0
+"""Wider than any scanner's field of view."""
 ORIGIN_LIMIT_MM = 1e5
 
 _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}

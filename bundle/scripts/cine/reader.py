@@ -19,6 +19,15 @@ __all__ = ["CineReader", "Header", "read_header", "read_volume"]
 
 logger = logging.getLogger(__name__)
 
+CONSTANT = "constant"
+"""Metadata of an image: for each frame, whether all its voxels are equal."""
+LARGEST = 1e15
+"""The squares of larger voxels overflow float32 when an image is normalised."""
+LEAST_CONTRAST = 1e-15
+"""The squares of what differs by less underflow."""
+RESOLUTION = 2.0**-15
+"""Least contrast as a share of the largest voxel: it leaves float32 512 grey levels."""
+
 
 class CineReader(ImageReader):
     """Reader for ``LoadImaged(reader=CineReader(), ensure_channel_first=True, image_only=True)``.
@@ -55,6 +64,7 @@ class CineReader(ImageReader):
             MetaKeys.SPATIAL_SHAPE: np.asarray(header.shape),
             MetaKeys.SPACE: SpaceKeys.RAS,
             MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if header.is_cine else "no_channel",
+            CONSTANT: voxels_THWD.min(axis=(1, 2, 3)) == voxels_THWD.max(axis=(1, 2, 3)),
         }
         return (np.moveaxis(voxels_THWD, 0, -1) if header.is_cine else voxels_THWD[0]), meta
 
@@ -62,14 +72,15 @@ class CineReader(ImageReader):
 def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
     """Read a NIfTI through the gate.
 
-    A voxel that is not finite takes the least finite value of its frame, which is logged; a constant frame is
-    accepted and logged.
+    A voxel that is not finite in float32 takes the least finite value of its frame, with a warning; a constant frame
+    (all zero, say) is accepted with a warning, as it comes.
 
     Returns:
         T H W D, float32, in the file's axis order (T is 1 for a 2D or 3D file); and the header.
 
     Raises:
-        CineError: the header is refused, the data are cut short, damaged or too long, or a frame has no finite voxel.
+        CineError: the header is refused, the data are cut short, damaged or too long, or a frame has no finite voxel
+            or a contrast that float32 cannot hold (from a slope or intercept that is off).
     """
     header = read_header(path)
     stored = np.frombuffer(_read_bytes(header), header.dtype).reshape((*header.shape, header.frames), order="F")
@@ -81,6 +92,7 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
             else:
                 frame_HWD[...] = stored[..., index].astype(np.float64) * header.slope + header.intercept
         _make_finite(header, index, frame_HWD)
+        _check_contrast(header, index, frame_HWD, stored[..., index])
     return voxels_THWD, header
 
 
@@ -114,5 +126,19 @@ def _make_finite(header: Header, index: int, frame_HWD: np.ndarray) -> None:
         logger.warning("frame %d: %d voxels that are not finite set to the frame's minimum", index + 1, count)
         logger.debug("%s is the file whose frame %d had them", header.path, index + 1)
         frame_HWD[~finite] = frame_HWD[finite].min()
-    if frame_HWD.min() == frame_HWD.max():
-        logger.info("frame %d is constant (%g)", index + 1, frame_HWD.flat[0])
+
+
+def _check_contrast(header: Header, index: int, frame_HWD: np.ndarray, stored_HWD: np.ndarray) -> None:
+    low, high = float(frame_HWD.min()), float(frame_HWD.max())
+    largest = max(-low, high)
+    # float32 may have rounded a contrast away
+    constant = low == high and np.ptp(stored_HWD[np.isfinite(stored_HWD)]) == 0
+    if largest > LARGEST or not (constant or high - low >= max(LEAST_CONTRAST, RESOLUTION * largest)):
+        raise CineError(
+            header.path,
+            f"voxels from {low:g} to {high:g} in frame {index + 1} of {header.frames}",
+            f"a contrast that float32 can hold, and at most {LARGEST:g}",
+            "Correct scl_slope and scl_inter in the header, or export the exam again.",
+        )
+    if constant:
+        logger.warning("frame %d is constant (%g): there is nothing to see in it", index + 1, low)
