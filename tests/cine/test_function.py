@@ -117,6 +117,23 @@ def test_fragments_are_flagged_from_their_share_on():
     assert cardiac_function(labels, SPACING)["flags"] == [{"flag": "fragments", "structure": "LV", "frame": 2}]
 
 
+def test_fragments_are_judged_before_they_are_cleared():
+    kept, before = cine(lv=[80, 60], rv=[70, 60]), cine(lv=[80, 60], rv=[70, 60])
+    before[1, 5, 90:99, 0] = 3
+    result = cardiac_function(kept, SPACING, all_parts_THWD=before)
+    assert result["flags"] == [{"flag": "fragments", "structure": "LV", "frame": 2}]
+    assert result["volumes_ml"]["LV"] == pytest.approx([4, 3])
+
+
+def test_frames_that_show_nothing_are_neither_ed_nor_es():
+    result = cardiac_function(cine(lv=[100, 90, 5, 50], rv=[60] * 4), SPACING, blank=[1, 3])
+    assert (result["ed_frame"], result["es_frame"]) == (2, 4)
+    assert result["flags"] == [{"flag": "no contrast", "frame": 1}, {"flag": "no contrast", "frame": 3}]
+    nothing = cardiac_function(cine(lv=[100, 50], rv=[60] * 2), SPACING, blank=[1, 2])
+    assert set(nothing["LV"].values()) == {None}
+    assert set(nothing["reasons"].values()) == {"no LV in any frame that shows something"}
+
+
 def test_sudden_changes_are_flagged_in_a_cine_only():
     flags = cardiac_function(cine(lv=[100, 90, 45, 50, 70], rv=[60] * 5), SPACING)["flags"]
     assert flags == [{"flag": "sudden change", "structure": "LV", "frame": 3}]

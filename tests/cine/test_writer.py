@@ -157,11 +157,20 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(folder, tmp_
         find_inputs(folder, tmp_path / "file")
 
 
-def test_a_broken_header_is_refused_before_any_work(folder, tmp_path):
+def test_a_broken_file_in_a_folder_stays_in_the_list_for_the_gate_to_name(folder, tmp_path):
     (folder / "c.nii").write_text("")
-    with pytest.raises(CineError, match=r"c.nii: found an empty file"):
+    (folder / "d.nii").symlink_to("gone")
+    found = [item["image"] for item in find_inputs(folder, tmp_path / "out")]
+    assert found == [str(folder / name) for name in ("a.nii", "b.nii.gz", "c.nii", "d.nii")]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(folder, tmp_path, monkeypatch):
+    def refuse(self):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("pathlib.Path.iterdir", refuse)
+    with pytest.raises(CineError, match=r"a folder that cannot be listed \(Permission denied\)"):
         find_inputs(folder, tmp_path / "out")
-    assert not (tmp_path / "out").exists()
 
 
 def test_inputs_that_cannot_be_used_are_named(folder, tmp_path):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 from scripts.cine import STRUCTURES
 from scripts.cine.header import read_header
 from scripts.cine.quality import parts_of
+from scripts.cine.reader import CONSTANT
 from scripts.files import CineError, write_json
 
 MYOCARDIAL_DENSITY = 1.05
@@ -30,7 +31,12 @@ def volume_ml(labels: np.ndarray, spacing_mm: Sequence[float]) -> dict[str, floa
 
 
 def cardiac_function(
-    labels_THWD: np.ndarray, spacing_mm: Sequence[float], ed: int | None = None, es: int | None = None
+    labels_THWD: np.ndarray,
+    spacing_mm: Sequence[float],
+    ed: int | None = None,
+    es: int | None = None,
+    all_parts_THWD: np.ndarray | None = None,
+    blank: Collection[int] = (),
 ) -> dict[str, Any]:
     """Volumes of every frame and what follows from them; what cannot be told is None, and ``reasons`` says why.
 
@@ -39,10 +45,13 @@ def cardiac_function(
         spacing_mm: voxel size along H, W and D (mm).
         ed: the end-diastolic frame, counted from 1; None finds it: the largest LV.
         es: the end-systolic frame, counted from 1; None finds it: the smallest LV that is there.
+        all_parts_THWD: the labels before all but the largest part of each structure were cleared: there fragments show.
+        blank: frames, counted from 1, whose image shows nothing: neither ED nor ES is looked for in them.
 
     Returns:
         frames, ed_frame, es_frame, volumes_ml (structure -> one value a frame), LV and RV (edv_ml, esv_ml, sv_ml,
-        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags (flag, structure, frame).
+        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags (flag, frame and, but for
+        "no contrast", structure).
 
     Raises:
         CineError: ``ed`` or ``es`` is no frame of the cine.
@@ -55,8 +64,10 @@ def cardiac_function(
     per_frame = [volume_ml(labels_HWD, spacing_mm) for labels_HWD in labels_THWD]
     volumes = {name: [frame[name] for frame in per_frame] for name in STRUCTURES}
     reasons: dict[str, str] = {}
-    ed, es = _phases(volumes["LV"], ed, es, reasons)
-    flags = [*_spatial_flags(labels_THWD), *_temporal_flags(volumes)]
+    ed, es = _phases(volumes["LV"], ed, es, blank, reasons)
+    flags: list[dict[str, Any]] = [{"flag": "no contrast", "frame": frame} for frame in sorted(blank)]
+    flags += _spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD))
+    flags += _temporal_flags(volumes)
     sudden = {(flag["structure"], flag["frame"]) for flag in flags if flag["flag"] == "sudden change"}
     ventricles = {name: _ventricle(name, volumes[name], ed, es, sudden, reasons) for name in ("LV", "RV")}
     mass = None
@@ -79,7 +90,10 @@ def cardiac_function(
 
 
 def save_function(item: Mapping[str, Any], path: str | Path) -> None:
-    """Write the function of ``item["pred"]`` (T H W D, in the order of the file ``item["source"]``) as JSON."""
+    """Write the function of ``item["pred"]`` (T H W D, in the order of the file ``item["source"]``) as JSON.
+
+    Where there are ``item["all_parts"]`` and the metadata of ``item["image"]``, fragments and blank frames are flagged.
+    """
     header = read_header(item["source"])
     labels_THWD = np.asarray(item["pred"])
     if labels_THWD.shape != (header.frames, *header.shape):
@@ -89,7 +103,10 @@ def save_function(item: Mapping[str, Any], path: str | Path) -> None:
             f"{(header.frames, *header.shape)} (T H W D), as the image",
             "Invert the spatial transforms before the results are written.",
         )
-    function = cardiac_function(labels_THWD, header.spacing_mm)
+    constant = getattr(item.get("image"), "meta", {}).get(CONSTANT, ())
+    blank = [frame for frame, is_constant in enumerate(constant, start=1) if is_constant]
+    all_parts_THWD = item.get("all_parts")
+    function = cardiac_function(labels_THWD, header.spacing_mm, all_parts_THWD=all_parts_THWD, blank=blank)
     if len(header.file_shape) == 2:
         function["volumes_ml"] = {name: [None] for name in STRUCTURES}
         function["reasons"]["volumes_ml"] = "a 2D image has no slice thickness"
@@ -97,10 +114,11 @@ def save_function(item: Mapping[str, Any], path: str | Path) -> None:
 
 
 def _phases(
-    lv_ml: list[float], ed: int | None, es: int | None, reasons: dict[str, str]
+    lv_ml: list[float], ed: int | None, es: int | None, blank: Collection[int], reasons: dict[str, str]
 ) -> tuple[int | None, int | None]:
-    filled = [frame for frame, volume in enumerate(lv_ml, start=1) if volume]
-    unknown = "one frame only" if len(lv_ml) == 1 else "no LV in any frame" if not filled else None
+    filled = [frame for frame, volume in enumerate(lv_ml, start=1) if volume and frame not in blank]
+    nowhere = "no LV in any frame" + (" that shows something" if blank else "")
+    unknown = "one frame only" if len(lv_ml) == 1 else nowhere if not filled else None
     if ed is None and unknown is None:
         ed = max(filled, key=lambda frame: lv_ml[frame - 1])
     if es is None and unknown is None:

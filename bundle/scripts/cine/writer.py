@@ -92,8 +92,8 @@ def find_inputs(
         Dicts with image and source (the input's path) and output (the result's path, without a suffix).
 
     Raises:
-        CineError: nothing found, a missing file, a header that the gate refuses, two inputs of one name, results that
-            exist, or a folder that cannot be written.
+        CineError: nothing found, a missing file, two inputs of one name, results that exist, or a folder that cannot
+            be written. What is in the files is for the gate to judge, one by one: a bad one must not stop the others.
     """
     if existing not in ("error", "skip", "overwrite"):
         raise CineError("existing", repr(existing), "error, skip or overwrite", "Correct existing.")
@@ -108,8 +108,6 @@ def find_inputs(
             found = f"{by_output[output]} and {image}, whose results have one name"
             raise CineError("input", found, "inputs of different names", "Rename one, or use two output folders.")
         by_output[output] = image
-    for image in images:  # before anything is computed
-        read_header(image)
     check_writable(Path(output_dir))
     present = {output: [suffix for suffix in suffixes if Path(f"{output}{suffix}").exists()] for output in by_output}
     begun = [f"{output}{found[0]}" for output, found in present.items() if found]
@@ -170,7 +168,11 @@ def check_writable(folder: Path) -> None:
 def _expand(path: Path) -> list[Path]:
     action = "Check input."
     if path.is_dir():
-        names = sorted(entry for entry in path.iterdir() if entry.name.endswith(SUFFIXES) and entry.is_file())
+        try:
+            names = sorted(entry for entry in path.iterdir() if entry.name.endswith(SUFFIXES) and not entry.is_dir())
+        except OSError as error:
+            found = f"a folder that cannot be listed ({error.strerror})"
+            raise CineError(path, found, "a folder that can be read", action) from None
         images = [
             entry for entry in names if not entry.name.startswith(".") and not _stem(entry).endswith(("_gt", "_seg"))
         ]

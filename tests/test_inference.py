@@ -1,0 +1,218 @@
+"""The shipped inference, from files to files, with a network whose answer is known.
+
+The network compares the normalised grey value of a voxel near by with four levels; training could only blur what these
+tests are about: where things lie.
+"""
+
+from __future__ import annotations
+
+import json
+from itertools import permutations, product
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from monai.bundle import ConfigParser
+from scipy.spatial.transform import Rotation
+
+from scripts import BUNDLE_ROOT
+from scripts.cine import STRUCTURES
+from scripts.files import CineError
+
+GREY = {0: 200, 1: 100, 2: 300, 3: 400}  # label -> voxels; neighbours in space are neighbours in grey
+CENTRE = np.array([12.0, -30.0, 45.0])  # mm
+ORDERS = list(product(permutations(range(3)), product([1, -1], repeat=3)))
+
+
+def heart(points: np.ndarray) -> np.ndarray:
+    """Labels at points ... x 3 (mm, RAS): an LV in its muscle, an RV beside it, none of them symmetric together."""
+    x, y, z = np.moveaxis(points - CENTRE, -1, 0)
+    to_lv = np.sqrt((x / 15) ** 2 + (y / 15) ** 2 + (z / 24) ** 2)
+    to_myo = np.sqrt((x / 27) ** 2 + (y / 27) ** 2 + (z / 36) ** 2)
+    to_rv = np.sqrt(((x - 26) / 18) ** 2 + ((y + 6) / 26) ** 2 + ((z - 5) / 24) ** 2)
+    return np.select([to_lv < 1, to_myo < 1, to_rv < 1], [3, 2, 1], 0)
+
+
+def points_of(shape: tuple[int, ...], affine: np.ndarray) -> np.ndarray:
+    return np.stack(np.indices(shape), axis=-1) @ affine[:3, :3].T + affine[:3, 3]
+
+
+def stack(rotation: np.ndarray, shape=(52, 48, 17), spacing=(2.0, 1.8, 5.0)) -> np.ndarray:
+    """The affine of a stack around the heart."""
+    affine = np.eye(4)
+    affine[:3, :3] = rotation @ np.diag(spacing)
+    affine[:3, 3] = CENTRE - affine[:3, :3] @ ((np.array(shape) - 1) / 2)
+    return affine
+
+
+SHAPE = (52, 48, 17)
+AXIAL = stack(np.diag([-1.0, -1, 1]))
+LABELS = heart(points_of(SHAPE, AXIAL))
+
+
+def image_of(labels: np.ndarray) -> np.ndarray:
+    return np.vectorize(GREY.get)(labels).astype(np.int16)
+
+
+def save(path: Path, voxels: np.ndarray, affine: np.ndarray, unit: str = "mm") -> Path:
+    image = nib.Nifti1Image(voxels, affine)
+    image.header.set_xyzt_units(unit, "sec")
+    nib.save(image, path)
+    return path
+
+
+def network(offset: int) -> torch.nn.Module:
+    """Logits of the level nearest to the voxel ``offset`` steps along each working axis.
+
+    With an offset the mask moves by a voxel along every axis: a wrong axis or direction would show.
+    """
+    voxels = image_of(LABELS).astype(np.float64)
+    levels = torch.tensor([(GREY[label] - voxels.mean()) / voxels.std() for label in range(4)], dtype=torch.float32)
+    convolution = torch.nn.Conv3d(1, 4, 3, padding=1)
+    torch.nn.init.zeros_(convolution.weight)
+    with torch.no_grad():  # the largest of 2 c x - c^2 is the c nearest to x
+        convolution.weight[:, 0, 1 + offset, 1 + offset, 1 + offset] = 2 * levels
+        convolution.bias.copy_(-(levels**2))
+    return convolution
+
+
+def infer(inputs: list[Path], output_dir: Path, offset: int = 0) -> None:
+    parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE_ROOT / "configs" / "inference.json")))
+    parser["input"], parser["output_dir"] = [str(path) for path in inputs], str(output_dir)
+    parser["network_def"], parser["device"] = network(offset), torch.device("cpu")
+    parser["handlers"] = parser["handlers"][2:]  # neither weights to load nor a bar
+    del parser["handlers#0#writers"]["_overlay.png"]
+    parser.get_parsed_content("evaluator").run()
+
+
+def dice(reference: np.ndarray, other: np.ndarray) -> float:
+    """The least Dice of the three structures."""
+    pairs = [(reference == label, other == label) for label in STRUCTURES.values()]
+    assert all(one.any() and two.any() for one, two in pairs)
+    return min(2 * np.sum(one & two) / (np.sum(one) + np.sum(two)) for one, two in pairs)
+
+
+def at(mask: Path, points: np.ndarray, turn: np.ndarray | None = None) -> np.ndarray:
+    """Labels of a mask at points (mm), by its own header as nibabel reads it; 0 outside."""
+    image = nib.load(mask)
+    affine = image.affine if turn is None else turn @ image.affine
+    index = np.rint((points - affine[:3, 3]) @ np.linalg.inv(affine[:3, :3]).T).astype(int)
+    inside = np.all((index >= 0) & (index < image.shape), axis=-1)
+    labels = np.asarray(image.dataobj)[tuple(np.moveaxis(np.where(inside[..., None], index, 0), -1, 0))]
+    return np.where(inside, labels, 0)
+
+
+def volumes(folder: Path, name: str) -> dict[str, list[float]]:
+    return json.loads((folder / f"{name}_function.json").read_text())["volumes_ml"]
+
+
+def test_the_same_heart_in_all_48_signed_axis_orders(tmp_path):
+    inputs = []
+    for number, (order, signs) in enumerate(ORDERS):
+        change = np.zeros((4, 4))
+        change[3, 3] = 1
+        for new, (old, sign) in enumerate(zip(order, signs, strict=True)):
+            change[old, new], change[old, 3] = sign, 0 if sign > 0 else SHAPE[old] - 1
+        voxels = image_of(LABELS).transpose(order)[tuple(slice(None, None, sign) for sign in signs)]
+        inputs.append(save(tmp_path / f"{number}.nii", voxels, AXIAL @ change))
+    infer(inputs, tmp_path / "out", offset=1)
+    points = points_of(SHAPE, AXIAL)
+    masks = [at(tmp_path / "out" / f"{number}_seg.nii.gz", points) for number in range(48)]
+    moved = np.zeros_like(LABELS)
+    moved[:-1, :-1, :-1] = LABELS[1:, 1:, 1:]
+    assert dice(moved, masks[0]) > 0.9  # what the network is meant to find, resampled in plane
+    assert min(dice(masks[0], mask) for mask in masks) >= 0.99
+
+
+def test_a_patient_who_lies_obliquely(tmp_path):
+    """Stack and heart are turned together, as short-axis planes are."""
+    inputs = [save(tmp_path / "straight.nii", image_of(LABELS), AXIAL)]
+    turns = []
+    for number, angles in enumerate(([40, 0, 0], [25, -35, 60], [-50, 30, -100])):
+        turn = np.eye(4)
+        turn[:3, :3] = Rotation.from_euler("xyz", angles, degrees=True).as_matrix()
+        turns.append(turn)
+        inputs.append(save(tmp_path / f"{number}.nii", image_of(LABELS), turn @ AXIAL))
+    infer(inputs, tmp_path / "out")
+    points = points_of(SHAPE, AXIAL)
+    straight = at(tmp_path / "out" / "straight_seg.nii.gz", points)
+    for number, turn in enumerate(turns):
+        lying = at(tmp_path / "out" / f"{number}_seg.nii.gz", points, np.linalg.inv(turn))
+        assert dice(straight, lying) >= 0.95
+
+
+def test_a_stack_that_lies_obliquely_to_the_heart(tmp_path):
+    """The same heart in space, seen by stacks turned within their plane and tilted; thin slices, as tilted thick ones
+    would differ by what they sample."""
+    shape, inputs = (64, 60, 48), []
+    for number, angles in enumerate(([0, 0, 0], [0, 0, 30], [15, 0, 0], [10, -10, 50])):
+        turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag([-1.0, -1, 1])
+        affine = stack(turn, shape, (1.4, 1.5, 1.6))
+        inputs.append(save(tmp_path / f"{number}.nii", image_of(heart(points_of(shape, affine))), affine))
+    infer(inputs, tmp_path / "out")
+    points = CENTRE + np.stack(np.meshgrid(*[np.arange(-40, 41, 2.0)] * 3, indexing="ij"), axis=-1)
+    masks = [at(tmp_path / "out" / f"{number}_seg.nii.gz", points) for number in range(4)]
+    assert min(dice(masks[0], mask) for mask in masks) >= 0.95
+
+
+def test_metres_and_micrometres_give_the_same_millilitres(tmp_path):
+    inputs = [
+        save(tmp_path / f"{unit}.nii", image_of(LABELS), np.diag([factor] * 3 + [1]) @ AXIAL, unit)
+        for unit, factor in (("mm", 1.0), ("meter", 1e-3), ("micron", 1e3))
+    ]
+    infer(inputs, tmp_path / "out")
+    expected = volumes(tmp_path / "out", "mm")
+    mask = np.asarray(nib.load(tmp_path / "out" / "mm_seg.nii.gz").dataobj)
+    assert expected["LV"] == pytest.approx([np.sum(mask == 3) * 2.0 * 1.8 * 5.0 / 1000])
+    for unit in ("meter", "micron"):
+        found = volumes(tmp_path / "out", unit)
+        assert all(found[name] == pytest.approx(expected[name], rel=1e-6) for name in STRUCTURES)
+        assert np.array_equal(mask, np.asarray(nib.load(tmp_path / "out" / f"{unit}_seg.nii.gz").dataobj))
+
+
+def test_only_shear_and_contradictory_geometry_are_refused_and_named_at_the_end(tmp_path, caplog):
+    """Each bad file alone, then all of them among good ones, which are finished."""
+    good = [save(tmp_path / f"{name}.nii.gz", image_of(LABELS), AXIAL) for name in ("a", "z")]
+    bad = []
+    for name, fields in (
+        ("m", {"srow_x": AXIAL[0] + [0, 0.5, 0, 0]}),
+        ("n", {"sform_code": 0, "qform_code": 1, "quatern_b": 0.9, "quatern_c": 0.9}),  # longer than 1
+    ):
+        bad.append(save(tmp_path / f"{name}.nii", image_of(LABELS), AXIAL))
+        content = bad[-1].read_bytes()
+        header = nib.Nifti1Header(content[:348])
+        for field, value in fields.items():
+            header[field] = value
+        bad[-1].write_bytes(header.binaryblock + content[348:])
+    (tmp_path / "o.nii.gz").write_bytes(good[0].read_bytes()[:-200])
+    bad.append(tmp_path / "o.nii.gz")
+    reasons = ("sheared axes", "a qform that is no rotation", "a file that cannot be read")
+    for path, reason in zip(bad, reasons, strict=True):
+        with pytest.raises(CineError, match=f"^{path}: found {reason}"):
+            infer([path], tmp_path / "alone")
+    assert list((tmp_path / "alone").iterdir()) == []
+    caplog.clear()
+    with pytest.raises(CineError, match=r"found 3 of 5 files that cannot be used.* The other 2 are done") as caught:
+        infer([good[0], *bad, good[1]], tmp_path / "out")
+    assert all(f"- {path}: found {reason}" in str(caught.value) for path, reason in zip(bad, reasons, strict=True))
+    written = {path.name for path in (tmp_path / "out").iterdir()}
+    assert written == {f"{name}_{end}" for name in "az" for end in ("function.json", "seg.nii.gz")}
+    logged = [record.getMessage() for record in caplog.records if record.name.startswith("scripts")]
+    assert any("input 2 of 5 is refused" in line for line in logged)
+    assert not any("m.nii" in line for line in logged)  # a name may be a patient's
+
+
+def test_fragments_and_blank_frames_are_flagged(tmp_path):
+    frames = [LABELS.copy() for _ in range(3)]
+    frames[1][2:14, 2:14, 2:6] = 3  # a second LV, cleared from the mask
+    voxels = np.stack([image_of(frame) for frame in frames], axis=-1)
+    voxels[..., 2] = 0
+    infer([save(tmp_path / "cine.nii", voxels, AXIAL)], tmp_path / "out")
+    function = json.loads((tmp_path / "out" / "cine_function.json").read_text())
+    assert {"flag": "fragments", "structure": "LV", "frame": 2} in function["flags"]
+    assert {"flag": "no contrast", "frame": 3} in function["flags"]
+    assert 3 not in (function["ed_frame"], function["es_frame"])
+    mask = np.asarray(nib.load(tmp_path / "out" / "cine_seg.nii.gz").dataobj)[..., 1]
+    assert not np.any(mask[2:14, 2:14, 2:6] == 3)
