@@ -49,6 +49,7 @@ TINY = {
     "train_epochs": 40,
     "val_interval": 20,
 }
+RESULTS = ("function.json", "overlay.png", "seg.nii.gz")
 
 
 class Workplace:
@@ -197,6 +198,25 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns == before
     workplace.must("infer", "inference", input="list.txt", output_dir="out", existing="overwrite")
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
+
+
+def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace):
+    folder = workplace.folder / "mixed"
+    folder.mkdir()
+    for patient in ("patient001", "patient002"):
+        volume = sorted(path for path in (workplace.data / patient).glob("*_frame*.nii.gz") if "_gt" not in path.name)[
+            0
+        ]
+        shutil.copy(volume, folder / f"{patient}.nii.gz")
+    cut = folder / "patient0015.nii.gz"
+    cut.write_bytes((folder / "patient002.nii.gz").read_bytes()[:-1000])
+    done = workplace.run("infer", "inference", input="mixed", output_dir="mixed_out")
+    assert done.returncode == 2
+    assert "Traceback" not in done.stderr
+    assert "1 of 3 files that cannot be used; expected whole files. The other 2 are done." in done.stderr
+    assert f"- {Path('mixed') / cut.name}: found a file that cannot be read" in done.stderr
+    results = {f"{name}_{end}" for name in ("patient001", "patient002") for end in RESULTS}
+    assert {path.name for path in (workplace.folder / "mixed_out").iterdir()} == results
 
 
 def test_stream_gives_the_mask_of_infer_where_it_sees_as_much(workplace):
