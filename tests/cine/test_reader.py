@@ -178,6 +178,7 @@ REFUSED = {
     "NaN offset": ({"vox_offset": np.nan}, "byte nan"),
     "huge offset": ({"vox_offset": 1e9}, "byte 1e+09"),
     "pair of files": ({"magic": b"ni1"}, "magic"),
+    "a fourth letter": ({"magic": b"n+1x"}, "magic"),
     "huge extent": ({"pixdim": [1, 90, 1, 8, 0, 0, 0, 0], "dim": [3, 60, 1, 1, 1, 1, 1, 1]}, "5400 mm"),
     "intercept that drowns the contrast": ({"scl_inter": 1e9}, "voxels from 1e+09 to 1e+09"),
     "slope that overflows": ({"scl_slope": 1e20}, "to 5.9e+21"),

@@ -120,7 +120,7 @@ def _read_raw(path: Path) -> tuple[nib.Nifti1Header, bytes]:
         for order in "<>":
             if len(block) >= size and np.frombuffer(block, f"{order}i4", count=1)[0] == size:
                 raw = kind(block[:size], order, check=False)
-                return raw, bytes(raw["magic"].item())[:3]
+                return raw, bytes(raw["magic"].item())
     raise CineError(path, f"no NIfTI header (it begins with {block[:8]!r})", "a NIfTI-1 or NIfTI-2 file", _EXPORT)
 
 
