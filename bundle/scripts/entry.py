@@ -13,7 +13,7 @@ from typing import Any
 from monai.bundle import BundleWorkflow, ConfigParser
 
 from scripts import BUNDLE_ROOT
-from scripts.files import CineError
+from scripts.files import CineError, cine_error_of
 from scripts.lock import hold
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -52,9 +52,7 @@ def report(kind: type[BaseException], error: BaseException, trace: TracebackType
     if issubclass(kind, KeyboardInterrupt):
         sys.stderr.write(f"\nInterrupted. {error}\n")
         raise SystemExit(INTERRUPTED)
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, CineError):
-        cause = cause.__cause__ or cause.__context__
+    cause = cine_error_of(error)
     if cause is None:
         sys.__excepthook__(kind, error, trace)
         return

@@ -41,6 +41,14 @@ class CineError(ValueError):
         return type(self), (self.where, self.found, self.expected, self.action)
 
 
+def cine_error_of(error: BaseException) -> CineError | None:
+    """The CineError behind an error, which MONAI wraps; None where there is none."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, CineError):
+        cause = cause.__cause__ or cause.__context__
+    return cause
+
+
 @contextmanager
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path`` that replaces it once the block ends without an error.

@@ -9,7 +9,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from torch.utils.data import DataLoader
 
-from scripts.files import CineError
+from scripts.files import CineError, cine_error_of
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,10 @@ class GoodItems:
             try:
                 batch = next(batches)
             except Exception as error:  # MONAI wraps what a transform raises
-                self.refused.append(_cine_error(error))
+                refusal = cine_error_of(error)
+                if refusal is None:
+                    raise
+                self.refused.append(refusal)
                 logger.warning("input %d of %d is refused; the others go on", number, len(self.loader))
                 continue
             yield batch
@@ -56,13 +59,3 @@ class GoodItems:
         found = f"{refused} of {len(self.loader)} files that cannot be used"
         action = f"The other {rest} are done. Mend these, then run again with existing set to skip:"
         raise CineError("input", found, "whole files", action + messages)
-
-
-def _cine_error(error: BaseException) -> CineError:
-    """The CineError behind an error; the error itself is raised where there is none."""
-    cause: BaseException | None = error
-    while cause is not None and not isinstance(cause, CineError):
-        cause = cause.__cause__ or cause.__context__
-    if cause is None:
-        raise error
-    return cause
