@@ -94,7 +94,7 @@ def test_a_failed_write_leaves_the_old_mask(nifti, tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("os.replace", fail)
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(CineError, match="No space"):
         write_mask(out, np.zeros((4, 5, 3), int), like=image)
     assert read_volume(out)[0].all()
     assert not [entry for entry in tmp_path.iterdir() if entry.name.startswith(".partial")]

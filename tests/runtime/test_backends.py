@@ -80,3 +80,28 @@ def test_openvino_reports_to_nobody(tmp_path):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_signal_meets_a_stack_that_is_there():
+    """Networks that come and go in any order left OpenVINO's stack for signals behind, unmapped."""
+    script = f"""
+import gc, signal, sys, torch
+sys.path.insert(0, {str(BUNDLE_ROOT)!r})
+from scripts.runtime.deploy import Deployed, Runtime
+runtime = Runtime("cpu", "float32", "openvino")
+networks = [Deployed(runtime, torch.nn.Conv3d(1, 2, 1).eval()) for _ in range(2)]
+for network in networks:
+    network(torch.rand(1, 1, 4, 4, 2))
+while networks:
+    networks.pop(0)
+    del network
+    gc.collect()
+    network = None
+try:
+    signal.raise_signal(signal.SIGINT)
+except KeyboardInterrupt:
+    print("alive")
+"""
+    runtime_or_skip("openvino")
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "alive\n"), done.stderr[-2000:]

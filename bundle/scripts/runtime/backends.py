@@ -6,6 +6,7 @@ adding an entry to ``BACKENDS``. Imports of optional packages stay inside the fu
 
 from __future__ import annotations
 
+import functools
 import importlib.metadata
 import importlib.util
 import logging
@@ -16,6 +17,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import torch._dynamo
@@ -101,6 +103,15 @@ def _cuda_graph(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dt
     return replay
 
 
+@functools.cache
+def _openvino_core() -> Any:
+    """One for the process: each sets a stack for signals and puts back that of the one before when it goes, which may
+    be gone by then; the next Ctrl-C would be a segmentation fault."""
+    import openvino
+
+    return openvino.Core()
+
+
 def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
     # OpenVINO reports its use over the network, from processes that it forks for it, unless that package is missing
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
@@ -118,7 +129,7 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
         "INFERENCE_PRECISION_HINT": precision,
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
-    request = openvino.Core().compile_model(model, "CPU", settings).create_infer_request()
+    request = _openvino_core().compile_model(model, "CPU", settings).create_infer_request()
 
     def infer(x_BCHWD: torch.Tensor) -> torch.Tensor:
         request.infer({0: x_BCHWD.contiguous().numpy()}, share_inputs=True, share_outputs=True)
