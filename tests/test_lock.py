@@ -3,9 +3,12 @@ from __future__ import annotations
 import multiprocessing
 import os
 import signal
+import subprocess
+import sys
 
 import pytest
 
+from scripts import BUNDLE_ROOT
 from scripts.files import CineError
 from scripts.lock import hold
 
@@ -42,3 +45,14 @@ def test_a_second_run_is_refused_and_names_the_first_until_that_is_killed(other,
 def test_a_run_may_hold_its_folder_again_and_others(tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
         hold(folder, "search")
+
+
+@pytest.mark.parametrize("wrote", [False, True])
+def test_a_folder_that_only_held_a_lock_is_not_left_behind(tmp_path, wrote):
+    folder = tmp_path / "mistyped"
+    script = f"import sys; sys.path.insert(0, {str(BUNDLE_ROOT)!r})"
+    script += "; from scripts.lock import hold; hold(sys.argv[1], 'x')"
+    if wrote:
+        script += "; open(sys.argv[1] + '/result', 'w').close()"
+    subprocess.run([sys.executable, "-c", script, str(folder)], check=True)
+    assert folder.exists() == wrote

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import contextlib
 import datetime
 import fcntl
 import os
@@ -43,3 +45,12 @@ def hold(work_dir: str | Path, step: str) -> None:
     handle.write(f"{step}, process {os.getpid()} on {socket.gethostname()}, since {now}\n")
     handle.flush()
     _HELD[path] = handle
+    atexit.register(_leave, path)
+
+
+def _leave(path: Path) -> None:
+    """Leave no folder behind that only holds its lock: a mistyped work_dir."""
+    with contextlib.suppress(OSError):
+        if [file.name for file in path.parent.iterdir()] == [path.name]:
+            path.unlink()
+            path.parent.rmdir()
