@@ -135,6 +135,13 @@ def test_a_run_killed_between_two_names_finds_the_checkpoint_before(tmp_path):
     assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
 
 
+def test_what_a_killed_run_was_writing_is_swept_up(tmp_path):
+    train(tmp_path, 2)
+    (tmp_path / ".partial-abc.pt").write_bytes(b"half")
+    train(tmp_path, 3)
+    assert not list(tmp_path.glob(".partial-*"))
+
+
 def test_where_no_checkpoint_can_be_read_it_says_so(tmp_path):
     train(tmp_path, 2)
     for path in (tmp_path / "c.pt", tmp_path / "c.before.pt"):

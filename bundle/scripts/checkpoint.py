@@ -8,7 +8,7 @@ import logging
 import os
 import random
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ import torch
 from monai.utils import set_determinism
 
 from scripts.archive import load_whole
-from scripts.files import CineError, replacing
+from scripts.files import PARTIAL, CineError, replacing
 
 logger = logging.getLogger(__name__)
 
@@ -127,6 +127,9 @@ def fitting(path: str | Path) -> Iterator[None]:
 
 
 def _newest(path: str | Path, device: str | torch.device) -> dict[str, Any] | None:
+    for orphan in Path(path).parent.glob(PARTIAL + "*"):  # of a run that was killed; who resumes holds the work_dir
+        with suppress(OSError):
+            orphan.unlink()
     files = [file for file in (Path(path), _before(path)) if file.exists()]
     for file in files:
         try:

@@ -15,6 +15,8 @@ from typing import Any, NoReturn
 
 import jsonschema
 
+PARTIAL = ".partial-"
+"""What the names of files begin with that are being written."""
 # what a disk or a folder answers to someone who writes
 _REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
@@ -62,7 +64,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".partial-", suffix="".join(path.suffixes))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix="".join(path.suffixes))
         os.close(handle)
         temporary = Path(name)
         try:
