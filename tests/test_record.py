@@ -4,9 +4,6 @@ import hashlib
 import json
 import os
 
-import pytest
-
-from scripts.files import CineError
 from scripts.record import record_run
 
 
@@ -36,7 +33,9 @@ def test_what_earlier_runs_left_is_not_this_one_s_output(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["steps"]["search"]["outputs"] == {}
 
 
-def test_a_broken_record_is_not_overwritten(tmp_path):
+def test_a_broken_record_is_put_aside(tmp_path, caplog):
     (tmp_path / "run.json").write_text("{")
-    with pytest.raises(CineError, match="no valid JSON"):
-        record_run("search", str(tmp_path), [])
+    record_run("search", str(tmp_path), [])
+    assert (tmp_path / "run.broken.json").read_text() == "{"
+    assert list(json.loads((tmp_path / "run.json").read_text())["steps"]) == ["search"]
+    assert "no valid JSON" in caplog.text

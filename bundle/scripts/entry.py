@@ -14,6 +14,7 @@ from monai.bundle import BundleWorkflow, ConfigParser
 
 from scripts import BUNDLE_ROOT
 from scripts.files import CineError, cine_error_of
+from scripts.keys import check_values
 from scripts.lock import hold
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -29,7 +30,7 @@ _FREE = {"label_map"}  # its keys are the user's label values
 
 
 def start(work_dir: str | None = None) -> None:
-    """Check the run's overrides and overlays, and report what ends it: see ``report``.
+    """Check the run's overrides, overlays and values, and report what ends it: see ``report``.
 
     Args:
         work_dir: held for this run alone, where given.
@@ -40,6 +41,9 @@ def start(work_dir: str | None = None) -> None:
     run = _bundle_run()
     if run is not None:
         check_keys(run["config_file"], run["override"], run["args_file"])
+    workflow = running_workflow()
+    if workflow is not None:
+        check_values(workflow.parser.config)
     if work_dir is not None:
         hold(work_dir, " ".join(sys.argv[1:3]))
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,17 +21,20 @@ def model_card(model_path: str | Path) -> Path:
     return Path(model_path).with_suffix(".json")
 
 
-def load_model(path: str | Path, network: CineNet, exams: Collection[str] = ()) -> None:
+def load_model(
+    path: str | Path, network: CineNet, exams: Collection[str] = (), spacing_mm: Sequence[float] | None = None
+) -> None:
     """Load trained weights into a network, after checking that they belong to it.
 
     Args:
         path: a plain state dict; where ``model.json`` stands beside it, that is checked first.
         network: the network, with its ``architecture``.
         exams: names of exams that the model must not have been trained on.
+        spacing_mm: in-plane spacing at which the network will see images, where it is known.
 
     Raises:
         CineError: the weights are of another network, not those that the folder's manifest lists, not finite, cannot
-            be read, or have seen an exam.
+            be read, have seen an exam, or were trained at another spacing.
     """
     verify(Path(path).parent)
     action = "Run the step train with this work_dir, or name the work_dir where it ran."
@@ -47,6 +50,10 @@ def load_model(path: str | Path, network: CineNet, exams: Collection[str] = ()) 
                 expected,
                 "It was derived anew since: delete the folder train beside it, run train again.",
             )
+        trained_mm = card.get("spacing_mm", spacing_mm)
+        if spacing_mm is not None and list(trained_mm) != list(spacing_mm):
+            found = f"{list(spacing_mm)}, where the network was trained at {trained_mm}"
+            raise CineError("spacing_mm", found, "the spacing of the training", "Change the key.")
         seen = sorted(set(card["exams"]) & set(exams))
         if seen:
             found = f"a model that was trained on {len(seen)} of the {len(exams)} exams to evaluate"
@@ -65,17 +72,19 @@ class ModelLoader:
     """Evaluator handler: loads trained weights at the start, after checking that they belong here.
 
     Args:
-        path, network, exams: as of ``load_model``.
+        path, network, exams, spacing_mm: as of ``load_model``.
     """
 
-    def __init__(self, path: str, network: CineNet, exams: Iterable[str] = ()):
-        self.path, self.network, self.exams = path, network, list(exams)
+    def __init__(
+        self, path: str, network: CineNet, exams: Iterable[str] = (), spacing_mm: Sequence[float] | None = None
+    ):
+        self.path, self.network, self.exams, self.spacing_mm = path, network, list(exams), spacing_mm
 
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self)
 
     def __call__(self, engine: Engine) -> None:
-        load_model(self.path, self.network, self.exams)
+        load_model(self.path, self.network, self.exams, self.spacing_mm)
 
 
 CARD_SCHEMA: dict[str, Any] = {

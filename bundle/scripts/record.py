@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import importlib.metadata
+import logging
 import platform
 import sys
 import time
@@ -14,9 +15,10 @@ from typing import Any
 import psutil
 
 from scripts.entry import running_workflow
-from scripts.files import read_json, sha256, write_json
+from scripts.files import CineError, read_json, sha256, write_json
 from scripts.runtime.device import describe_device, peak_memory
 
+logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-run-1"
 PACKAGES = ("monai", "torch", "nibabel", "numpy", "pytorch-ignite", "openvino", "onnxruntime")
 SCHEMA: dict[str, Any] = {
@@ -66,7 +68,12 @@ def record_run(
         },
     }
     path = Path(folder) / "run.json"
-    steps = read_json(path, SCHEMA, "Delete it.")["steps"] if path.exists() else {}
+    try:
+        steps = read_json(path, SCHEMA, "It is put aside.")["steps"] if path.exists() else {}
+    except CineError as error:  # no reason to fail when the work is done
+        logger.warning("%s", error)
+        path.replace(path.with_suffix(".broken.json"))
+        steps = {}
     write_json(path, {"format": FORMAT, "steps": {**steps, step: entry}})
 
 

@@ -98,7 +98,12 @@ def find_inputs(
     if existing not in ("error", "skip", "overwrite"):
         raise CineError("existing", repr(existing), "error, skip or overwrite", "Correct existing.")
     entries = [input] if isinstance(input, (str, Path)) else input
-    images = list(dict.fromkeys(image for entry in entries for image in _expand(Path(entry))))
+    if not isinstance(entries, Sequence) or not all(isinstance(entry, str | Path) and str(entry) for entry in entries):
+        raise CineError("input", repr(input), "a path, or a list of them", "Check input.")
+    try:
+        images = list(dict.fromkeys(image for entry in entries for image in _expand(Path(entry))))
+    except OSError as error:  # such as a name that is too long
+        raise CineError("input", f"a path that cannot be ({error.strerror})", "a path", "Check input.") from error
     if not images:
         raise CineError("input", "nothing", "at least one NIfTI file", "Check input.")
     by_output: dict[Path, Path] = {}

@@ -19,10 +19,10 @@ from torch.nn import functional as F
 from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
 from scripts.cine.quality import keep_largest, parts_of
-from scripts.files import CineError, read_json
+from scripts.files import CineError
 from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels
 from scripts.live.window import HeartWindow, bounding_box
-from scripts.model import CARD_SCHEMA, load_model, model_card
+from scripts.model import load_model
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
@@ -84,15 +84,9 @@ class Segmenter:
             logger.warning("The network was measured on %s, not on %s: run the step verify here", measured_on, here)
         network = CineNet(architecture)
         model_path = Path(model_dir) / "model.pt"
-        load_model(model_path, network)
-        self.network = self.runtime.deploy(network)
         self.spacing_mm = distances("spacing_mm", spacing_mm, 2)
-        card = (
-            read_json(card_path, CARD_SCHEMA, "Train anew.") if (card_path := model_card(model_path)).exists() else {}
-        )
-        if tuple(card.get("spacing_mm", self.spacing_mm)) != self.spacing_mm:
-            found = f"{self.spacing_mm}, where the network was trained at {card['spacing_mm']}"
-            raise CineError("spacing_mm", found, "the spacing of the training", "Change the key.")
+        load_model(model_path, network, spacing_mm=self.spacing_mm)
+        self.network = self.runtime.deploy(network)
         self.window = HeartWindow(architecture.space.deployment_size[:2], network.multiple)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)

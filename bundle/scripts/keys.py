@@ -1,0 +1,63 @@
+"""What the keys may be that a user sets first: checked when a step starts, before it reads an exam or trains a step."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scripts.files import CineError, validate
+from scripts.runtime.device import check_device
+
+_COUNT = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
+_NATURAL = {**_COUNT, "minimum": 0}
+_RATE = {"type": "number", "exclusiveMinimum": 0, "maximum": 1000}
+_SHARE = {"type": "number", "minimum": 0, "maximum": 1}
+_SIZE = {"type": "array", "items": {**_COUNT, "maximum": 4096}, "minItems": 3, "maxItems": 3}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "properties": {
+        "spacing_mm": {
+            "type": "array",
+            "items": {"type": "number", "minimum": 0.1, "maximum": 20},
+            "minItems": 2,
+            "maxItems": 2,
+        },
+        **dict.fromkeys(("search_patch_size", "patch_size"), _SIZE),
+        **dict.fromkeys(
+            (
+                *("search_epochs", "search_batch_size", "search_channels", "partial_channels", "pool_size"),
+                *("max_rounds", "train_epochs", "batch_size", "val_interval"),
+            ),
+            _COUNT,
+        ),
+        **dict.fromkeys(("seed", "warm_up_epochs", "num_workers", "fold"), _NATURAL),
+        **dict.fromkeys(("learning_rate", "weight_lr", "architecture_lr"), _RATE),
+        **dict.fromkeys(("cache_rate", "final_lr"), _SHARE),
+        "folds": {**_COUNT, "minimum": 2},
+        "penalty_weight": {"type": "number", "minimum": 0, "maximum": 1e6},
+        "profile_seconds": {"type": "number", "minimum": 0, "maximum": 1e6},
+        "budget_ms": {"anyOf": [{"enum": ["auto", None]}, {**_RATE, "maximum": 1e9}]},
+        "volumes_per_second": {"anyOf": [{"const": None}, {**_RATE, "maximum": 1e6}]},
+        "paths": {"anyOf": [{"const": "auto"}, _COUNT]},
+        "network_reading": {"enum": ["derived", "paths"]},
+    },
+}
+
+
+def check_values(config: Mapping[str, Any]) -> None:
+    """Hold a step's keys, with overlays and overrides, against what they may be.
+
+    Raises:
+        CineError: names the key, what it is and what it may be. Keys that are expressions are judged where they are
+            used.
+    """
+    plain = {
+        key: value for key, value in config.items() if not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
+    }
+    validate(plain, SCHEMA, "the configuration", "Change the key.")
+    if {"search_epochs", "warm_up_epochs"} <= plain.keys() and plain["warm_up_epochs"] >= plain["search_epochs"]:
+        expected = f"fewer than the {plain['search_epochs']} search_epochs, which count them in"
+        raise CineError("warm_up_epochs", str(plain["warm_up_epochs"]), expected, "Change one of them.")
+    for key in ("device", "cache_device"):
+        if key in plain:
+            check_device(plain[key])

@@ -1,0 +1,66 @@
+from __future__ import annotations
+
+import pytest
+from monai.bundle import ConfigParser
+
+from scripts import BUNDLE_ROOT
+from scripts.files import CineError
+from scripts.keys import SCHEMA, check_values
+
+CONFIGS = BUNDLE_ROOT / "configs"
+
+
+@pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick"])
+def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
+    known = set()
+    for name in ("profile", "search", "derive", "train", "inference", "stream", "verify"):
+        files = [str(CONFIGS / f"{file}.json") for file in (name, overlay) if file]
+        config = ConfigParser.load_config_files(files)
+        check_values(config)
+        known |= config.keys()
+    assert SCHEMA["properties"].keys() <= known
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("spacing_mm", [1.5, 1.5, 1.5]),
+        ("spacing_mm", [0.0, 1.5]),
+        ("spacing_mm", [0.0001, 1.5]),
+        ("spacing_mm", ["a", "b"]),
+        ("train_epochs", 0),
+        ("batch_size", 0),
+        ("learning_rate", -0.1),
+        ("learning_rate", float("inf")),
+        ("val_interval", 0),
+        ("num_workers", -1),
+        ("patch_size", [-1, 32, 4]),
+        ("patch_size", [32, 32]),
+        ("cache_rate", -1.0),
+        ("seed", 99999999999999999999),
+        ("seed", -1),
+        ("pool_size", -3),
+        ("search_channels", 0),
+        ("network_reading", "foo"),
+        ("budget_ms", -1),
+        ("budget_ms", float("inf")),
+        ("volumes_per_second", 0),
+        ("paths", 0),
+    ],
+)
+def test_values_that_no_run_can_use_name_their_key(key, value):
+    with pytest.raises(CineError, match=f"the configuration, field {key}"):
+        check_values({key: value})
+
+
+def test_warm_up_leaves_epochs_and_devices_are_here():
+    with pytest.raises(CineError, match="warm_up_epochs: found 4; expected fewer than the 4 search_epochs"):
+        check_values({"search_epochs": 4, "warm_up_epochs": 4})
+    for key in ("device", "cache_device"):
+        with pytest.raises(CineError, match="device: found 'foo'"):
+            check_values({key: "foo"})
+        check_values({key: "cpu"})
+
+
+def test_expressions_are_left_to_where_they_are_used():
+    check_values({"device": "$torch.device('cpu')", "seed": "@other", "search_epochs": "$2 * 3"})
