@@ -60,4 +60,4 @@ def check_values(config: Mapping[str, Any]) -> None:
         raise CineError("warm_up_epochs", str(plain["warm_up_epochs"]), expected, "Change one of them.")
     for key in ("device", "cache_device"):
         if key in plain:
-            check_device(plain[key])
+            check_device(plain[key], key)

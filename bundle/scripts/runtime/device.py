@@ -20,18 +20,18 @@ GROUP = Path("/sys/fs/cgroup")
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
-def check_device(device: str | torch.device) -> str:
-    """The name of a device that is here, "cpu" or "cuda:N"; CineError where it is not."""
-    action = "Use --device cpu."
+def check_device(device: str | torch.device, key: str = "device") -> str:
+    """The name of a device that is here, "cpu" or "cuda:N"; CineError, which names the key, where it is not."""
+    action = f"Use --{key} cpu."
     try:
         found = torch.device(device)
     except (RuntimeError, TypeError):
-        raise CineError("device", repr(device), "cpu or cuda:N", action) from None
+        raise CineError(key, repr(device), "cpu or cuda:N", action) from None
     if found.type == "cpu":
         return "cpu"
     count = torch.cuda.device_count() if found.type == "cuda" else 0
     if (found.index or 0) >= count:
-        raise CineError("device", repr(device), f"cpu or one of {count} CUDA devices", action)
+        raise CineError(key, repr(device), f"cpu or one of {count} CUDA devices", action)
     return f"cuda:{found.index or 0}"
 
 
