@@ -25,7 +25,7 @@ def hold(work_dir: str | Path, step: str) -> None:
     path = (Path(work_dir) / ".lock").resolve()
     if path in _HELD:
         return
-    with writing(path):
+    with writing(work_dir):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("a+", encoding="utf-8")
     try:

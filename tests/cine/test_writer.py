@@ -153,7 +153,7 @@ def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CineError, match="a folder that can be written"):
+    with pytest.raises(CineError, match="a folder with room and the right to write"):
         find_inputs(folder, tmp_path / "file")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
 from scripts.cine.header import read_header
-from scripts.files import CineError, replacing
+from scripts.files import CineError, replacing, writing
 
 logger = logging.getLogger(__name__)
 
@@ -160,14 +161,10 @@ class ResultWriter:
 
 def check_writable(folder: Path) -> None:
     """Make the folder where there is none; CineError where it cannot be written."""
-    try:
+    with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        with replacing(folder / ".writable"):
+        with tempfile.TemporaryFile(dir=folder):
             pass
-        (folder / ".writable").unlink()
-    except OSError as error:
-        expected = "a folder that can be written"
-        raise CineError(folder, f"{error.strerror}", expected, "Choose another output_dir.") from None
 
 
 def _expand(path: Path) -> list[Path]:

@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 
 from scripts.runtime.device import autocast
+from scripts.safety import explaining_memory
 
 
 class CineInferer(Inferer):
@@ -38,7 +39,8 @@ class CineInferer(Inferer):
         images_BTHWD = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         batch, frames, *size = images_BTHWD.shape
         volumes = images_BTHWD.reshape(batch * frames, 1, *size).contiguous(memory_format=torch.channels_last_3d)
-        with autocast(volumes.device, self.amp):
+        shape = f"{batch * frames} volumes of {'x'.join(map(str, size))}"
+        with explaining_memory(shape, "Take a device with more memory."), autocast(volumes.device, self.amp):
             logits = [network(chunk, *args, **kwargs) for chunk in volumes.split(self.frames_at_once)]
         whole = torch.cat(logits).float().reshape(batch, -1, *size)
         # Invertd inverts MetaTensors alone
