@@ -8,7 +8,7 @@ import logging
 import platform
 import sys
 import time
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,9 +87,10 @@ def _files(inputs: Any) -> Iterator[Path]:
         if Path(inputs).is_file():
             yield Path(inputs)
         return
-    values: Iterable[Any] = inputs.values() if isinstance(inputs, Mapping) else inputs
-    for value in values:
-        if isinstance(value, str | Path | Mapping | Sequence):
+    if isinstance(inputs, Mapping):
+        inputs = list(inputs.values())
+    if isinstance(inputs, Sequence):
+        for value in inputs:
             yield from _files(value)
 
 

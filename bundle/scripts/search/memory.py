@@ -19,6 +19,7 @@ from scripts.space.supernet import Supernet
 logger = logging.getLogger(__name__)
 # measured peaks over the sum of living tensors (docs/benchmarks.md): workspace of the kernels, gaps between blocks
 FIXED, KEPT, RECOMPUTED = 128 * 2**20, 2.0, 3.4
+SMALLER = "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels."
 
 
 class _LivingTensors(TorchDispatchMode):
@@ -97,7 +98,7 @@ def fit_memory(
             f"a step of {batch_size} patches of {size}",
             f"a need of {_gib(needed)}",
             f"at most the {_gib(free)} that are available on {device}",
-            "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels.",
+            SMALLER,
         )
     logger.info("A step of the search needs about %s of the %s available on %s", _gib(needed), _gib(free), device)
     return supernet

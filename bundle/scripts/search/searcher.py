@@ -26,6 +26,7 @@ from scripts.safety import check_finite, explaining_memory
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
+from scripts.search.memory import SMALLER
 from scripts.search.objective import LatencyObjective
 from scripts.search.relaxation import JointSoftmax, entropies, parameter_free_share, uniform_mixing
 from scripts.space.architecture import PARAMETER_FREE
@@ -308,8 +309,7 @@ class Searcher:
 
     def _explaining_memory(self) -> AbstractContextManager[None]:
         batch, patch = (self.identity.get(key) for key in ("search_batch_size", "search_patch_size"))
-        action = "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels."
-        return explaining_memory(f"a step on {batch} patches of {patch}", action)
+        return explaining_memory(f"a step on {batch} patches of {patch}", SMALLER)
 
 
 def _cosine(optimizer: torch.optim.Optimizer, epochs: int, final: float) -> torch.optim.lr_scheduler.LambdaLR:
