@@ -6,7 +6,7 @@ from typing import cast
 
 import torch
 
-from scripts.space.network import name_of, pad_in_plane
+from scripts.space.network import pad_in_plane
 from scripts.space.supernet import MixedCell, Mixing, Supernet
 from scripts.space.trellis import Tile
 
@@ -16,19 +16,23 @@ class ReferenceSupernet(Supernet):
 
     def forward(self, image_BCHWD: torch.Tensor, mixing: Mixing) -> torch.Tensor:
         height, width = image_BCHWD.shape[2:4]
-        multiple = self.space.stem_stride * 2 ** (self.space.scales - 1)
-        tiles = {Tile(0, 0): self.stem(pad_in_plane(image_BCHWD, multiple))}
-        for cell in self.space.trellis.cells:
-            output = run_cell(
-                cast(MixedCell, self.cells[name_of(cell)]), tiles[cell.source_tile], mixing.nodes[cell.kind]
-            )
+        trellis = self.space.trellis
+        image_BCHWD = pad_in_plane(image_BCHWD, self.space.stem_stride * 2 ** (self.space.scales - 1))
+        tiles = {Tile(0, s): self.stems[str(s)](image_BCHWD) for s in trellis.starts}
+        for cell in trellis.cells:
+            output = tiles[cell.source_tile]
+            if not cell.skip:
+                output = run_cell(cast(MixedCell, self.cells[cell.name]), output, mixing.nodes[cell.kind])
             output = mixing.cells[cell] * output
             tiles[cell.target_tile] = tiles[cell.target_tile] + output if cell.target_tile in tiles else output
-        return self.head(tiles[Tile(self.space.layers, 0)])[:, :, :height, :width]
+        logits = torch.stack([self.heads[str(s)](tiles[Tile(trellis.layers, s)]) for s in trellis.ends]).sum(0)
+        return logits[:, :, :height, :width]
 
 
 def run_cell(cell: MixedCell, x_BCHWD: torch.Tensor, nodes: list[torch.Tensor]) -> torch.Tensor:
     """``X_i = shuffle(sum_j concat(sum_o p[j,o] o(X_j[:C/k]), (sum_o p[j,o]) X_j[C/k:]))``, then the scaling."""
+    if cell.scales_first:
+        x_BCHWD = cell.scaling([x_BCHWD])
     tensors = [x_BCHWD]
     active = x_BCHWD.shape[1] // cell.partial
     for i, p in enumerate(nodes, start=1):
@@ -46,4 +50,4 @@ def run_cell(cell: MixedCell, x_BCHWD: torch.Tensor, nodes: list[torch.Tensor]) 
         batch, channels, *size = whole.shape
         groups = whole.reshape(batch, cell.partial, channels // cell.partial, *size)
         tensors.append(groups.transpose(1, 2).reshape(batch, channels, *size))
-    return cell.scaling(tensors[1:])
+    return torch.cat(tensors[1:], dim=1) if cell.scales_first else cell.scaling(tensors[1:])

@@ -31,7 +31,7 @@ def test_a_weight_that_is_none(model_dir, opens, architecture, name):
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
 def test_weights_that_are_no_numbers(model_dir, opens, architecture, number):
     state = CineNet(architecture).state_dict()
-    state["head.conv.bias"] = torch.full_like(state["head.conv.bias"], number)
+    state["heads.0.conv.bias"] = torch.full_like(state["heads.0.conv.bias"], number)
     torch.save(state, model_dir / "model.pt")
     with pytest.raises(CineError, match="not finite"):
         opens(model_dir)

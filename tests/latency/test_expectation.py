@@ -9,7 +9,7 @@ from scripts.latency.expectation import LatencyExpectation
 from scripts.search.derive import decode_cells
 from scripts.search.relaxation import JointSoftmax
 from scripts.space.architecture import Architecture
-from scripts.space.trellis import union_of
+from scripts.space.trellis import Cell, union_of
 
 
 @pytest.fixture
@@ -25,6 +25,10 @@ def relaxation(space):
 def table(space, make_table):
     costs = {name: 0.3 + n for n, name in enumerate(space.operations)}
     return make_table(space, lambda name, scale: costs.get(name, 0.7) / (scale + 1))
+
+
+def ends(table):
+    return table["stem", 0] + table["head", 0]
 
 
 def expected_cell(mixing, space, table, cell, reading):
@@ -51,17 +55,17 @@ def test_paths_reading_is_the_mean_over_all_paths(space, relaxation, table, cell
         value = float(LatencyExpectation(table, space, cell, "paths")(mixing))
     paths = list(space.trellis.paths())
     sums = [sum(expected_cell(mixing, space, table, c, cell) for c in union_of([path])) for path in paths]
-    assert value == pytest.approx(table.fixed + sum(sums) / len(paths))
+    assert value == pytest.approx(ends(table) + sum(sums) / len(paths))
 
 
 @pytest.mark.parametrize("cell", ["sequential", "critical_path"])
 def test_derived_reading_sums_the_derived_cells(space, relaxation, table, cell):
     with torch.no_grad():
         mixing = relaxation()
-        cells = union_of([(0, 1, 2, 1, 0), (0, 1, 1, 1, 0)])
-        value = float(LatencyExpectation(table, space, cell, "derived")(mixing, cells))
+        paths = [(0, 1, 2, 1, 0), (0, 1, 1, 1, 0)]
+        value = float(LatencyExpectation(table, space, cell, "derived")(mixing, paths))
     merges = table["merge", 1]  # both paths' cells end at tile (3, 1); at layer 2 they end apart
-    expected = table.fixed + merges + sum(expected_cell(mixing, space, table, c, cell) for c in cells)
+    expected = ends(table) + merges + sum(expected_cell(mixing, space, table, c, cell) for c in union_of(paths))
     assert value == pytest.approx(expected)
 
 
@@ -69,7 +73,7 @@ def test_longest_path_of_equation_4_is_the_sum_over_the_nodes(space, relaxation,
     """Eq. 3 sums over j, so an edge's cost depends on its end alone: the longest path visits every node."""
     with torch.no_grad():
         mixing = relaxation()
-    cell = space.trellis.cells[0]
+    cell = Cell(1, 0, 0)
     lat = [
         sum(float(p[j, o]) * table[name, 0] for j in range(len(p)) for o, name in enumerate(space.operations))
         for p in mixing.nodes[cell.kind]
@@ -80,15 +84,15 @@ def test_longest_path_of_equation_4_is_the_sum_over_the_nodes(space, relaxation,
         for count in range(space.nodes)
         for middle in itertools.combinations(nodes, count)
     )
-    value = float(LatencyExpectation(table, space, "sequential", "derived")(mixing, [cell]))
-    assert value == pytest.approx(table.fixed + longest + table.scaling(cell))
+    value = float(LatencyExpectation(table, space, "sequential", "derived")(mixing, [(0, 0, 0, 0, 0)]))
+    assert value == pytest.approx(ends(table) + 4 * (longest + table.scaling(cell)))
 
 
 @pytest.mark.parametrize("cell", ["sequential", "critical_path"])
 @pytest.mark.parametrize("network", ["paths", "derived"])
 def test_gradient_against_finite_differences(space, relaxation, table, cell, network):
     expectation = LatencyExpectation(table, space, cell, network)
-    derived = space.trellis.cells[::2]
+    derived = [(0, 1, 2, 1, 0), (0, 0, 1, 1, 0)]
     alpha = list(relaxation.alpha.values())
 
     def latency(*values):
@@ -113,5 +117,5 @@ def test_a_decided_search_expects_what_its_network_is_predicted_to_take(space, r
             parameter *= 1e4
         mixing = relaxation()
         paths = ((0, 1, 2, 1, 0), (0, 0, 1, 1, 0))
-        value = float(LatencyExpectation(table, space)(mixing, union_of(paths)))
+        value = float(LatencyExpectation(table, space)(mixing, paths))
     assert value == pytest.approx(table.predict(Architecture(space, decode_cells(mixing, space), paths)))

@@ -32,7 +32,7 @@ def saved(space, runtime, tmp_path):
 
 def test_every_entry_of_the_space_is_there(space, runtime, saved):
     table = LatencyTable.load(saved, space, runtime)
-    expected = {("stem_and_head", 0)}
+    expected = {("stem", 0), ("head", 0)}
     expected |= {(o, s) for o in space.operations for s in range(3)}
     expected |= {("scaling_contracting", s) for s in (0, 1)} | {("scaling_expanding", s) for s in (1, 2)}
     expected |= {("scaling_non_scaling", s) for s in (0, 1)}  # four layers cannot stay at scale 2
@@ -62,11 +62,11 @@ def test_profile_measures_fits_saves_and_prints(space, runtime, tmp_path, caplog
 def test_prediction_by_hand(architecture, make_table):
     """Every entry costs its scale + 1 ms, max-pooling 10 ms more."""
     table = make_table(architecture.space, lambda name, scale: scale + 1 + 10 * (name == "max_pool_3x3x3"))
-    # stem and head 1; path 01210 and path 00000, no cell shared; cells of two nodes and a scaling: 3 entries each
+    # stem 1, head 1; path 01210 and path 00000, no cell shared; cells of two nodes and a scaling: 3 entries each
     contracting = 3 * 1 + 10, 3 * 2 + 10
     expanding = 3 * 3, 3 * 2
     merge = 1  # both paths end at scale 0
-    assert table.predict(architecture) == 1 + sum(contracting) + sum(expanding) + 4 * 3 + merge
+    assert table.predict(architecture) == 2 + sum(contracting) + sum(expanding) + 4 * 3 + merge
     assert table.merges(architecture.union) == merge
     assert table.scaling(Cell(1, 2, 1)) == 3
 
@@ -78,10 +78,10 @@ def test_merges_are_one_fewer_than_the_cells_that_end_at_a_tile():
 
 def test_counts_are_what_a_network_executes(architecture):
     counts = counts_of(architecture)
-    assert counts["stem_and_head", 0] == 1
+    assert counts["stem", 0] == counts["head", 0] == 1
     assert counts["scaling_non_scaling", 0] == counts["identity", 0] == 4
     assert (counts["conv_3x3x3", 0], counts["conv_3x3x3", 1], counts["conv_3x3x3", 2]) == (1, 2, 1)
-    assert sum(counts.values()) == 1 + 8 * 3 + 1
+    assert sum(counts.values()) == 2 + 8 * 3 + 1
 
 
 @pytest.mark.parametrize(

@@ -137,9 +137,8 @@ def test_auto_tries_many_paths_first(space):
 
 def test_an_individual_is_the_union_of_its_paths(space, table):
     architecture = Deriver("exhaustive", 3).propose(searched(space), table, space, 3)[0]
-    cells = decode_cells(searched(space), space)
     union = union_of(architecture.paths)
-    expected = table.fixed + sum(table.cell(cell, cells[cell.kind]) for cell in union)
+    expected = table["stem", 0] + table["head", 0] + sum(table.cell(cell, architecture) for cell in union)
     tiles = {cell.target_tile for cell in union}
     expected += sum(table["merge", t.scale] * (sum(c.target_tile == t for c in union) - 1) for t in tiles)
     assert architecture.provenance["predicted_ms"] == pytest.approx(expected)

@@ -40,7 +40,7 @@ def test_sizes_halve_in_plane_alone_and_are_padded():
         ("paths", [[0, 1, 2, 1, 7]], "field paths"),
         ("paths", [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], "a path twice"),
         ("paths", [], "field paths"),
-        ("cells", {"contracting": [[0, "conv_3x3x3"], [1, "identity"]]}, "each kind that the paths use"),
+        ("cells", {"contracting": [[0, "conv_3x3x3"], [1, "identity"]]}, "each that the paths use"),
         ("cells", {"sideways": []}, "field cells"),
         ("operations", ["os.system"], "field operations"),
         ("deployment_size", [16, 16], "field deployment_size"),
@@ -79,7 +79,15 @@ def test_a_missing_or_broken_file_says_what_to_do(tmp_path):
 
 @pytest.mark.parametrize(
     "wrong",
-    [{"layers": 0}, {"stem_stride": 3}, {"operations": ("zero",)}, {"operations": ()}, {"deployment_size": (1, 2)}],
+    [
+        {"layers": 0},
+        {"stem_stride": 3},
+        {"operations": ("one",)},
+        {"scaling": "never"},
+        {"end": 0},
+        {"operations": ()},
+        {"deployment_size": (1, 2)},
+    ],
 )
 def test_a_space_that_cannot_be_is_refused(wrong):
     with pytest.raises(CineError, match=f"space#{next(iter(wrong))}"):

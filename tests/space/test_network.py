@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from scripts.space.architecture import Architecture
-from scripts.space.network import CineNet, name_of
+from scripts.space.network import CineNet
 
 
 @pytest.mark.parametrize("size", [(16, 16, 3), (17, 23, 1), (1, 1, 1), (40, 9, 21)])
@@ -33,7 +33,7 @@ def test_forward_against_a_walk_over_the_paths(architecture):
 
     def run_cell(cell, x):
         nodes = architecture.cells[cell.kind]
-        module = network.cells[name_of(cell)]
+        module = network.cells[cell.name]
         tensors = [x]
         for (j, _), operation in zip(nodes, module.operations, strict=True):
             tensors.append(operation(tensors[j]))
@@ -41,15 +41,15 @@ def test_forward_against_a_walk_over_the_paths(architecture):
 
     def tile(layer, scale):
         if layer == 0:
-            return network.stem(x)
+            return network.stems["0"](x)
         arriving = [c for c in architecture.union if (c.layer, c.target) == (layer, scale)]
         return sum(run_cell(c, tile(layer - 1, c.source)) for c in arriving)
 
-    torch.testing.assert_close(network(x), network.head(tile(4, 0)))
+    torch.testing.assert_close(network(x), network.heads["0"](tile(4, 0)))
 
 
 def test_only_chosen_cells_have_weights(architecture):
-    assert set(CineNet(architecture).cells) == {name_of(cell) for cell in architecture.union}
+    assert set(CineNet(architecture).cells) == {cell.name for cell in architecture.union}
 
 
 def test_it_is_built_from_the_file_alone(architecture, tmp_path):

@@ -38,3 +38,28 @@ def test_every_path_is_as_likely_as_any_other(space, through):
 def test_more_paths_than_there_are_are_not_asked_for():
     space = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(16, 16, 3))
     assert len(random_architecture(space, Random(0), paths=8).paths) == space.trellis.path_count == 2
+
+
+@pytest.mark.parametrize("ends", [{"start": "any", "end": "any"}, {}, {"skip": True}])
+def test_sampled_subgraphs_are_feasible(ends, tmp_path):
+    """Every edge lies on a way from a start to an end within the sample, judged by walking it, not by its paths."""
+    space = Space(4, 3, 1, 4, operations=("identity", "conv_3x3x3"), share_cells=False, join="mean", **ends)
+    random, sizes, seen = Random(0), set(), set()
+    for _ in range(300):
+        architecture = random_architecture(space, random)
+        cells = set(architecture.union)
+        fore = {(0, s) for s in space.trellis.starts}
+        for layer in range(1, 5):
+            leaving = [c for c in cells if c.layer == layer]
+            assert leaving and all(tuple(c.source_tile) in fore for c in leaving)
+            fore = {tuple(c.target_tile) for c in leaving}
+        assert {s for _, s in fore} <= set(space.trellis.ends)
+        assert all(any(d.source_tile == c.target_tile for d in cells) for c in cells if c.layer < 4)
+        assert architecture.cells.keys() == {c.name for c in cells if not c.skip}
+        architecture.save(tmp_path / "a.json")
+        assert Architecture.load(tmp_path / "a.json").digest == architecture.digest
+        sizes.add(len(cells))
+        seen |= cells
+    assert seen == set(space.trellis.cells)  # every edge is drawn some time
+    assert min(sizes) == 4  # single paths, and all of it
+    assert max(sizes) == len(space.trellis.cells)

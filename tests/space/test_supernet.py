@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from random import Random
 
 import pytest
 import torch
@@ -8,8 +9,9 @@ from reference_supernet import ReferenceSupernet, run_cell
 from torch.nn import functional as F
 
 from scripts.files import CineError
-from scripts.search.relaxation import JointSoftmax
+from scripts.search.relaxation import JointSoftmax, SeparateSoftmax
 from scripts.space.architecture import Space
+from scripts.space.sampling import random_architecture
 from scripts.space.supernet import Mixing, Supernet
 
 CANDIDATES = (
@@ -28,7 +30,7 @@ def relaxation(space) -> JointSoftmax:
     return normal(JointSoftmax(space).double())
 
 
-def normal(relaxation: JointSoftmax) -> JointSoftmax:
+def normal(relaxation):
     with torch.no_grad():
         for parameter in relaxation.parameters():
             parameter.normal_()
@@ -53,6 +55,57 @@ def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial
         gradients = torch.autograd.grad((logits * weight).sum(), list(parameters.values()))
         found.append((logits, dict(zip(parameters, gradients, strict=True))))
     torch.testing.assert_close(found[1], found[0], rtol=1e-9, atol=1e-9)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scaling": "before", "skip": True, "operations": (*CANDIDATES[:5], "zero")},
+        {"start": "any", "end": "any"},
+        {"scaling": "before", "start": "any", "end": "any", "skip": True},
+    ],
+)
+@pytest.mark.parametrize("relax", [JointSoftmax, SeparateSoftmax])
+def test_the_other_spaces_are_those_of_the_obvious_loop(changes, relax):
+    space = replace(Space(layers=3, scales=3, nodes=2, channels=4, deployment_size=(16, 16, 3)), **changes)
+    relaxation = normal(relax(space).double())
+    ours, reference = Supernet(space, partial=2).double(), ReferenceSupernet(space, partial=2).double()
+    reference.load_state_dict(ours.state_dict())
+    image = torch.randn(2, 1, 18, 16, 3).double()
+    found = []
+    for network in (reference, ours):
+        parameters = [*network.parameters(), *relaxation.parameters()]
+        logits = network(image, relaxation())
+        found.append((logits, torch.autograd.grad(logits.square().sum(), parameters)))
+    torch.testing.assert_close(found[1], found[0], rtol=1e-8, atol=1e-8)
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"scaling": "before", "skip": True}, {"start": "any", "end": "any", "operations": CANDIDATES}]
+)
+def test_one_architecture_with_shared_weights_is_the_relaxed_network_that_has_decided(changes):
+    """Mixing weights of 1 for what the architecture holds, of 0 for all else; in the sum of the ends a
+    missing end would still count, so the architecture has them all."""
+    space = replace(Space(layers=3, scales=2, nodes=2, channels=4, deployment_size=(16, 16, 3)), **changes)
+    supernet = Supernet(space, partial=1).double()
+    for seed in range(3):
+        architecture = random_architecture(space, Random(seed), paths=6)
+        if set(architecture.starts) != set(space.trellis.starts) or set(architecture.ends) != set(space.trellis.ends):
+            continue
+        union = architecture.union
+        nodes = {
+            kind: [
+                torch.tensor([[float((j, name) == node) for name in space.operations] for j in range(i)]).double()
+                for i, node in enumerate(architecture.cells[kind], start=1)
+            ]
+            for kind in space.trellis.kinds
+        }
+        mixing = Mixing(nodes, {cell: torch.tensor(float(cell in union)).double() for cell in space.trellis.cells})
+        image = torch.randn(2, 1, 10, 9, 3).double()
+        torch.testing.assert_close(supernet.run_one(image, architecture), supernet(image, mixing))
+        break
+    else:
+        pytest.fail("no architecture with all starts and ends")
 
 
 def test_the_reference_is_equation_1(space, relaxation):

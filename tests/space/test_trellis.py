@@ -6,18 +6,24 @@ import random
 
 import pytest
 
-from scripts.space.trellis import Cell, Tile, Trellis, cells_of, union_of
+from scripts.space.trellis import Cell, Tile, Trellis, cells_of, text_of, union_of
 
 
-def enumerate_paths(layers: int, scales: int, start: str, end: str) -> list[tuple[int, ...]]:
-    """All walks over the scales, by trying every sequence."""
-    return [
-        walk
-        for walk in itertools.product(range(scales), repeat=layers + 1)
-        if all(abs(a - b) <= 1 for a, b in itertools.pairwise(walk))
-        and (start == "any" or walk[0] == 0)
-        and (end == "any" or walk[-1] == 0)
-    ]
+def enumerate_paths(layers: int, scales: int, start: str, end: str, skip: bool = False) -> list[tuple[int, ...]]:
+    """All walks over the scales, by trying every sequence; -1 stays by the skip edge."""
+    steps = range(-1 if skip else 0, scales)
+    return [walk for walk in itertools.product(steps, repeat=layers + 1) if is_walk(walk, start, end)]
+
+
+def is_walk(walk: tuple[int, ...], start: str, end: str) -> bool:
+    if walk[0] == -1 or (start == "0" and walk[0] != 0):
+        return False
+    at = walk[0]
+    for step in walk[1:]:
+        if step != -1 and abs(step - at) > 1:
+            return False
+        at = at if step == -1 else step
+    return end == "any" or at == 0
 
 
 @pytest.mark.parametrize(
@@ -46,9 +52,10 @@ def test_shares_of_the_paper_trellis(cell, share):
 @pytest.mark.parametrize("scales", [1, 2, 4])
 @pytest.mark.parametrize("start", ["0", "any"])
 @pytest.mark.parametrize("end", ["0", "any"])
-def test_paths_cells_and_shares_against_enumeration(layers, scales, start, end):
-    trellis = Trellis(layers, scales, start, end)
-    walks = enumerate_paths(layers, scales, start, end)
+@pytest.mark.parametrize("skip", [False, True])
+def test_paths_cells_and_shares_against_enumeration(layers, scales, start, end, skip):
+    trellis = Trellis(layers, scales, start, end, skip)
+    walks = enumerate_paths(layers, scales, start, end, skip)
     assert sorted(trellis.paths()) == sorted(walks)
     assert trellis.path_count == len(walks)
     assert set(trellis.cells) == {cell for walk in walks for cell in cells_of(walk)}
@@ -68,12 +75,13 @@ def test_kinds_and_exits():
 
 
 @pytest.mark.parametrize("end", ["0", "any"])
-def test_best_paths_against_enumeration(end):
-    trellis = Trellis(5, 3, end=end)
+@pytest.mark.parametrize("skip", [False, True])
+def test_best_paths_against_enumeration(end, skip):
+    trellis = Trellis(5, 3, end=end, skip=skip)
     rng = random.Random(3)
     score = {cell: rng.random() for cell in trellis.cells}
     ranked = sorted(
-        ((sum(score[cell] for cell in cells_of(walk)), walk) for walk in enumerate_paths(5, 3, "0", end)),
+        ((sum(score[cell] for cell in cells_of(walk)), walk) for walk in enumerate_paths(5, 3, "0", end, skip)),
         key=lambda scored: -scored[0],
     )
     best = trellis.best_paths(12, score)
@@ -100,6 +108,32 @@ def test_equal_probabilities_prefer_paths_that_dive_and_climb_late():
 def test_a_sequence_that_is_no_path_is_refused(path):
     with pytest.raises(ValueError, match="path"):
         Trellis(4, 3).check_path(path)
+
+
+def test_a_skip_edge_is_a_cell_of_its_own():
+    trellis = Trellis(2, 2, skip=True)
+    assert trellis.exits[Tile(0, 0)] == (Cell(1, 0, 0), Cell(1, 0, 0, True), Cell(1, 0, 1))
+    assert cells_of((0, 1, -1, 0)) == [Cell(1, 0, 1), Cell(2, 1, 1, True), Cell(3, 1, 0)]
+    assert (Cell(2, 1, 1, True).kind, Cell(2, 1, 1, True).name) == ("skip", "layer2_1to1_skip")
+    assert text_of((0, 1, -1, 0)) == "01s0"
+    assert trellis.kinds == ("contracting", "non_scaling", "expanding")
+    with pytest.raises(ValueError, match="leaves the scales"):
+        Trellis(2, 2).check_path((0, -1, 0))
+    with pytest.raises(ValueError, match="leaves the scales"):
+        trellis.check_path((-1, 0, 0))
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_a_cover_is_exactly_its_cells(skip):
+    trellis = Trellis(4, 3, "any", "any", skip)
+    rng = random.Random(1)
+    paths = list(trellis.paths())
+    for count in (1, 2, 5, 12, 40):
+        union = union_of(rng.sample(paths, count))
+        assert union_of(trellis.cover(union)) == union
+        assert len(trellis.cover(union)) <= len(union)
+    with pytest.raises(ValueError, match="tiles"):
+        trellis.cover([Cell(2, 0, 1)])
 
 
 def test_union_counts_shared_cells_once():

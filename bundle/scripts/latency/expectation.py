@@ -1,8 +1,10 @@
-"""L_t: a network's expected latency in ms, differentiable in the mixing weights (RT-DNAS Eq. 3-5)."""
+"""L_t: a network's expected latency in ms, differentiable in the mixing weights (RT-DNAS Eq. 3-5;
+hardware-aware NAS Eq. 7-9)."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
@@ -10,22 +12,23 @@ import torch
 from scripts.latency.table import LatencyTable
 from scripts.space.architecture import Space
 from scripts.space.supernet import Mixing
-from scripts.space.trellis import Cell, Kind
+from scripts.space.trellis import Cell, Kind, Path, Tile, cells_of, union_of
 
 CellReading = Literal["sequential", "critical_path"]
-NetworkReading = Literal["derived", "paths"]
+NetworkReading = Literal["derived", "paths", "n_best"]
 
 
 class LatencyExpectation:
-    """``L_t = stem + head + sum over cells of k_c * Lat_cell(c)``, and the sums where derived cells meet.
+    """``L_t = stems + heads + sum over cells of k_c * Lat_cell(c)``, and the sums where derived cells meet.
 
     Args:
         table: the measured latencies.
         space: the search space.
         cell: "sequential", the sum over the nodes' expectations, what one stream executes; "critical_path", the
             longest path from X_0 to X_N over per-edge expectations, for devices that run edges in parallel.
-        network: "paths", k_c is the share of all paths through c (Eq. 5, supplement Fig. 3); "derived", k_c is 1
-            for the cells of the network that would be derived now, else 0.
+        network: "derived", k_c is 1 for the cells of the network that would be derived now, else 0; "paths", k_c is
+            the share of all paths through c (Eq. 5, supplement Fig. 3); "n_best", each of the paths that would be
+            derived now adds its cells, each times its probability (hardware-aware NAS Eq. 9).
     """
 
     def __init__(
@@ -37,32 +40,44 @@ class LatencyExpectation:
     ):
         self.table, self.space, self.cell, self.network = table, space, cell, network
 
-    def __call__(self, mixing: Mixing, derived: Collection[Cell] = ()) -> torch.Tensor:
+    def __call__(self, mixing: Mixing, paths: Collection[Path] = ()) -> torch.Tensor:
         """L_t in ms, a scalar.
 
         Args:
             mixing: mixing weights.
-            derived: the cells of the network that would be derived now; read by "derived" alone.
+            paths: those of the network that would be derived now; read by all but "paths".
         """
-        trellis = self.space.trellis
-        shares = (
-            {cell: trellis.share(cell) for cell in trellis.cells}
-            if self.network == "paths"
-            else dict.fromkeys(derived, 1.0)
-        )
+        fixed_ms, shares = self._shares(mixing, paths)
         latencies: dict[tuple[Kind, int], torch.Tensor] = {}
-        # a single path, of which "paths" is the mean, merges nothing
-        merges = self.table.merges(shares) if self.network == "derived" else 0.0
-        total = torch.tensor(self.table.fixed + merges)
+        total = torch.tensor(fixed_ms)
         for cell, share in shares.items():
+            if cell.skip:
+                continue
             key = cell.kind, cell.source
             if key not in latencies:
-                latencies[key] = self._nodes(mixing.nodes[cell.kind], cell.source) + self.table.scaling(cell)
+                nodes_ms = self._nodes(mixing.nodes[cell.kind], self.space.operation_scale(cell))
+                latencies[key] = nodes_ms + self.table.scaling(cell)
             total = total + share * latencies[key]
         return total
 
+    def _shares(
+        self, mixing: Mixing, paths: Collection[Path]
+    ) -> tuple[float, Mapping[Cell, float] | Mapping[Cell, torch.Tensor]]:
+        """ms beside the cells, and k_c of each cell."""
+        trellis = self.space.trellis
+        if self.network == "paths":  # the mean of single paths, which merge nothing
+            ends = [(s, trellis.leaving[Tile(0, s)], "stem") for s in trellis.starts]
+            ends += [(s, trellis.arriving[Tile(trellis.layers, s)], "head") for s in trellis.ends]
+            fixed_ms = sum(count * self.table[name, s] for s, count, name in ends) / trellis.path_count
+            return fixed_ms, {cell: trellis.share(cell) for cell in trellis.cells}
+        if self.network == "n_best":
+            counts = Counter(cell for path in paths for cell in cells_of(path))
+            return self.table.ends(paths), {cell: count * mixing.cells[cell] for cell, count in counts.items()}
+        union = union_of(paths)
+        return self.table.ends(paths) + self.table.merges(union), dict.fromkeys(union, 1.0)
+
     def _nodes(self, nodes: list[torch.Tensor], scale: int) -> torch.Tensor:
-        costs_O = nodes[0].new_tensor([self.table[name, scale] for name in self.space.operations])
+        costs_O = nodes[0].new_tensor([self.table.operation(name, scale) for name in self.space.operations])
         if self.cell == "sequential":
             return torch.stack([(weights_jO * costs_O).sum() for weights_jO in nodes]).sum()
         longest = [costs_O.new_zeros(())]

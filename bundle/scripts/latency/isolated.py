@@ -16,11 +16,11 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from scripts.latency.network import reference_kernel
-from scripts.latency.table import FIXED, Key, keys_of
+from scripts.latency.table import Key, keys_of
 from scripts.latency.timer import Timing, time_in_turn
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import OPERATIONS, Space
+from scripts.space.network import Head, Stem
 from scripts.space.operations import Scaling, build_operation
 from scripts.space.trellis import KINDS, Kind
 
@@ -30,14 +30,16 @@ REPEATS = 4  # an operation that keeps the shape is repeated, so that its share 
 
 
 class _Scale(nn.Module):
-    """A cell without operations: every node is its input."""
+    """A cell without operations: every node is its input, or its input scaled."""
 
     def __init__(self, kind: Kind, space: Space, source: int, target: int):
         super().__init__()
-        self.nodes = space.nodes
+        self.nodes, self.scales_first = space.nodes, space.scaling == "before"
         self.scaling = Scaling(kind, space.nodes * space.width(source), space.width(target))
 
     def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        if self.scales_first:
+            return torch.cat([self.scaling([x_BCHWD])] * self.nodes, dim=1)
         return self.scaling([x_BCHWD] * self.nodes)
 
 
@@ -69,27 +71,30 @@ class Chains:
 def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
     """What is timed for one entry of the latency table, at the deployment size."""
     name, scale = key
-    if key == FIXED:
-        return Chains((reference_kernel(space, runtime),))
-    width = space.width(scale)
+    into = out = space.tile_width(scale)
+    size = space.size(scale)
     longer: list[nn.Module]
     shorter: list[nn.Module] = []
-    out = width
-    if name in OPERATIONS:
-        longer = [build_operation(name, width) for _ in range(REPEATS)]
+    if name == "stem":
+        longer, into, size = [Stem(1, space, scale=scale)], 1, space.deployment_size
+    elif name == "head":
+        longer, out = [Head(space, 4, scale)], 4
+    elif name in OPERATIONS:
+        into = out = space.width(scale)
+        longer = [build_operation(name, into) for _ in range(REPEATS)]
     elif name == "merge":
-        longer = [_Merge(width) for _ in range(REPEATS)]
-        shorter = [nn.Conv3d(width, width, 1) for _ in range(REPEATS)]
+        longer = [_Merge(into) for _ in range(REPEATS)]
+        shorter = [nn.Conv3d(into, into, 1) for _ in range(REPEATS)]
     else:
         kind: Kind = next(kind for kind in KINDS if name == f"scaling_{kind}")
         target = scale + 1 - KINDS.index(kind)
-        count, out = (REPEATS, width) if target == scale else (1, space.width(target))
+        count, out = (REPEATS, into) if target == scale else (1, space.tile_width(target))
         longer = [_Scale(kind, space, scale, target) for _ in range(count)]
-    x_BCHWD = torch.randn(1, width, *space.size(scale), device=runtime.device)
+    x_BCHWD = torch.randn(1, into, *size, device=runtime.device)
     # 1x1x1 convolutions at both ends bring engines into the layout of a network; one channel out leaves little to copy
     calls = tuple(
-        partial(runtime.deploy(nn.Sequential(nn.Conv3d(width, width, 1), *chain, nn.Conv3d(channels, 1, 1))), x_BCHWD)
-        for chain, channels in ((longer, out), (shorter, width))
+        partial(runtime.deploy(nn.Sequential(nn.Conv3d(into, into, 1), *chain, nn.Conv3d(channels, 1, 1))), x_BCHWD)
+        for chain, channels in ((longer, out), (shorter, into))
     )
     return Chains(calls, len(longer))
 

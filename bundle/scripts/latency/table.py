@@ -14,16 +14,16 @@ from scripts.files import CineError, read_json, write_json
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import Architecture, Node, Space
-from scripts.space.trellis import Cell
+from scripts.space.architecture import ZERO, Architecture, Space
+from scripts.space.trellis import Cell, scales_of
+from scripts.space.trellis import Path as TrellisPath
 
-FORMAT = "rtdnas-latency-2"
+FORMAT = "rtdnas-latency-3"
 ACTION = "Measure anew: python -m monai.bundle run profile --config_file .../profile.json, with the same overlays."
 COPY = "Copy the latency.json that the step profile wrote on the target device to this place."
-_SPACE_KEYS = ("scales", "nodes", "channels", "stem_stride", "deployment_size")
-# (operation, "scaling_" + kind, "merge", a sum of two cells' outputs at a tile, or "stem_and_head"; scale)
+_SPACE_KEYS = ("scales", "nodes", "channels", "stem_stride", "deployment_size", "scaling")
+# (operation, "scaling_" + kind, "merge", a sum of two cells' outputs at a tile, "stem" or "head"; scale)
 Key = tuple[str, int]
-FIXED: Key = ("stem_and_head", 0)
 
 
 @dataclass(frozen=True)
@@ -64,18 +64,22 @@ class LatencyTable:
         """ms of one entry."""
         return self.entries[key].ms
 
-    @property
-    def fixed(self) -> float:
-        """ms of stem and head, which every network has."""
-        return self[FIXED]
+    def ends(self, paths: Iterable[TrellisPath]) -> float:
+        """ms of the stems and heads between which paths run."""
+        return sum(count * self[key] for key, count in ends_of(paths).items())
 
     def scaling(self, cell: Cell) -> float:
-        """S_cell of RT-DNAS Eq. 4 in ms."""
-        return self[f"scaling_{cell.kind}", cell.source]
+        """S_cell of RT-DNAS Eq. 4 in ms; a skip edge has none."""
+        return 0.0 if cell.skip else self[f"scaling_{cell.kind}", cell.source]
 
-    def cell(self, cell: Cell, nodes: tuple[Node, ...]) -> float:
-        """ms of a decoded cell: its operations at the source scale, and its scaling operation."""
-        return sum(self[name, cell.source] for _, name in nodes) + self.scaling(cell)
+    def operation(self, name: str, scale: int) -> float:
+        """ms of a candidate operation at the scale where it runs."""
+        return 0.0 if name == ZERO else self[name, scale]
+
+    def cell(self, cell: Cell, architecture: Architecture) -> float:
+        """ms of a decoded cell: its operations and its scaling operation."""
+        scale = architecture.space.operation_scale(cell)
+        return sum(self.operation(name, scale) for _, name in architecture.nodes_of(cell)) + self.scaling(cell)
 
     def merges(self, cells: Iterable[Cell]) -> float:
         """ms of the sums at tiles where several of these cells end."""
@@ -136,8 +140,8 @@ class LatencyTable:
         missing = keys_of(space) - entries.keys()
         if missing:
             raise CineError(f"{path}, field entries", f"no entry for {sorted(missing)}", "all entries", ACTION)
-        if not entries[FIXED].ms:
-            raise CineError(f"{path}, field entries", f"0 ms for {FIXED[0]}", "a time above 0", ACTION)
+        if not any(entry.ms for entry in entries.values()):
+            raise CineError(f"{path}, field entries", "0 ms for all", "times above 0", ACTION)
         return cls(entries, content["space"], content["device"], content["runtime"], content["calibration"], foreign)
 
 
@@ -154,19 +158,30 @@ def relevant(space: Space) -> dict[str, Any]:
 
 def keys_of(space: Space) -> set[Key]:
     """The entries that a space needs."""
-    cells = space.trellis.cells
-    keys = {FIXED} | {(f"scaling_{cell.kind}", cell.source) for cell in cells}
-    keys |= {(name, cell.source) for cell in cells for name in space.operations}
-    return keys | set(merges_of(cells))
+    trellis = space.trellis
+    cells = [cell for cell in trellis.cells if not cell.skip]
+    keys = {("stem", s) for s in trellis.starts} | {("head", s) for s in trellis.ends}
+    keys |= {(f"scaling_{cell.kind}", cell.source) for cell in cells}
+    keys |= {(name, space.operation_scale(cell)) for cell in cells for name in space.operations if name != ZERO}
+    return keys | set(merges_of(trellis.cells))
 
 
 def counts_of(architecture: Architecture) -> Counter[Key]:
     """How often a network executes what the entries stand for."""
-    cells = architecture.union
-    counts = Counter([FIXED])
-    counts.update((f"scaling_{cell.kind}", cell.source) for cell in cells)
-    counts.update((name, cell.source) for cell in cells for _, name in architecture.cells[cell.kind])
-    return counts + merges_of(cells)
+    space, union = architecture.space, architecture.union
+    counts = ends_of(architecture.paths)
+    for cell in union:
+        if not cell.skip:
+            counts[f"scaling_{cell.kind}", cell.source] += 1
+            counts.update((name, space.operation_scale(cell)) for _, name in architecture.nodes_of(cell))
+    return counts + merges_of(union)
+
+
+def ends_of(paths: Iterable[TrellisPath]) -> Counter[Key]:
+    """The stems and heads between which paths run."""
+    ends = {(path[0], scales_of(path)[-1]) for path in paths}
+    stems, heads = ({pair[side] for pair in ends} for side in (0, 1))
+    return Counter([*(("stem", s) for s in stems), *(("head", s) for s in heads)])
 
 
 def merges_of(cells: Iterable[Cell]) -> Counter[Key]:

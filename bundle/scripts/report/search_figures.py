@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scripts.files import CineError
-from scripts.latency.table import FIXED, LatencyTable, counts_of
+from scripts.latency.table import LatencyTable, counts_of
 from scripts.report.cell_figures import cells_figure
 from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
 from scripts.report.trellis_figures import trellis_figure
@@ -160,8 +160,9 @@ def _parts(architecture: Architecture, table: LatencyTable) -> dict[tuple[str, s
     """ms of each (operation, column)."""
     parts: dict[tuple[str, str], float] = {}
     for (name, scale), count in counts_of(architecture).items():
-        kind = "scaling" if name.startswith("scaling_") else readable(name) if (name, scale) == FIXED else name
-        column = kind if (name, scale) == FIXED else f"scale {scale}"
+        ends = name in ("stem", "head")
+        kind = "scaling" if name.startswith("scaling_") else "stem and head" if ends else name
+        column = kind if ends else f"scale {scale}"
         parts[kind, column] = parts.get((kind, column), 0.0) + count * table[name, scale]
     return parts
 

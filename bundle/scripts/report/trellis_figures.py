@@ -16,7 +16,6 @@ from matplotlib.patheffects import Normal, Stroke
 from scripts.files import CineError
 from scripts.report.style import latency_note
 from scripts.space.architecture import Architecture
-from scripts.space.network import name_of
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import Cell, Tile, cells_of
 
@@ -36,7 +35,7 @@ def trellis_figure(architecture: Architecture, mixing: Mixing) -> Figure:
     space = architecture.space
     trellis = space.trellis
     if missing := set(trellis.cells) - mixing.cells.keys():
-        found = f"no probability for {name_of(min(missing))}"
+        found = f"no probability for {min(missing).name}"
         raise CineError("mixing#cells", found, f"all {len(trellis.cells)} cells", "Take the mixing of the same search.")
     uses = Counter(cell for path in architecture.paths for cell in cells_of(path))
     most = max(uses.values())
@@ -81,7 +80,7 @@ def _draw_cell(axes: Axes, cell: Cell, probability: float, colour: tuple[float, 
         linewidth=width,
         solid_capstyle="butt",
         path_effects=[Stroke(linewidth=width + 1.6, foreground="white"), Normal()] if chosen else None,
-        gid=f"{'chosen' if chosen else 'other'} {name_of(cell)}",
+        gid=f"{'chosen' if chosen else 'other'} {cell.name}",
         zorder=3 if chosen else 2,
     )
 
@@ -94,9 +93,9 @@ def _label_ends(axes: Axes, architecture: Architecture) -> None:
     layers = architecture.space.layers
     arrow = {"arrowstyle": "-|>", "color": "0.25", "linewidth": 1.5, "shrinkA": 0, "shrinkB": 9}
     away = {**arrow, "arrowstyle": "<|-"}
-    for scale in {path[0] for path in architecture.paths}:
+    for scale in architecture.starts:
         axes.annotate("stem", (0, scale), (-0.55, scale), arrowprops=arrow, ha="right", va="center", fontsize=9)
-    for scale in {path[-1] for path in architecture.paths}:
+    for scale in architecture.ends:
         at = (layers, scale), (layers + 0.55, scale)
         axes.annotate("head", *at, arrowprops=away, ha="left", va="center", fontsize=9)
     axes.set_xlim(-1.3, layers + 1.05)

@@ -15,6 +15,7 @@ from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture, Space
 from scripts.space.supernet import Mixing
+from scripts.space.trellis import text_of
 
 logger = logging.getLogger(__name__)
 
@@ -75,7 +76,7 @@ def derive(
         f"{constraint.budget_ms} ms and {constraint.volumes_per_second} volumes a second, which no derived network of "
         f"{' or '.join(map(str, counts))} paths keeps {place}",
         f"a budget that can be kept: the fastest network of this search is the single path "
-        f"{''.join(map(str, fastest.paths[0]))} with a p95 of {timing.p95_ms:.1f} ms "
+        f"{text_of(fastest.paths[0])} with a p95 of {timing.p95_ms:.1f} ms "
         f"({1000 / timing.mean_ms:.1f} volumes a second)",
         "Raise budget_ms or lower volumes_per_second, lower paths, or search a smaller space (channels, layers).",
     )
@@ -108,7 +109,7 @@ def derive_from_search(
     overlap = architecture.provenance["uniform_pool_overlap"]
     logger.info("%.0f %% of the pool's paths are also the best where nothing was learned (uniform beta)", 100 * overlap)
     logger.info("Cells: %s", architecture.cells)
-    logger.info("Paths: %s; saved %s", " ".join("".join(map(str, p)) for p in architecture.paths), path)
+    logger.info("Paths: %s; saved %s", " ".join(map(text_of, architecture.paths)), path)
     return architecture
 
 

@@ -12,32 +12,44 @@ from typing import Literal
 
 from scripts.files import CineError
 from scripts.latency.table import LatencyTable
-from scripts.space.architecture import PARAMETER_FREE, Architecture, Node, Space
+from scripts.space.architecture import PARAMETER_FREE, ZERO, Architecture, Node, Space
 from scripts.space.supernet import Mixing
-from scripts.space.trellis import Kind, Path, cells_of
+from scripts.space.trellis import Path, union_of
 
 Score = Literal["sum", "product", "lift"]
+Decoding = Literal["joint", "edge_first"]
 Method = Literal["genetic", "exhaustive", "dijkstra"]
 Individual = tuple[int, ...]  # distinct genes: indices into the pool, ascending, so sorted by weight
 MOST_PATHS, FEWEST_PATHS = 8, 3  # of "auto", RT-DNAS Table 1
 
 
-def decode_cells(mixing: Mixing, space: Space) -> dict[Kind, tuple[Node, ...]]:
+def decode_cells(mixing: Mixing, space: Space, decoding: Decoding = "joint") -> dict[str, tuple[Node, ...]]:
     """For each node the most probable (input, operation) that computes something new; ties go to the first.
 
-    A node that would repeat an earlier one (identity of X_0 twice, say) adds nothing to the concatenation, so the
-    next most probable pair takes its place.
+    A node that would repeat an earlier one (identity of X_0 twice, say) or compute nothing adds nothing to the
+    concatenation, so the next most probable pair takes its place.
+
+    Args:
+        mixing: mixing weights.
+        space: the search space.
+        decoding: "joint", by p[j, o]; "edge_first", by the edge's own probability, the sum of p[j, o] over o, and then
+            by the operation's on that edge (hardware-aware NAS 3.5).
     """
-    return {kind: _decode_nodes([p.tolist() for p in nodes], space) for kind, nodes in mixing.nodes.items()}
+    return {kind: _decode_nodes([p.tolist() for p in nodes], space, decoding) for kind, nodes in mixing.nodes.items()}
 
 
-def _decode_nodes(tables: list[list[list[float]]], space: Space) -> tuple[Node, ...]:
+def _decode_nodes(tables: list[list[list[float]]], space: Space, decoding: Decoding) -> tuple[Node, ...]:
     nodes: list[Node] = []
     computed: list[tuple] = [()]  # what X_0, X_1, ... hold; operations with weights never compute the same twice
     for table in tables:
-        pairs = [(p, j, name) for j, row in enumerate(table) for p, name in zip(row, space.operations, strict=True)]
-        pairs.sort(key=lambda pair: -pair[0])
-        options = [(j, name, _result(name, computed[j], len(computed))) for _, j, name in pairs]
+        pairs = [
+            (sum(row) if decoding == "edge_first" else 0.0, p, j, name)
+            for j, row in enumerate(table)
+            for p, name in zip(row, space.operations, strict=True)
+            if name != ZERO
+        ]
+        pairs.sort(key=lambda pair: (-pair[0], -pair[1]))
+        options = [(j, name, _result(name, computed[j], len(computed))) for _, _, j, name in pairs]
         j, name, result = next((option for option in options if option[2] not in computed[1:]), options[0])
         nodes.append((j, name))
         computed.append(result)
@@ -75,6 +87,7 @@ class Deriver:
         score: how a path's weight accumulates, see ``gene_pool``.
         population, generations, mutation: of the genetic method; tournament of 2, elite of 1.
         seed: of the genetic method.
+        decoding: of the cells, see ``decode_cells``.
     """
 
     method: Method = "genetic"
@@ -85,6 +98,7 @@ class Deriver:
     generations: int = 100
     mutation: float = 0.2
     seed: int = 0
+    decoding: Decoding = "joint"
 
     MOST_INDIVIDUALS = 100_000
 
@@ -93,6 +107,8 @@ class Deriver:
             raise CineError("method", repr(self.method), "genetic, exhaustive or dijkstra", "Change the key.")
         if self.score not in ("sum", "product", "lift"):
             raise CineError("score", repr(self.score), "sum, product or lift", "Change the key.")
+        if self.decoding not in ("joint", "edge_first"):
+            raise CineError("decoding", repr(self.decoding), "joint or edge_first", "Change the key.")
         if self.paths != "auto" and not (isinstance(self.paths, int) and self.paths >= 1):
             raise CineError("paths", repr(self.paths), "auto, or a number of paths from 1 up", "Change the key.")
 
@@ -114,12 +130,14 @@ class Deriver:
     def propose(self, mixing: Mixing, table: LatencyTable, space: Space, count: int) -> list[Architecture]:
         """Candidate architectures of ``count`` paths, predicted fastest first (ties: the higher weight first)."""
         pool = gene_pool(mixing, space, self.pool_size, self.score)
-        cells = decode_cells(mixing, space)
-        costs = {cell: table.cell(cell, cells[cell.kind]) for _, path in pool for cell in cells_of(path)}
+        cells = decode_cells(mixing, space, self.decoding)
+        everything = Architecture(space, cells, tuple(path for _, path in pool))
+        costs = {cell: table.cell(cell, everything) for cell in everything.union}
 
         def fitness(individual: Individual) -> tuple[float, float]:
-            union = {cell for gene in individual for cell in cells_of(pool[gene][1])}
-            ms = sum(costs[cell] for cell in sorted(union)) + table.merges(union)
+            paths = [pool[gene][1] for gene in individual]
+            union = union_of(paths)
+            ms = sum(costs[cell] for cell in union) + table.merges(union) + table.ends(paths)
             return ms, -sum(pool[gene][0] for gene in individual)
 
         ranking = Ranking(fitness)
@@ -145,7 +163,7 @@ class Deriver:
                     "genes": list(individual),
                     "accumulated_weight": -ranking[individual][1],
                     "seed": self.seed,
-                    "predicted_ms": table.fixed + ranking[individual][0],
+                    "predicted_ms": ranking[individual][0],
                 },
             )
             for individual in ranked

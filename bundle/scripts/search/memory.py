@@ -13,8 +13,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.files import CineError
 from scripts.runtime.device import autocast, available_memory
-from scripts.search.relaxation import JointSoftmax
-from scripts.space.supernet import Supernet
+from scripts.search.relaxation import uniform_mixing
+from scripts.space.supernet import Mixing, Supernet
 
 logger = logging.getLogger(__name__)
 # measured peaks over the sum of living tensors (docs/benchmarks.md): workspace of the kernels, gaps between blocks
@@ -60,8 +60,9 @@ def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], 
     """
     dtype = torch.bfloat16 if amp else torch.float32
     shadow = copy.deepcopy(supernet).to("meta", dtype).requires_grad_()
-    with torch.no_grad():
-        mixing = JointSoftmax(shadow.space).to("meta", dtype)()
+    uniform = uniform_mixing(shadow.space)
+    nodes = {kind: [p.to("meta", dtype) for p in tables] for kind, tables in uniform.nodes.items()}
+    mixing = Mixing(nodes, {cell: p.to("meta", dtype) for cell, p in uniform.cells.items()})
     image = torch.empty(batch_size, 1, *patch_size, device="meta", dtype=dtype)
     with _LivingTensors() as tensors:
         logits = shadow(image.to(memory_format=torch.channels_last_3d), mixing)

@@ -1,4 +1,4 @@
-"""The loss that drives the architecture parameters (RT-DNAS Eq. 2, after EDD)."""
+"""The losses that drive the architecture parameters: RT-DNAS Eq. 2, after EDD; hardware-aware NAS Eq. 6; MS-NAS."""
 
 from __future__ import annotations
 
@@ -52,3 +52,27 @@ class LatencyObjective:
         tangent = math.exp(self.TANGENT_FROM) * (1 + excess - self.TANGENT_FROM)
         penalty = torch.where(excess <= self.TANGENT_FROM, torch.exp(excess.clamp(max=self.TANGENT_FROM)), tangent)
         return accuracy_loss * (latency_ms / budget_ms).clamp(min=1.0) + weight * penalty
+
+
+class WeightedLatency:
+    """``L = L_a + lambda * L_t`` (hardware-aware NAS Eq. 6), whatever the budget; MS-NAS, which knows no latency, with
+    lambda = 0.
+
+    Args:
+        weight: lambda, per ms.
+    """
+
+    def __init__(self, weight: float = 1e-4):
+        self.weight = weight
+
+    def weight_at(self, progress: float) -> float:
+        """lambda at a share 0..1 of the alternating epochs: the same throughout."""
+        del progress
+        return self.weight
+
+    def __call__(
+        self, accuracy_loss: torch.Tensor, latency_ms: torch.Tensor, budget_ms: float, progress: float
+    ) -> torch.Tensor:
+        """The loss, in float32; arguments as of ``LatencyObjective``, the budget and the progress without effect."""
+        del budget_ms, progress
+        return accuracy_loss.float() + self.weight * latency_ms.float()

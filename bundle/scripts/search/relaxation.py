@@ -1,32 +1,37 @@
-"""Architecture parameters and their relaxation to mixing weights (RT-DNAS Eq. 1, MS-NAS)."""
+"""Architecture parameters and their relaxation to mixing weights (RT-DNAS Eq. 1; MS-NAS;
+hardware-aware NAS Eq. 1-5, 7-9)."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
 import torch
 from torch import nn
+from torch.nn import functional
 
+from scripts.files import CineError
 from scripts.space.architecture import PARAMETER_FREE, Space
 from scripts.space.supernet import Mixing
-from scripts.space.trellis import Cell, Tile
+from scripts.space.trellis import Cell, Kind, Tile
+
+Normalise = Callable[[torch.Tensor], torch.Tensor]  # parameters to probabilities, along the last axis
 
 
-class JointSoftmax(nn.Module):
-    """alpha and beta, all zero at first, and their softmaxes.
+class Relaxation(nn.Module):
+    """Architecture parameters, all zero at first: those of the network level, and what both relaxations share.
 
-    alpha: for each kind of cell and each node i a tensor (i, number of operations), ONE softmax over all
-    (input, operation) pairs of the node. beta: for each tile that several cells leave, a softmax over them.
+    beta: for each tile that several cells leave, a softmax over them.
+
+    Raises:
+        CineError: the space's cells or sums are not those of a relaxed network.
     """
 
     def __init__(self, space: Space):
         super().__init__()
+        if not space.share_cells or space.join != "sum":
+            found = f"share_cells {space.share_cells}, join {space.join}"
+            raise CineError("space", found, "shared cells and sums", "Search this space by hypersegnas.json.")
         self.space = space
-        self.alpha = nn.ParameterDict(
-            {
-                f"{kind}_{i}": nn.Parameter(torch.zeros(i, len(space.operations)))
-                for kind in space.trellis.kinds
-                for i in range(1, space.nodes + 1)
-            }
-        )
         self.beta = nn.ParameterDict(
             {
                 _name(tile): nn.Parameter(torch.zeros(len(cells)))
@@ -36,18 +41,77 @@ class JointSoftmax(nn.Module):
         )
 
     def forward(self) -> Mixing:
-        trellis = self.space.trellis
-        nodes = {
-            kind: [
-                self.alpha[f"{kind}_{i}"].flatten().softmax(0).reshape(i, -1) for i in range(1, self.space.nodes + 1)
-            ]
-            for kind in trellis.kinds
-        }
+        return self._mix(lambda logits: logits.softmax(-1))
+
+    def for_latency(self, progress: float) -> Mixing:
+        """The mixing weights that L_t sees, at a share 0..1 of the alternating epochs."""
+        del progress  # the same throughout
+        return self()
+
+    def _mix(self, normalise: Normalise) -> Mixing:
         cells: dict[Cell, torch.Tensor] = {}
-        for tile, exits in trellis.exits.items():
-            beta = self.beta[_name(tile)] if len(exits) > 1 else nodes[trellis.kinds[0]][0].new_zeros(1)
-            cells.update(zip(exits, beta.softmax(0).unbind(), strict=True))
+        for tile, exits in self.space.trellis.exits.items():
+            p = normalise(self.beta[_name(tile)]) if len(exits) > 1 else next(self.parameters()).new_ones(1)
+            cells.update(zip(exits, p.unbind(), strict=True))
+        nodes: dict[str, list[torch.Tensor]] = {kind: self._nodes(kind, normalise) for kind in self.space.trellis.kinds}
         return Mixing(nodes, cells)
+
+    def _nodes(self, kind: Kind, normalise: Normalise) -> list[torch.Tensor]:
+        raise NotImplementedError
+
+
+class JointSoftmax(Relaxation):
+    """alpha: for each kind of cell and each node i a tensor (i, number of operations), ONE softmax over all
+    (input, operation) pairs of the node (RT-DNAS Eq. 1)."""
+
+    def __init__(self, space: Space):
+        super().__init__(space)
+        self.alpha = _per_node(space, len(space.operations))
+
+    def _nodes(self, kind: Kind, normalise: Normalise) -> list[torch.Tensor]:
+        alphas = [self.alpha[f"{kind}_{i}"] for i in range(1, self.space.nodes + 1)]
+        return [normalise(alpha.flatten()).reshape(alpha.shape) for alpha in alphas]
+
+
+class SeparateSoftmax(Relaxation):
+    """alpha (operation) and gamma (edge), each with a softmax of its own: p_i[j, o] = p_gamma[j] p_alpha[j, o]
+    (hardware-aware NAS Eq. 1-3; MS-NAS).
+
+    Args:
+        space: the search space.
+        gumbel: whether L_t sees a Gumbel-softmax sample of alpha, gamma and beta (Eq. 7-9) instead.
+        temperature: of that, at the first and the last alternating epoch, geometric in between.
+    """
+
+    def __init__(self, space: Space, gumbel: bool = False, temperature: Sequence[float] = (5.0, 0.5)):
+        super().__init__(space)
+        if len(temperature) != 2 or not all(0 < float(t) < 1e6 for t in temperature):
+            raise CineError("temperature", repr(temperature), "two numbers above 0, first and last", "Change the key.")
+        self.gumbel, self.temperature = gumbel, tuple(float(t) for t in temperature)
+        self.alpha = _per_node(space, len(space.operations))
+        self.gamma = _per_node(space)
+
+    def for_latency(self, progress: float) -> Mixing:
+        if not self.gumbel:
+            return self()
+        first, last = self.temperature
+        temperature = first * (last / first) ** progress
+        return self._mix(lambda logits: functional.gumbel_softmax(logits, tau=temperature))
+
+    def _nodes(self, kind: Kind, normalise: Normalise) -> list[torch.Tensor]:
+        names = [f"{kind}_{i}" for i in range(1, self.space.nodes + 1)]
+        return [normalise(self.gamma[name])[:, None] * normalise(self.alpha[name]) for name in names]
+
+
+def _per_node(space: Space, *shape: int) -> nn.ParameterDict:
+    """For each kind of cell and each node i a parameter (i, *shape)."""
+    return nn.ParameterDict(
+        {
+            f"{kind}_{i}": nn.Parameter(torch.zeros(i, *shape))
+            for kind in space.trellis.kinds
+            for i in range(1, space.nodes + 1)
+        }
+    )
 
 
 def _name(tile: Tile) -> str:

@@ -27,11 +27,11 @@ from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
 from scripts.search.memory import SMALLER
-from scripts.search.objective import LatencyObjective
-from scripts.search.relaxation import JointSoftmax, entropies, parameter_free_share, uniform_mixing
+from scripts.search.objective import LatencyObjective, WeightedLatency
+from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
 from scripts.space.architecture import PARAMETER_FREE
 from scripts.space.supernet import Mixing, Supernet
-from scripts.space.trellis import Cell
+from scripts.space.trellis import Path as TrellisPath
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]
@@ -66,12 +66,12 @@ class Searcher:
     def __init__(
         self,
         supernet: Supernet,
-        relaxation: JointSoftmax,
+        relaxation: Relaxation,
         weight_loader: Iterable[Batch],
         architecture_loader: Iterable[Batch],
         weight_loss: Callable[..., torch.Tensor],
         architecture_loss: Callable[..., torch.Tensor],
-        objective: LatencyObjective,
+        objective: LatencyObjective | WeightedLatency,
         expectation: LatencyExpectation,
         deriver: Deriver,
         constraint: Constraint,
@@ -172,8 +172,8 @@ class Searcher:
         alternating = epoch >= self.warm_up_epochs
         progress = (epoch - self.warm_up_epochs) / (self.epochs - self.warm_up_epochs)
         architecture_batches = _endless(self.architecture_loader)
-        begun = self._begun or {"steps": 0, "sums": torch.zeros(3), "derived": self._derived_cells()}
-        sums, derived = begun["sums"].to(self.device), {Cell(*cell) for cell in begun["derived"]}
+        begun = self._begun or {"steps": 0, "sums": torch.zeros(3), "derived": self._derived_paths()}
+        sums, derived = begun["sums"].to(self.device), [tuple(path) for path in begun["derived"]]
         for step, batch in enumerate(self.weight_loader, start=1):
             architecture_batch = next(architecture_batches) if alternating else None
             if step <= begun["steps"]:
@@ -181,7 +181,7 @@ class Searcher:
             if step == begun["steps"] + 1 and "random" in begun:
                 checkpoint.restore_random_states(begun["random"])
             if interruption.wanted:
-                self._begun = {"steps": step - 1, "sums": sums, "derived": sorted(map(tuple, derived))}
+                self._begun = {"steps": step - 1, "sums": sums, "derived": derived}
                 self._begun["random"] = checkpoint.random_states()
                 self._save_checkpoint()
                 raise KeyboardInterrupt(interrupted(self.folder))
@@ -223,14 +223,16 @@ class Searcher:
         self.weight_optimizer.zero_grad()  # memory that the architecture step can have
         return loss.detach()
 
-    def architecture_step(self, batch: Batch, derived: set[Cell], progress: float) -> tuple[torch.Tensor, torch.Tensor]:
+    def architecture_step(
+        self, batch: Batch, derived: list[TrellisPath], progress: float
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """One step of the architecture parameters under Eq. 2; the weights stay. Returns L_a and the loss."""
         self.supernet.requires_grad_(False)
         try:
             self.architecture_optimizer.zero_grad()
             mixing = self.relaxation()
             accuracy_loss = self._loss(self.architecture_loss, batch, mixing)
-            latency_ms = self.expectation(mixing, derived)
+            latency_ms = self.expectation(self.relaxation.for_latency(progress), derived)
             loss = self.objective(accuracy_loss, latency_ms, self.aim_ms, progress)
             loss.backward()
             check_finite(loss, self._where + "architecture loss")
@@ -247,8 +249,8 @@ class Searcher:
             logits = self.supernet(image, mixing)
         return loss(logits.float(), label.to(self.device, non_blocking=True))
 
-    def _derived_cells(self) -> set[Cell]:
-        """The cells of the network that the deriver would choose now, with the fewest paths that it may choose.
+    def _derived_paths(self) -> list[TrellisPath]:
+        """The paths of the network that the deriver would choose now, as few as it may choose.
 
         The cells are searched for the smallest network, and paths fill what is left of the budget afterwards: if
         more paths came in here as the cells grew cheaper, they would ask for cheaper cells still, down to identity.
@@ -256,7 +258,7 @@ class Searcher:
         with torch.no_grad():
             mixing = self.relaxation()
         space, table = self.expectation.space, self.expectation.table
-        return set(self.deriver.propose(mixing, table, space, self.deriver.fewest(space))[0].union)
+        return list(self.deriver.propose(mixing, table, space, self.deriver.fewest(space))[0].paths)
 
     def _warn_of_collapse(self) -> None:
         with torch.no_grad():

@@ -8,11 +8,11 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path as FilePath
-from typing import Any
+from typing import Any, Literal, get_args
 
 from scripts.files import CineError, read_json, write_json
 from scripts.manifest import verify
-from scripts.space.trellis import KINDS, Cell, Kind, Path, Trellis, union_of
+from scripts.space.trellis import KINDS, SKIP, Cell, Ends, Path, Trellis, scales_of, union_of
 
 # The candidate operations' names; operations.py builds each of them.
 OPERATIONS = (
@@ -23,11 +23,14 @@ OPERATIONS = (
     "identity",
     "conv_3x3x1",
 )
-PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity"})
-FORMAT = "rtdnas-architecture-1"
+ZERO = "zero"  # a candidate of [hardware-aware NAS, Table 1] that takes its share of a softmax and computes nothing
+PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity", ZERO})
+FORMAT = "rtdnas-architecture-2"
 PREDICTED = "predicted, not measured"  # the verdict of a provenance, until the step verify
 MOST_NUMBERS = 2**28  # weights, or numbers in a feature map: 1 GiB, beyond what any device runs in real time
 Node = tuple[int, str]  # (input tensor j, operation)
+Scalings = Literal["after", "before"]
+Joins = Literal["sum", "mean"]
 
 
 @dataclass(frozen=True)
@@ -40,8 +43,13 @@ class Space:
         nodes: tensors X_1..X_N that a cell computes.
         channels: width W at scale 0.
         stem_stride: in-plane stride of the stem, 1 or 2.
-        operations: the candidate operations O, names out of ``OPERATIONS``.
+        operations: the candidate operations O, names out of ``OPERATIONS``, and "zero".
         deployment_size: H, W, D in voxels of the volume whose latency counts.
+        start, end, skip: see ``Trellis``.
+        scaling: "after" the nodes, which then run at the source scale, or "before" them, which then run at the target
+            scale, and whose concatenation is the tile (hardware-aware NAS, MS-NAS).
+        join: what arrives at a tile is summed, or divided by the number of cells too (HyperSegNAS): "sum" or "mean".
+        share_cells: whether all cells of a kind hold the same operations, or each its own (HyperSegNAS).
     """
 
     layers: int = 10
@@ -51,6 +59,12 @@ class Space:
     stem_stride: int = 2
     operations: tuple[str, ...] = OPERATIONS[:5]
     deployment_size: tuple[int, int, int] = (128, 112, 20)
+    start: Ends = "0"
+    end: Ends = "0"
+    skip: bool = False
+    scaling: Scalings = "after"
+    join: Joins = "sum"
+    share_cells: bool = True
 
     def __post_init__(self) -> None:
         # a config hands lists over
@@ -62,21 +76,34 @@ class Space:
                 raise CineError(f"space#{name}", repr(value), "a whole number from 1 up", "Change the key.")
         if self.stem_stride not in (1, 2):
             raise CineError("space#stem_stride", repr(self.stem_stride), "1 or 2", "Change the key.")
-        unknown = [name for name in self.operations if name not in OPERATIONS]
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise CineError(
+                    f"space#{name}", repr(getattr(self, name)), f"one of {list(allowed)}", "Change the key."
+                )
+        unknown = [name for name in self.operations if name not in (*OPERATIONS, ZERO)]
         if unknown or not self.operations or len(set(self.operations)) < len(self.operations):
             raise CineError(
-                "space#operations", repr(list(self.operations)), f"distinct names out of {list(OPERATIONS)}", ""
+                "space#operations", repr(list(self.operations)), f"distinct names out of {[*OPERATIONS, ZERO]}", ""
             )
         if len(self.deployment_size) != 3 or min(self.deployment_size) < 1:
             raise CineError("space#deployment_size", repr(self.deployment_size), "three sizes H, W, D", "")
 
     @property
     def trellis(self) -> Trellis:
-        return Trellis(self.layers, self.scales)
+        return Trellis(self.layers, self.scales, self.start, self.end, self.skip)
 
     def width(self, scale: int) -> int:
-        """Channels at a scale."""
+        """Channels of operations at a scale."""
         return self.channels * 2**scale
+
+    def tile_width(self, scale: int) -> int:
+        """Channels of tiles at a scale."""
+        return self.width(scale) * (self.nodes if self.scaling == "before" else 1)
+
+    def operation_scale(self, cell: Cell) -> int:
+        """The scale at which a cell's operations run."""
+        return cell.target if self.scaling == "before" else cell.source
 
     def size(self, scale: int) -> tuple[int, int, int]:
         """H, W, D of the feature maps at a scale, at the deployment size (padded as the network pads)."""
@@ -85,19 +112,29 @@ class Space:
         return (*(-(-n // multiple) * multiple // (self.stem_stride * 2**scale) for n in (height, width)), depth)
 
 
+_CHOICES: dict[str, tuple[Any, ...]] = {
+    "start": get_args(Ends),
+    "end": get_args(Ends),
+    "skip": (False, True),
+    "scaling": get_args(Scalings),
+    "join": get_args(Joins),
+    "share_cells": (False, True),
+}
+
+
 @dataclass(frozen=True)
 class Architecture:
     """A derived network: which operations its cells hold and which paths it keeps.
 
     Args:
         space: the space it was found in.
-        cells: for each kind of cell, one (input j, operation) a node.
+        cells: for each kind of cell, or each cell by name, one (input j, operation) a node.
         paths: distinct paths, each the scales of layers 0..L.
         provenance: how it was found (seed, method, budget, predicted and measured latency ...).
     """
 
     space: Space
-    cells: Mapping[Kind, tuple[Node, ...]]
+    cells: Mapping[str, tuple[Node, ...]]
     paths: tuple[Path, ...]
     provenance: Mapping[str, Any] = field(default_factory=dict)
 
@@ -105,6 +142,22 @@ class Architecture:
     def union(self) -> list[Cell]:
         """The distinct cells of its paths."""
         return union_of(self.paths)
+
+    def nodes_of(self, cell: Cell) -> tuple[Node, ...]:
+        """The nodes of a cell; a skip edge has none."""
+        if cell.skip:
+            return ()
+        return self.cells[cell.kind if self.space.share_cells else cell.name]
+
+    @property
+    def starts(self) -> list[int]:
+        """The scales at which its paths start."""
+        return sorted({path[0] for path in self.paths})
+
+    @property
+    def ends(self) -> list[int]:
+        """The scales at which its paths end."""
+        return sorted({scales_of(path)[-1] for path in self.paths})
 
     @property
     def depth(self) -> int:
@@ -114,8 +167,13 @@ class Architecture:
     @property
     def most_weights(self) -> int:
         """A bound of its weights: as if every operation were a 3x3x3 convolution."""
-        width, nodes = self.space.width, self.space.nodes
-        return sum(nodes * width(cell.source) * (27 * width(cell.source) + width(cell.target)) for cell in self.union)
+        space, total = self.space, 0
+        for cell in self.union:
+            if not cell.skip:
+                width = space.width(space.operation_scale(cell))
+                scaling = space.width(cell.source) * space.width(cell.target)
+                total += space.nodes * (27 * width**2 + scaling)
+        return total
 
     @property
     def digest(self) -> str:
@@ -162,9 +220,9 @@ class Architecture:
             raise CineError(f"{path}, field paths", str(error), "paths of the trellis", action) from None
         if len(set(paths)) < len(paths):
             raise CineError(f"{path}, field paths", "a path twice", "distinct paths", action)
-        missing = {cell.kind for cell in union_of(paths)} - cells.keys()
-        if missing:
-            raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each kind that the paths use", action)
+        needed = {cell.kind if space.share_cells else cell.name for cell in union_of(paths) if not cell.skip}
+        if missing := needed - cells.keys():
+            raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each that the paths use", action)
         architecture = cls(space, cells, paths, content["provenance"])
         voxels = math.prod(space.deployment_size)
         for name, count in (("channels", architecture.most_weights), ("deployment_size", voxels * space.channels)):
@@ -194,14 +252,16 @@ SCHEMA: dict[str, Any] = {
         "operations": {
             "type": "array",
             "minItems": 1,
-            "maxItems": len(OPERATIONS),
-            "items": {"enum": list(OPERATIONS)},
+            "maxItems": len(OPERATIONS) + 1,
+            "items": {"enum": [*OPERATIONS, ZERO]},
             "uniqueItems": True,
         },
+        **{name: {"enum": list(allowed)} for name, allowed in _CHOICES.items()},
         "deployment_size": {"type": "array", "minItems": 3, "maxItems": 3, "items": _count(2048)},
         "cells": {
             "type": "object",
-            "propertyNames": {"enum": list(KINDS)},
+            "maxProperties": 2048,
+            "propertyNames": {"pattern": f"^({'|'.join(KINDS)}|layer[0-9]{{1,2}}_[0-7]to[0-7])$"},
             "additionalProperties": {
                 "type": "array",
                 "maxItems": 16,
@@ -218,7 +278,7 @@ SCHEMA: dict[str, Any] = {
             "type": "array",
             "minItems": 1,
             "maxItems": 256,
-            "items": {"type": "array", "maxItems": 65, "items": {"type": "integer", "minimum": 0, "maximum": 7}},
+            "items": {"type": "array", "maxItems": 65, "items": {"type": "integer", "minimum": SKIP, "maximum": 7}},
         },
         "provenance": {
             "type": "object",

@@ -36,12 +36,14 @@ def run_cells(
 
     Args:
         x_BCHWD: the tile, X_0 of every cell.
-        cells: the cells.
+        cells: the cells; a single one where it scales before its nodes, since X_0 is its own then.
         nodes: for each cell its mixing weights p_i[j, o], one tensor a node i.
         matrices: for each cell its ``node_matrices``.
         shares: for each cell the scalar by which its output counts.
     """
     operations, count = cells[0].operations, len(cells)
+    if cells[0].scales_first:
+        x_BCHWD = cells[0].scaling([x_BCHWD])
     head = x_BCHWD[:, : x_BCHWD.shape[1] // cells[0].partial]
     active = head.shape[1]
     shared = torch.cat([x_BCHWD, *_pool(head, operations)], dim=1)
@@ -69,9 +71,10 @@ def run_cells(
 
 def _readers(cell: MixedCell, matrices: list[torch.Tensor], active: int) -> list[torch.Tensor]:
     """What a cell reads from its basis, each with F columns: the active channels of X_1..X_(N-1), then what its
-    scaling begins with, which for a contracting cell, since it pools first, are all channels of X_1..X_N."""
+    scaling begins with, which for a contracting cell, since it pools first, are all channels of X_1..X_N; so they are
+    where nothing is scaled any more."""
     whole = torch.cat(matrices[1:])
-    if cell.kind != "contracting":
+    if cell.kind != "contracting" and not cell.scales_first:
         whole = cell.scaling.conv.weight.flatten(1) @ whole
     return [*(matrix[:active] for matrix in matrices[1:-1]), whole]
 
@@ -149,6 +152,8 @@ def _linear(x_BCHWD: torch.Tensor, weight_OI: torch.Tensor, groups: int = 1) -> 
 
 def _finish(cell: MixedCell, x_BCHWD: torch.Tensor, share: torch.Tensor) -> torch.Tensor:
     """The rest of a cell's scaling operation, times its share."""
+    if cell.scales_first:
+        return x_BCHWD * share
     if cell.kind == "contracting":
         x_BCHWD = _linear(pool_2x2x1(x_BCHWD), cell.scaling.conv.weight.flatten(1))
     # not expand: torch's kernel for many channels reads a weight without strides beyond its end

@@ -5,52 +5,81 @@ Tensors: B batch, C channels, H W in-plane, D slices.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from scripts.space.architecture import Architecture, Node, Space
 from scripts.space.operations import Norm, Scaling, build_operation, upsample_planes
-from scripts.space.trellis import Cell, Kind, Tile
+from scripts.space.trellis import Cell, Tile
 
 
-class Stem(nn.Sequential):
-    """3x3x3 convolution with in-plane stride, and norm: the image to tile (0, 0)."""
+class Stem(nn.Module):
+    """In-plane mean over 2^s where the scale s is not 0, 3x3x3 convolution with in-plane stride, and norm: the image
+    to tile (0, s)."""
 
-    def __init__(self, in_channels: int, space: Space, norm: Norm = nn.BatchNorm3d):
+    def __init__(self, in_channels: int, space: Space, norm: Norm = nn.BatchNorm3d, scale: int = 0):
+        super().__init__()
+        self.scale, width = scale, space.tile_width(scale)
         stride = (space.stem_stride, space.stem_stride, 1)
-        super().__init__(
-            nn.Conv3d(in_channels, space.channels, 3, stride=stride, padding=1, bias=False), norm(space.channels)
-        )
+        self.conv = nn.Conv3d(in_channels, width, 3, stride=stride, padding=1, bias=False)
+        self.norm = norm(width)
+
+    def forward(self, image_BCHWD: torch.Tensor) -> torch.Tensor:
+        if self.scale:
+            image_BCHWD = F.avg_pool3d(image_BCHWD, (2**self.scale, 2**self.scale, 1))
+        return self.norm(self.conv(image_BCHWD))
 
 
 class Head(nn.Module):
-    """ReLU and 1x1x1 convolution to the classes, upsampled where the stem strides: logits at the image's size."""
+    """ReLU and 1x1x1 convolution of tile (L, s) to the classes, upsampled in plane: logits at the image's size."""
 
-    def __init__(self, space: Space, out_channels: int):
+    def __init__(self, space: Space, out_channels: int, scale: int = 0):
         super().__init__()
-        self.stride = space.stem_stride
-        self.conv = nn.Conv3d(space.channels, out_channels, 1)
+        self.factor = space.stem_stride * 2**scale
+        self.conv = nn.Conv3d(space.tile_width(scale), out_channels, 1)
 
     def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         x_BCHWD = self.conv(F.relu(x_BCHWD))
-        return x_BCHWD if self.stride == 1 else upsample_planes(x_BCHWD, self.stride)
+        return x_BCHWD if self.factor == 1 else upsample_planes(x_BCHWD, self.factor)
 
 
 class DerivedCell(nn.Module):
     """A cell with one (input, operation) a node (RT-DNAS Eq. 1 after decoding) and its scaling operation."""
 
-    def __init__(self, kind: Kind, nodes: tuple[Node, ...], width: int, out_channels: int):
+    def __init__(self, cell: Cell, nodes: tuple[Node, ...], space: Space):
         super().__init__()
+        width = space.width(space.operation_scale(cell))
         self.inputs = [j for j, _ in nodes]
         self.operations = nn.ModuleList(build_operation(name, width) for _, name in nodes)
-        self.scaling = Scaling(kind, len(nodes) * width, out_channels)
+        self.scaling = Scaling(cell.kind, space.nodes * space.width(cell.source), space.width(cell.target))
+        self.scales_first = space.scaling == "before"
 
     def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
-        tensors = [x_BCHWD]
-        for j, operation in zip(self.inputs, self.operations, strict=True):
-            tensors.append(operation(tensors[j]))
-        return self.scaling(tensors[1:])
+        return run_cell(x_BCHWD, self.inputs, self.operations, self.scaling, self.scales_first)
+
+
+def run_cell(
+    x_BCHWD: torch.Tensor,
+    inputs: Iterable[int],
+    operations: Iterable[nn.Module],
+    scaling: nn.Module,
+    scales_first: bool,
+) -> torch.Tensor:
+    """A cell's output, B (W 2^s) H W D of the target scale, or N times as many channels where it scales first.
+
+    Args:
+        x_BCHWD: the tile that it leaves.
+        inputs, operations: for each node which tensor X_j it reads, and by what.
+        scaling: the scaling operation, of a list of tensors.
+        scales_first: whether it comes before the nodes.
+    """
+    tensors = [scaling([x_BCHWD]) if scales_first else x_BCHWD]
+    for j, operation in zip(inputs, operations, strict=True):
+        tensors.append(operation(tensors[j]))
+    return torch.cat(tensors[1:], dim=1) if scales_first else scaling(tensors[1:])
 
 
 class CineNet(nn.Module):
@@ -69,31 +98,59 @@ class CineNet(nn.Module):
         self.architecture = architecture
         space = architecture.space
         self.multiple = space.stem_stride * 2**architecture.depth
-        self.stem = Stem(in_channels, space)
-        self.edges = architecture.union
-        self.cells = nn.ModuleDict(
-            {
-                name_of(cell): DerivedCell(
-                    cell.kind, architecture.cells[cell.kind], space.width(cell.source), space.width(cell.target)
-                )
-                for cell in self.edges
-            }
-        )
-        self.head = Head(space, out_channels)
+        edges = [cell for cell in architecture.union if not cell.skip]
+        starts, ends = architecture.starts, architecture.ends
+        self.stems = nn.ModuleDict({str(s): Stem(in_channels, space, scale=s) for s in starts})
+        self.cells = nn.ModuleDict({cell.name: DerivedCell(cell, architecture.nodes_of(cell), space) for cell in edges})
+        self.heads = nn.ModuleDict({str(s): Head(space, out_channels, s) for s in ends})
 
     def forward(self, image_BCHWD: torch.Tensor) -> torch.Tensor:
         height, width = image_BCHWD.shape[2:4]
-        tiles = {Tile(0, 0): self.stem(pad_in_plane(image_BCHWD, self.multiple))}
-        for cell in self.edges:  # by layer: a tile is complete before a cell leaves it
-            output = self.cells[name_of(cell)](tiles[cell.source_tile])
-            tiles[cell.target_tile] = tiles[cell.target_tile] + output if cell.target_tile in tiles else output
-        logits = self.head(tiles[Tile(self.architecture.space.layers, 0)])
+        image_BCHWD = pad_in_plane(image_BCHWD, self.multiple)
+        logits = run_network(
+            self.architecture, image_BCHWD, self.stems, lambda cell, x: self.cells[cell.name](x), self.heads
+        )
         return logits[:, :, :height, :width]
 
 
-def name_of(cell: Cell) -> str:
-    """A cell's name in state dicts, such as ``layer3_1to2``."""
-    return f"layer{cell.layer}_{cell.source}to{cell.target}"
+def run_network(
+    architecture: Architecture,
+    image_BCHWD: torch.Tensor,
+    stems: nn.ModuleDict,
+    cell_of: Callable[[Cell, torch.Tensor], torch.Tensor],
+    heads: nn.ModuleDict,
+) -> torch.Tensor:
+    """Logits of an architecture, whoever owns its parts (CineNet, or a supernet that shares its weights).
+
+    Args:
+        architecture: stems, cells and heads that take part, and how they join.
+        image_BCHWD: the image, padded.
+        stems, heads: by scale.
+        cell_of: a cell that is no skip edge, and the tile that it leaves, to its output.
+    """
+    arrived: dict[Tile, list[torch.Tensor]] = {Tile(0, s): [stems[str(s)](image_BCHWD)] for s in architecture.starts}
+    mean = architecture.space.join == "mean"
+    tiles: dict[Tile, torch.Tensor] = {}
+
+    def tile_at(tile: Tile) -> torch.Tensor:
+        if tile not in tiles:
+            tiles[tile] = joined(arrived.pop(tile), mean)
+        return tiles[tile]
+
+    for cell in architecture.union:  # by layer: a tile is complete before a cell leaves it
+        x_BCHWD = tile_at(cell.source_tile)
+        output = x_BCHWD if cell.skip else cell_of(cell, x_BCHWD)
+        arrived.setdefault(cell.target_tile, []).append(output)
+    layers = architecture.space.layers
+    return joined([heads[str(s)](tile_at(Tile(layers, s))) for s in architecture.ends], mean)
+
+
+def joined(parts: list[torch.Tensor], mean: bool) -> torch.Tensor:
+    """The sum of what arrives, or its mean."""
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total / len(parts) if mean and len(parts) > 1 else total
 
 
 # over two rows, the weight gradient of a 3x3 convolution in bfloat16 is garbage on CPUs (torch 2.13)

@@ -40,12 +40,20 @@ def _separable(channels: int, norm: Norm) -> nn.Module:
     )
 
 
+class Zero(nn.Module):
+    """Nothing, in the shape of its input."""
+
+    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        return torch.zeros_like(x_BCHWD)
+
+
 _BUILDERS: dict[str, Callable[[int, Norm], nn.Module]] = {
     "conv_3x3x3": _conv,
     "dilated_conv_3x3x3": lambda channels, norm: _conv(channels, norm, dilation=2),
     "separable_conv_3x3x3": _separable,
     "max_pool_3x3x3": lambda channels, norm: nn.MaxPool3d(3, stride=1, padding=1),
     "identity": lambda channels, norm: nn.Identity(),
+    "zero": lambda channels, norm: Zero(),
     # thick slices: neighbours across 5-10 mm say little
     "conv_3x3x1": lambda channels, norm: _conv(channels, norm, kernel=(3, 3, 1)),
 }

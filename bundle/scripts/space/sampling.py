@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from random import Random
 
-from scripts.space.architecture import Architecture, Node, Space
-from scripts.space.trellis import Path, Tile
+from scripts.space.architecture import ZERO, Architecture, Node, Space
+from scripts.space.trellis import Cell, Path, Tile, step_of
 
 
 def random_architecture(space: Space, random: Random, most_paths: int = 8, paths: int | None = None) -> Architecture:
-    """An architecture of random cells and random distinct paths.
+    """An architecture of random cells and random distinct paths; of a space whose cells are not shared, see
+    ``random_subgraph``.
 
     The first path runs through a tile drawn evenly from all, since random paths alone hardly reach the coarse ones.
 
@@ -19,21 +20,47 @@ def random_architecture(space: Space, random: Random, most_paths: int = 8, paths
         most_paths: the number of paths is drawn evenly from 1 to this.
         paths: the number of paths, where it is given.
     """
-    most = space.trellis.path_count
-    count = min(most, paths or random.randint(1, most_paths))
-    tiles = sorted({cell.target_tile for cell in space.trellis.cells})
+    if not space.share_cells:
+        return random_subgraph(space, random)
+    trellis = space.trellis
+    count = min(trellis.path_count, paths or random.randint(1, most_paths))
+    tiles = sorted({cell.target_tile for cell in trellis.cells})
     chosen = {_random_path(space, random, random.choice(tiles))}
     while len(chosen) < count:
         chosen.add(_random_path(space, random))
-    cells = {kind: _random_nodes(space, random) for kind in space.trellis.kinds}
+    cells: dict[str, tuple[Node, ...]] = {kind: _random_nodes(space, random) for kind in trellis.kinds}
     return Architecture(space, cells, tuple(sorted(chosen)))
+
+
+def random_subgraph(space: Space, random: Random) -> Architecture:
+    """An architecture of random edges, each with random operations of its own (HyperSegNAS, section 4).
+
+    An edge is feasible where the tile that it leaves is reached. In every layer each feasible edge is drawn with the
+    same probability, itself drawn evenly for every architecture, so that small networks occur; one edge at least, so
+    that every architecture has L layers. Edges that lead nowhere are dropped.
+    """
+    trellis = space.trellis
+    density = random.random()
+    reached = {Tile(0, s) for s in trellis.starts}
+    drawn: list[list[Cell]] = []
+    for _ in range(trellis.layers):
+        feasible = [cell for tile in sorted(reached) for cell in trellis.exits.get(tile, ())]
+        chosen = [cell for cell in feasible if random.random() < density] or [random.choice(feasible)]
+        reached = {cell.target_tile for cell in chosen}
+        drawn.append(chosen)
+    kept: list[Cell] = []
+    for chosen in reversed(drawn):
+        used = {cell.source_tile for cell in kept if cell.layer == chosen[0].layer + 1}
+        kept += [cell for cell in chosen if cell.layer == trellis.layers or cell.target_tile in used]
+    cells = {cell.name: _random_nodes(space, random) for cell in sorted(kept) if not cell.skip}
+    return Architecture(space, cells, trellis.cover(kept))
 
 
 def _random_nodes(space: Space, random: Random) -> tuple[Node, ...]:
     """Distinct (input, operation) pairs, as decoding gives them."""
     nodes: list[Node] = []
     for i in range(space.nodes):
-        pairs = [(j, name) for j in range(i + 1) for name in space.operations]
+        pairs = [(j, name) for j in range(i + 1) for name in space.operations if name != ZERO]
         nodes.append(random.choice([pair for pair in pairs if pair not in nodes] or pairs))
     return tuple(nodes)
 
@@ -41,13 +68,20 @@ def _random_nodes(space: Space, random: Random) -> tuple[Node, ...]:
 def _random_path(space: Space, random: Random, through: Tile | None = None) -> Path:
     """A path, each as likely as any other (of those through a tile, where it is given)."""
     trellis = space.trellis
-    if through is None:
-        through = Tile(0, 0)
-    path = [through.scale]
-    for layer in range(through.layer, 0, -1):  # backwards, each step as likely as the paths that it leaves open
-        before = [s for s in trellis.near(path[0])]
-        path.insert(0, random.choices(before, [trellis.arriving[Tile(layer - 1, s)] for s in before])[0])
-    for layer in range(through.layer, trellis.layers):
-        after = [s for s in trellis.near(path[-1])]
-        path.append(random.choices(after, [trellis.leaving[Tile(layer + 1, s)] for s in after])[0])
-    return tuple(path)
+    tile = through = (
+        through
+        or random.choices(starts := [Tile(0, s) for s in trellis.starts], [trellis.leaving[start] for start in starts])[
+            0
+        ]
+    )
+    cells: list[Cell] = []
+    while tile.layer:  # backwards, each step as likely as the paths that it leaves open
+        before = [cell for cell in trellis.cells if cell.target_tile == tile]
+        cells.insert(0, random.choices(before, [trellis.arriving[cell.source_tile] for cell in before])[0])
+        tile = cells[0].source_tile
+    tile = through
+    while tile.layer < trellis.layers:
+        after = trellis.exits[tile]
+        cells.append(random.choices(after, [trellis.leaving[cell.target_tile] for cell in after])[0])
+        tile = cells[-1].target_tile
+    return (cells[0].source, *map(step_of, cells))

@@ -6,7 +6,7 @@ that leave a tile are computed together is told in space/fused.py. Tensors: B ba
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -15,11 +15,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from scripts.files import CineError
-from scripts.space.architecture import Space
+from scripts.space.architecture import Architecture, Node, Space
 from scripts.space.fused import node_matrices, run_cells
-from scripts.space.network import Head, Stem, name_of, pad_in_plane
+from scripts.space.network import Head, Stem, joined, pad_in_plane, run_cell, run_network
 from scripts.space.operations import Scaling, build_operation, convolution_groups, search_norm
-from scripts.space.trellis import Cell, Kind, Tile
+from scripts.space.trellis import Cell, Tile
 
 
 @dataclass(frozen=True)
@@ -31,14 +31,14 @@ class Mixing:
         cells: for each cell its scalar probability among the cells that leave its tile.
     """
 
-    nodes: Mapping[Kind, list[torch.Tensor]]
+    nodes: Mapping[str, list[torch.Tensor]]
     cells: Mapping[Cell, torch.Tensor]
 
     def to_lists(self) -> dict[str, Any]:
         """Plain numbers for JSON: nodes by kind, cells by name."""
         return {
             "nodes": {kind: [p.tolist() for p in nodes] for kind, nodes in self.nodes.items()},
-            "cells": {name_of(cell): p.item() for cell, p in self.cells.items()},
+            "cells": {cell.name: p.item() for cell, p in self.cells.items()},
         }
 
     @classmethod
@@ -47,7 +47,7 @@ class Mixing:
         try:
             mixing = cls(
                 {kind: [torch.tensor(p) for p in content["nodes"][kind]] for kind in space.trellis.kinds},
-                {cell: torch.tensor(content["cells"][name_of(cell)]) for cell in space.trellis.cells},
+                {cell: torch.tensor(content["cells"][cell.name]) for cell in space.trellis.cells},
             )
             fits = all(
                 p.shape == (i, len(space.operations)) and p.dtype == torch.float32
@@ -69,26 +69,33 @@ class MixedCell(nn.Module):
 
     ``X_i = shuffle(sum_j concat(sum_o p[j,o] o(X_j[:C/k]), (sum_o p[j,o]) X_j[C/k:]))``
 
-    It holds the weights; ``run_cells`` computes all cells of a tile at once.
+    It holds the weights; ``run_cells`` computes all cells of a tile at once, ``run_one`` one decoded cell of them.
     """
 
-    def __init__(self, kind: Kind, space: Space, width: int, out_channels: int, partial: int):
+    def __init__(self, cell: Cell, space: Space, partial: int):
         super().__init__()
-        self.kind, self.operations, self.partial = kind, space.operations, partial
+        self.kind, self.partial = cell.kind, partial
+        self.operations = space.operations
+        self.scales_first = space.scaling == "before"
+        width = space.width(space.operation_scale(cell)) // partial
         self.edges = nn.ModuleDict(
             {
-                f"{i}_{j}": nn.ModuleList(
-                    build_operation(name, width // partial, search_norm) for name in space.operations
-                )
+                f"{i}_{j}": nn.ModuleList(build_operation(name, width, search_norm) for name in self.operations)
                 for i in range(1, space.nodes + 1)
                 for j in range(i)
             }
         )
-        self.scaling = Scaling(kind, space.nodes * width, out_channels, search_norm)
+        in_channels, out_channels = space.nodes * space.width(cell.source), space.width(cell.target)
+        self.scaling = Scaling(cell.kind, in_channels, out_channels, search_norm)
 
     def operation(self, i: int, j: int, o: int) -> nn.Module:
         """Candidate o between X_j and node i."""
         return cast(nn.ModuleList, self.edges[f"{i}_{j}"])[o]
+
+    def run_one(self, x_BCHWD: torch.Tensor, nodes: tuple[Node, ...]) -> torch.Tensor:
+        """The output of the cell that holds these nodes alone, with the shared weights; all channels (k = 1)."""
+        operations = [self.operation(i, j, self.operations.index(name)) for i, (j, name) in enumerate(nodes, start=1)]
+        return run_cell(x_BCHWD, [j for j, _ in nodes], operations, self.scaling, self.scales_first)
 
 
 class Supernet(nn.Module):
@@ -123,38 +130,70 @@ class Supernet(nn.Module):
             expected = "a convolution among them"
             raise CineError("space#operations", ", ".join(space.operations), expected, "Add one, such as conv_3x3x3.")
         self.space, self.partial = space, partial
+        self.multiple = space.stem_stride * 2 ** (space.scales - 1)
         self.recompute = False
-        self.stem = Stem(in_channels, space, search_norm)
+        trellis = space.trellis
+        self.stems = nn.ModuleDict({str(s): Stem(in_channels, space, search_norm, s) for s in trellis.starts})
         self.cells = nn.ModuleDict(
-            {
-                name_of(cell): MixedCell(cell.kind, space, space.width(cell.source), space.width(cell.target), partial)
-                for cell in space.trellis.cells
-            }
+            {cell.name: MixedCell(cell, space, partial) for cell in trellis.cells if not cell.skip}
         )
-        self.head = Head(space, out_channels)
+        self.heads = nn.ModuleDict({str(s): Head(space, out_channels, s) for s in trellis.ends})
 
     def forward(self, image_BCHWD: torch.Tensor, mixing: Mixing) -> torch.Tensor:
         height, width = image_BCHWD.shape[2:4]
-        multiple = self.space.stem_stride * 2 ** (self.space.scales - 1)
-        first = self.stem(pad_in_plane(image_BCHWD, multiple))
+        space = self.space
+        image_BCHWD = pad_in_plane(image_BCHWD, self.multiple)
         # of a single volume with a single channel torch cannot tell the layout, and would take the slow one
-        tiles = {Tile(0, 0): first.contiguous(memory_format=torch.channels_last_3d)}
-        matrices = {
-            (kind, scale): node_matrices(nodes, self.space.width(scale), self.space.operations, self.partial)
-            for kind, nodes in mixing.nodes.items()
-            for scale in range(self.space.scales)
+        tiles = {
+            Tile(0, s): self.stems[str(s)](image_BCHWD).contiguous(memory_format=torch.channels_last_3d)
+            for s in space.trellis.starts
         }
-        for tile, exits in self.space.trellis.exits.items():  # by layer: a tile is complete before a cell leaves it
-            arguments = (
-                tiles.pop(tile),
-                [cast(MixedCell, self.cells[name_of(cell)]) for cell in exits],
-                [mixing.nodes[cell.kind] for cell in exits],
-                [matrices[cell.kind, cell.source] for cell in exits],
-                [mixing.cells[cell] for cell in exits],
-            )
-            keep = not (self.recompute and torch.is_grad_enabled())
-            outputs = run_cells(*arguments) if keep else checkpoint(run_cells, *arguments, use_reentrant=False)
-            for cell, output in zip(exits, outputs, strict=True):
+        matrices = {
+            (kind, scale): node_matrices(nodes, space.width(scale), space.operations, self.partial)
+            for kind, nodes in mixing.nodes.items()
+            for scale in range(space.scales)
+        }
+        for tile, exits in space.trellis.exits.items():  # by layer: a tile is complete before a cell leaves it
+            x_BCHWD = tiles.pop(tile)
+            holding = [cell for cell in exits if not cell.skip]
+            outputs = {cell: x_BCHWD * mixing.cells[cell] for cell in exits if cell.skip}
+            # cells that scale first have inputs of their own
+            for group in [[cell] for cell in holding] if space.scaling == "before" else [holding]:
+                arguments = (
+                    x_BCHWD,
+                    [cast(MixedCell, self.cells[cell.name]) for cell in group],
+                    [mixing.nodes[cell.kind] for cell in group],
+                    [matrices[cell.kind, space.operation_scale(cell)] for cell in group],
+                    [mixing.cells[cell] for cell in group],
+                )
+                keep = not (self.recompute and torch.is_grad_enabled())
+                computed = run_cells(*arguments) if keep else checkpoint(run_cells, *arguments, use_reentrant=False)
+                outputs.update(zip(group, computed, strict=True))
+            for cell, output in outputs.items():
                 target = cell.target_tile
                 tiles[target] = tiles[target] + output if target in tiles else output
-        return self.head(tiles[Tile(self.space.layers, 0)])[:, :, :height, :width]
+        layers = space.layers
+        logits = joined([self.heads[str(s)](tiles[Tile(layers, s)]) for s in space.trellis.ends], space.join == "mean")
+        return logits[:, :, :height, :width]
+
+    def run_one(
+        self,
+        image_BCHWD: torch.Tensor,
+        architecture: Architecture,
+        weigh: Callable[[Cell, torch.Tensor], torch.Tensor] | None = None,
+    ) -> torch.Tensor:
+        """Logits of one architecture of the space, with the shared weights.
+
+        Args:
+            image_BCHWD: the image.
+            architecture: which cells and operations take part.
+            weigh: applied to every cell's output, where given.
+        """
+        height, width = image_BCHWD.shape[2:4]
+
+        def cell_of(cell: Cell, x_BCHWD: torch.Tensor) -> torch.Tensor:
+            output = cast(MixedCell, self.cells[cell.name]).run_one(x_BCHWD, architecture.nodes_of(cell))
+            return output if weigh is None else weigh(cell, output)
+
+        image_BCHWD = pad_in_plane(image_BCHWD, self.multiple)
+        return run_network(architecture, image_BCHWD, self.stems, cell_of, self.heads)[:, :, :height, :width]

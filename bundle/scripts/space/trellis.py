@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Literal, NamedTuple
 
-Kind = Literal["contracting", "non_scaling", "expanding"]
-KINDS: tuple[Kind, ...] = ("contracting", "non_scaling", "expanding")
-Path = tuple[int, ...]  # the scales of layers 0..L
+Kind = Literal["contracting", "non_scaling", "expanding", "skip"]
+KINDS: tuple[Kind, ...] = ("contracting", "non_scaling", "expanding")  # those that hold operations
+SKIP = -1
+Path = tuple[int, ...]  # the scales of layers 0..L; SKIP: as the layer before, by the skip edge
 Ends = Literal["0", "any"]
 
 
@@ -27,15 +28,21 @@ class Tile(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """The edge from tile (layer - 1, source) to tile (layer, target)."""
+    """The edge from tile (layer - 1, source) to tile (layer, target); a skip edge hands the tile on as it is."""
 
     layer: int
     source: int
     target: int
+    skip: bool = False
 
     @property
     def kind(self) -> Kind:
-        return KINDS[1 - (self.target - self.source)]
+        return "skip" if self.skip else KINDS[1 - (self.target - self.source)]
+
+    @property
+    def name(self) -> str:
+        """Its name in files, such as ``layer3_1to2``."""
+        return f"layer{self.layer}_{self.source}to{self.target}" + ("_skip" if self.skip else "")
 
     @property
     def source_tile(self) -> Tile:
@@ -55,16 +62,28 @@ class Trellis:
         scales: S, the number of scales.
         start: "0", paths leave tile (0, 0); "any", paths leave every scale (HyperSegNAS).
         end: "0", paths arrive at tile (L, 0); "any", paths end at every scale.
+        skip: whether a skip edge runs beside every non-scaling cell (hardware-aware NAS Eq. 5, MS-NAS).
     """
 
     layers: int
     scales: int
     start: Ends = "0"
     end: Ends = "0"
+    skip: bool = False
 
     def __post_init__(self) -> None:
         if self.layers < 1 or self.scales < 1:
             raise ValueError(f"a trellis needs at least 1 layer and 1 scale, not {self.layers} and {self.scales}")
+
+    @property
+    def starts(self) -> range:
+        """The scales at which paths start."""
+        return self._ends(self.start)
+
+    @property
+    def ends(self) -> range:
+        """The scales at which paths end."""
+        return self._ends(self.end)
 
     def _ends(self, which: Ends) -> range:
         return range(self.scales) if which == "any" else range(1)
@@ -72,29 +91,33 @@ class Trellis:
     @cached_property
     def arriving(self) -> dict[Tile, int]:
         """F: the number of partial paths from a start to each tile (0 where none arrives)."""
-        counts = {Tile(0, s): int(s in self._ends(self.start)) for s in range(self.scales)}
+        counts = {Tile(0, s): int(s in self.starts) for s in range(self.scales)}
         for layer in range(1, self.layers + 1):
             for s in range(self.scales):
-                counts[Tile(layer, s)] = sum(counts[Tile(layer - 1, p)] for p in self.near(s))
+                counts[Tile(layer, s)] = sum(counts[Tile(layer - 1, p)] * self._edges(p, s) for p in self.near(s))
         return counts
 
     @cached_property
     def leaving(self) -> dict[Tile, int]:
         """B: the number of partial paths from each tile to an end (0 where none leaves)."""
-        counts = {Tile(self.layers, s): int(s in self._ends(self.end)) for s in range(self.scales)}
+        counts = {Tile(self.layers, s): int(s in self.ends) for s in range(self.scales)}
         for layer in range(self.layers - 1, -1, -1):
             for s in range(self.scales):
-                counts[Tile(layer, s)] = sum(counts[Tile(layer + 1, n)] for n in self.near(s))
+                counts[Tile(layer, s)] = sum(counts[Tile(layer + 1, n)] * self._edges(s, n) for n in self.near(s))
         return counts
 
     def near(self, scale: int) -> range:
         """The scales that a cell joins with this one."""
         return range(max(0, scale - 1), min(self.scales, scale + 2))
 
+    def _edges(self, source: int, target: int) -> int:
+        """How many edges join two scales of neighbouring layers."""
+        return 2 if self.skip and source == target else 1
+
     @cached_property
     def path_count(self) -> int:
         """T: the number of all paths."""
-        return sum(self.arriving[Tile(self.layers, s)] for s in self._ends(self.end))
+        return sum(self.arriving[Tile(self.layers, s)] for s in self.ends)
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
@@ -104,7 +127,8 @@ class Trellis:
             for layer in range(1, self.layers + 1)
             for source in range(self.scales)
             for target in self.near(source)
-            if self.passing(cell := Cell(layer, source, target))
+            for skip in (False, True)[: self._edges(source, target)]
+            if self.passing(cell := Cell(layer, source, target, skip))
         )
 
     @cached_property
@@ -117,7 +141,7 @@ class Trellis:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of cells that occur."""
+        """The kinds of cells with operations that occur."""
         return tuple(kind for kind in KINDS if any(cell.kind == kind for cell in self.cells))
 
     def passing(self, cell: Cell) -> int:
@@ -133,51 +157,91 @@ class Trellis:
         path = tuple(path)
         if len(path) != self.layers + 1:
             raise ValueError(f"path {path} has {len(path)} tiles; a path of {self.layers} layers has {self.layers + 1}")
-        if not all(0 <= s < self.scales for s in path):
-            raise ValueError(f"path {path} leaves the scales 0..{self.scales - 1}")
-        if any(abs(a - b) > 1 for a, b in itertools.pairwise(path)):
+        if not all(0 <= s < self.scales or (s == SKIP and i and self.skip) for i, s in enumerate(path)):
+            also = f", or {SKIP} for a skip edge" if self.skip else ""
+            raise ValueError(f"path {path} leaves the scales 0..{self.scales - 1}{also}")
+        scales = scales_of(path)
+        if any(abs(a - b) > 1 for a, b in itertools.pairwise(scales)):
             raise ValueError(f"path {path} skips a scale")
-        if path[0] not in self._ends(self.start) or path[-1] not in self._ends(self.end):
+        if scales[0] not in self.starts or scales[-1] not in self.ends:
             raise ValueError(f"path {path} does not run from scale {self.start} to scale {self.end}")
         return path
 
     def paths(self) -> Iterator[Path]:
-        """All paths, in lexicographic order."""
+        """All paths, by scale, the skip edge after the non-scaling cell."""
 
-        def extend(path: Path) -> Iterator[Path]:
-            tile = Tile(len(path) - 1, path[-1])
+        def extend(path: Path, tile: Tile) -> Iterator[Path]:
             if tile.layer == self.layers:
                 yield path
             for cell in self.exits.get(tile, ()):
-                yield from extend((*path, cell.target))
+                yield from extend((*path, step_of(cell)), cell.target_tile)
 
-        for s in self._ends(self.start):
+        for s in self.starts:
             if self.leaving[Tile(0, s)]:
-                yield from extend((s,))
+                yield from extend((s,), Tile(0, s))
 
     def best_paths(self, count: int, score: Mapping[Cell, float]) -> list[tuple[float, Path]]:
-        """The ``count`` paths of the highest summed cell scores, best first, ties in lexicographic order.
+        """The ``count`` paths of the highest summed cell scores, best first, ties in lexicographic order of the paths.
 
         Exact: k-best dynamic programming (MS-NAS calls its use of it Dijkstra), each tile keeping its ``count``
         best arrivals.
         """
         order: Callable[[tuple[float, Path]], tuple[float, Path]] = lambda scored: (-scored[0], scored[1])  # noqa: E731
         kept: dict[Tile, list[tuple[float, Path]]] = {
-            Tile(0, s): [(0.0, (s,))] for s in self._ends(self.start) if self.leaving[Tile(0, s)]
+            Tile(0, s): [(0.0, (s,))] for s in self.starts if self.leaving[Tile(0, s)]
         }
         arrivals: dict[Tile, list[tuple[float, Path]]] = {}
         for cell in self.cells:  # by layer, so each head is complete once its first exit is met
             if cell.source_tile not in kept:
                 kept[cell.source_tile] = heapq.nsmallest(count, arrivals.pop(cell.source_tile), key=order)
             arrivals.setdefault(cell.target_tile, []).extend(
-                (total + score[cell], (*path, cell.target)) for total, path in kept[cell.source_tile]
+                (total + score[cell], (*path, step_of(cell))) for total, path in kept[cell.source_tile]
             )
         return heapq.nsmallest(count, (scored for ended in arrivals.values() for scored in ended), key=order)
+
+    def cover(self, cells: Iterable[Cell]) -> tuple[Path, ...]:
+        """Few paths whose union is exactly these cells; ValueError where a cell lies on no path of them alone."""
+        leaving: dict[Tile, list[Cell]] = {}
+        arriving: dict[Tile, list[Cell]] = {}
+        for cell in sorted(cells):
+            leaving.setdefault(cell.source_tile, []).append(cell)
+            arriving.setdefault(cell.target_tile, []).append(cell)
+        left = {cell for exits in leaving.values() for cell in exits}
+        paths = []
+        while left:
+            path = [min(left)]
+            # preferring cells that no path has yet
+            while path[0].layer > 1 and path[0].source_tile in arriving:
+                path.insert(0, min(arriving[path[0].source_tile], key=lambda cell: (cell not in left, cell)))
+            while path[-1].target_tile in leaving:
+                path.append(min(leaving[path[-1].target_tile], key=lambda cell: (cell not in left, cell)))
+            paths.append(self.check_path((path[0].source, *map(step_of, path))))
+            left -= set(path)
+        return tuple(paths)
+
+
+def step_of(cell: Cell) -> int:
+    """A cell's entry in a path."""
+    return SKIP if cell.skip else cell.target
+
+
+def scales_of(path: Path) -> list[int]:
+    """The scales of layers 0..L."""
+    scales: list[int] = []
+    for step in path:
+        scales.append(scales[-1] if step == SKIP else step)
+    return scales
+
+
+def text_of(path: Path) -> str:
+    """A path in few characters, such as 0123s210."""
+    return "".join("s" if step == SKIP else str(step) for step in path)
 
 
 def cells_of(path: Path) -> list[Cell]:
     """The cells of a path, layer by layer."""
-    return [Cell(layer, path[layer - 1], path[layer]) for layer in range(1, len(path))]
+    scales = scales_of(path)
+    return [Cell(i, scales[i - 1], scales[i], path[i] == SKIP) for i in range(1, len(path))]
 
 
 def union_of(paths: Iterable[Path]) -> list[Cell]:
