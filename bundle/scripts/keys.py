@@ -39,7 +39,8 @@ SCHEMA: dict[str, Any] = {
         "budget_ms": {"anyOf": [{"enum": ["auto", None]}, {**_RATE, "maximum": 1e9}]},
         "volumes_per_second": {"anyOf": [{"const": None}, {**_RATE, "maximum": 1e6}]},
         "paths": {"anyOf": [{"const": "auto"}, _COUNT]},
-        "network_reading": {"enum": ["derived", "paths"]},
+        "network_reading": {"enum": ["derived", "paths", "n_best"]},
+        "enforced": {"type": "boolean"},
     },
 }
 

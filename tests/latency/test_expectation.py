@@ -1,15 +1,17 @@
 from __future__ import annotations
 
 import itertools
+import math
 
+import numpy as np
 import pytest
 import torch
 
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.derive import decode_cells
-from scripts.search.relaxation import JointSoftmax
-from scripts.space.architecture import Architecture
-from scripts.space.trellis import Cell, union_of
+from scripts.search.relaxation import JointSoftmax, SeparateSoftmax, uniform_mixing
+from scripts.space.architecture import Architecture, Space
+from scripts.space.trellis import Cell, cells_of, union_of
 
 
 @pytest.fixture
@@ -119,3 +121,86 @@ def test_a_decided_search_expects_what_its_network_is_predicted_to_take(space, r
         paths = ((0, 1, 2, 1, 0), (0, 0, 1, 1, 0))
         value = float(LatencyExpectation(table, space)(mixing, paths))
     assert value == pytest.approx(table.predict(Architecture(space, decode_cells(mixing, space), paths)))
+
+
+def hw_space() -> Space:
+    operations = ("conv_3x3x3", "identity", "zero")
+    return Space(3, 2, 2, 4, 2, operations, (16, 16, 3), skip=True, scaling="before")
+
+
+@pytest.mark.parametrize("paths", [[(0, -1, 1, 0)], [(0, 1, 1, 0), (0, 0, 1, 0)]])
+def test_n_best_reading_by_hand(make_table, paths):
+    """Hardware-aware NAS Eq. 7-9: each path adds its cells, times their probability, and a cell that two share counts
+    twice; operations cost what they take at the target scale, zero and skip edges nothing."""
+    space = hw_space()
+    table = make_table(space, lambda name, scale: len(name) + 100 * scale)
+    relaxation = SeparateSoftmax(space)
+    with torch.no_grad():
+        for parameter in relaxation.parameters():
+            parameter.normal_()
+        mixing = relaxation()
+        value = float(LatencyExpectation(table, space, network="n_best")(mixing, paths))
+    expected = len("stem") + len("head")
+    for path in paths:
+        for cell in cells_of(path):
+            if cell.skip:
+                continue
+            beta = float(mixing.cells[cell])
+            inside = len(f"scaling_{cell.kind}") + 100 * cell.source
+            for i in (1, 2):
+                gamma = relaxation.gamma[f"{cell.kind}_{i}"].detach().softmax(0)
+                alpha = relaxation.alpha[f"{cell.kind}_{i}"].detach().softmax(1)
+                for j in range(i):
+                    for o, name in enumerate(("conv_3x3x3", "identity")):
+                        inside += float(gamma[j] * alpha[j, o]) * (len(name) + 100 * cell.target)
+            expected += beta * inside
+    assert value == pytest.approx(expected, rel=1e-5)
+
+
+def test_gumbel_samples_expect_what_independent_monte_carlo_does(make_table):
+    """LAT is a sum of products of independent choices: against samples drawn by numpy, straight from Eq. 7-9."""
+    space = hw_space()
+    table = make_table(space, lambda name, scale: len(name) + 10.0 * scale)
+    relaxation = SeparateSoftmax(space, gumbel=True, temperature=(0.7, 0.7))
+    with torch.no_grad():
+        for parameter in relaxation.parameters():
+            parameter.normal_()
+    paths = [(0, 1, 1, 0), (0, 0, 1, 0)]
+    expectation = LatencyExpectation(table, space, network="n_best")
+    with torch.no_grad():
+        ours = np.array([float(expectation(relaxation.for_latency(0.3), paths)) for _ in range(1500)])
+    rng = np.random.default_rng(0)
+
+    def drawn(logits):
+        y = np.exp((logits.detach().numpy() + rng.gumbel(size=logits.shape)) / 0.7)
+        return y / y.sum(-1, keepdims=True)
+
+    theirs = []
+    for _ in range(1500):
+        tables = {name: drawn(p) for name, p in (*relaxation.gamma.items(),)}
+        alphas = {name: drawn(p) for name, p in relaxation.alpha.items()}
+        betas = {name: drawn(p) for name, p in relaxation.beta.items()}
+        total = 8.0
+        for cell in [cell for path in paths for cell in cells_of(path)]:
+            costs = np.array([10 + 10 * cell.target, 8 + 10 * cell.target, 0])
+            inside = len(f"scaling_{cell.kind}") + 10 * cell.source
+            for i in (1, 2):
+                inside += (tables[f"{cell.kind}_{i}"] @ (alphas[f"{cell.kind}_{i}"] @ costs)).item()
+            exits = space.trellis.exits[cell.source_tile]
+            beta = betas[f"tile{cell.layer - 1}_{cell.source}"][exits.index(cell)] if len(exits) > 1 else 1.0
+            total += beta * inside
+        theirs.append(total)
+    error = math.sqrt((ours.var() + np.var(theirs)) / 1500)
+    assert ours.mean() == pytest.approx(np.mean(theirs), abs=4 * error)
+    assert ours.std() == pytest.approx(np.std(theirs), rel=0.15)
+
+
+@pytest.mark.parametrize("network", ["derived", "paths"])
+def test_other_ends_cost_their_stems_and_heads(make_table, network):
+    space = Space(2, 2, 1, 4, 2, ("conv_3x3x3", "identity"), (16, 16, 3), start="any", end="any")
+    table = make_table(space, lambda name, scale: {"stem": 10.0, "head": 100.0}.get(name, 0.0) * (scale + 1))
+    value = float(LatencyExpectation(table, space, network=network)(uniform_mixing(space), [(0, 0, 0), (0, 1, 1)]))
+    if network == "derived":  # one stem at scale 0, two heads
+        assert value == 10 + 100 + 200
+    else:  # eight paths, half of them from and to each scale
+        assert value == pytest.approx(1.5 * 10 + 1.5 * 100)

@@ -16,6 +16,7 @@ from scripts.report.search_figures import (
     trellis_figure,
     write_search_figures,
 )
+from scripts.search.relaxation import uniform_mixing
 
 
 def lines_of(figure, prefix=""):
@@ -95,8 +96,8 @@ def test_cells_place_a_node_right_of_what_it_reads_and_on_a_row_of_its_own(archi
         assert len({at[f"$X_{{{i}}}$"][1] for i in (1, 2)}) == 2
 
 
-def test_evolution_draws_every_pair_of_every_node(history, space, mixing):
-    figure = evolution_figure(history, space)
+def test_evolution_draws_every_pair_of_every_node(history, space, mixing, architecture):
+    figure = evolution_figure(history, architecture)
     assert len(figure.axes) == 3 * space.nodes
     for axes, (kind, node) in zip(figure.axes, [(k, n) for k in space.trellis.kinds for n in (1, 2)], strict=True):
         lines = {line.get_gid(): line for line in axes.lines}
@@ -104,29 +105,29 @@ def test_evolution_draws_every_pair_of_every_node(history, space, mixing):
         p = mixing.nodes[kind][node - 1]
         assert lines["0 identity"].get_ydata() == pytest.approx(5 * [float(p[0, space.operations.index("identity")])])
         boldest = max(lines.values(), key=lambda line: line.get_linewidth())
-        assert boldest.get_ydata()[-1] == pytest.approx(float(p.max()))
+        assert boldest.get_gid() == "{} {}".format(*architecture.cells[kind][node - 1])
 
 
-def test_evolution_tells_inputs_by_line_style_and_operations_by_colour(history, space):
-    lines = {line.get_gid(): line for line in evolution_figure(history, space).axes[1].lines}
+def test_evolution_tells_inputs_by_line_style_and_operations_by_colour(history, architecture):
+    lines = {line.get_gid(): line for line in evolution_figure(history, architecture).axes[1].lines}
     assert lines["0 identity"].get_color() == lines["1 identity"].get_color() != lines["0 conv_3x3x3"].get_color()
     assert lines["0 identity"].get_linestyle() != lines["1 identity"].get_linestyle()
 
 
-def test_evolution_shows_all_of_a_probability_that_grows_late(history, space):
+def test_evolution_shows_all_of_a_probability_that_grows_late(history, space, architecture):
     late = copy.deepcopy(history)
     for kind in space.trellis.kinds:
         late["epochs"][-1]["mixing"]["nodes"][kind][0] = [[0.0, 0.0, 0.0, 0.0, 0.99]]
-    assert all(axes.get_ylim()[1] >= 0.99 for axes in evolution_figure(late, space).axes[:: space.nodes])
+    assert all(axes.get_ylim()[1] >= 0.99 for axes in evolution_figure(late, architecture).axes[:: space.nodes])
 
 
-def test_evolution_refuses_a_history_of_another_space_and_an_empty_one(history, space):
+def test_evolution_refuses_a_history_of_another_space_and_an_empty_one(history, space, architecture):
     with pytest.raises(CineError, match="nodes#contracting"):
-        evolution_figure(history, replace(space, nodes=3))
+        evolution_figure(history, replace(architecture, space=replace(space, nodes=3)))
     with pytest.raises(CineError, match="as in the space"):
-        evolution_figure(history, replace(space, operations=space.operations[:4]))
+        evolution_figure(history, replace(architecture, space=replace(space, operations=space.operations[:4])))
     with pytest.raises(CineError, match="at least one epoch"):
-        evolution_figure({**history, "epochs": []}, space)
+        evolution_figure({**history, "epochs": []}, architecture)
 
 
 def test_curves_draw_losses_latency_budget_and_warm_up(history):
@@ -174,3 +175,23 @@ def test_all_figures_are_written_and_none_is_blank(tmp_path, architecture, mixin
         image = imread(path)
         assert image.shape[1] >= 900
         assert image[..., :3].std() > 0.05
+
+
+def test_a_skip_edge_bows_around_its_non_scaling_cell(space, architecture):
+    skipping = replace(architecture, space=replace(space, skip=True), paths=((0, 0, 1, -1, 0), (0, -1, 1, 1, 0)))
+    lines = {line.get_gid(): line for line in trellis_figure(skipping, uniform_mixing(skipping.space)).axes[0].lines}
+    bowed, straight = lines["chosen layer3_1to1_skip"].get_ydata(), lines["chosen layer3_1to1"].get_ydata()
+    assert (bowed[0], bowed[-1]) == pytest.approx((1, 1))
+    assert list(straight) == [1, 1]
+    assert bowed.min() == pytest.approx(0.7)  # up, where no other cell runs
+
+
+def test_cells_that_scale_first_show_it_first(space, architecture):
+    def box(figure):
+        axes = figure.axes[0]
+        pool = next(text for text in axes.texts if "pool 2" in text.get_text())
+        start = next(text for text in axes.texts if text.get_text() == "$X_0$")
+        return pool.get_position()[0] - start.get_position()[0]
+
+    assert box(cells_figure(architecture)) > 0
+    assert box(cells_figure(replace(architecture, space=replace(space, scaling="before")))) < 0

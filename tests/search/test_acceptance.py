@@ -98,6 +98,17 @@ def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table
     assert "No network of 3 paths or more keeps the budget" in caplog.text
 
 
+def test_what_knows_no_constraint_is_measured_and_said_to_miss_it(space, make_table, runtime, clock, caplog):
+    constraint = Constraint(0.5, enforced=False)
+    with caplog.at_level("INFO"):
+        architecture = derive(searched(space), Deriver("dijkstra", 4), constraint, make_table(space), space, runtime)
+    assert len(architecture.paths) == 4
+    assert architecture.provenance["measured_ms"]["p95_ms"] > architecture.provenance["budget_ms"] == 0.5
+    assert "accepted, though it misses" in caplog.text
+    with pytest.raises(CineError, match="no derived network of 4 paths"):
+        derive(searched(space), Deriver("dijkstra", 4), Constraint(0.5), make_table(space), space, runtime)
+
+
 def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, runtime, clock):
     mixing = searched(space)
     constraint = Constraint("auto").resolve(mixing, Deriver(), make_table(space), space, runtime)

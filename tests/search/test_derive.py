@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,6 +12,7 @@ from scripts.files import CineError
 from scripts.search.derive import Deriver, crossover, decode_cells, draw, gene_pool, mutate, pool_overlap
 from scripts.search.relaxation import JointSoftmax, uniform_mixing
 from scripts.space.architecture import Space
+from scripts.space.supernet import Mixing
 from scripts.space.trellis import cells_of, union_of
 
 
@@ -53,8 +55,28 @@ def test_a_node_that_repeats_another_decodes_to_the_next_best(space):
     assert cells["contracting"] == ((0, "identity"), (0, "max_pool_3x3x3"))
 
 
+def test_edge_first_takes_the_likelier_edge_and_then_its_operation(space):
+    """gamma .6 and .4, alpha .3 and .9: the best pair lies on the edge that is less likely."""
+    p = torch.tensor([[0.6 * 0.3, 0.6 * 0.25, 0.6 * 0.2, 0.6 * 0.15, 0.6 * 0.1], [0.4 * 0.9, 0.01, 0.01, 0.01, 0.01]])
+    first = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.6]])
+    mixing = Mixing({"contracting": [first, p]}, {})
+    assert decode_cells(mixing, space)["contracting"] == ((0, "identity"), (1, "conv_3x3x3"))
+    assert decode_cells(mixing, space, "edge_first")["contracting"] == ((0, "identity"), (0, "conv_3x3x3"))
+
+
+def test_zero_is_never_decoded(space):
+    with_zero = replace(space, operations=("zero", "max_pool_3x3x3", "conv_3x3x3"))
+    mixing = Mixing(
+        {"expanding": [torch.tensor([[0.8, 0.15, 0.05]]), torch.tensor([[0.5, 0.2, 0.1], [0.2, 0, 0]])]}, {}
+    )
+    cells = decode_cells(mixing, with_zero)
+    assert cells["expanding"] == ((0, "max_pool_3x3x3"), (0, "conv_3x3x3"))  # pooled X_0 is there already
+
+
 @pytest.mark.parametrize("score", ["sum", "product", "lift"])
-def test_pool_against_brute_force(space, score):
+@pytest.mark.parametrize("skip", [False, True])
+def test_pool_against_brute_force(space, score, skip):
+    space = replace(space, skip=skip)
     mixing = searched(space)
     exits = {cell: len(cells) for cells in space.trellis.exits.values() for cell in cells}
 
@@ -144,7 +166,9 @@ def test_an_individual_is_the_union_of_its_paths(space, table):
     assert architecture.provenance["predicted_ms"] == pytest.approx(expected)
 
 
-@pytest.mark.parametrize("wrong", [{"method": "astar"}, {"paths": 0}, {"paths": "some"}, {"score": "max"}])
+@pytest.mark.parametrize(
+    "wrong", [{"method": "astar"}, {"paths": 0}, {"paths": "some"}, {"score": "max"}, {"decoding": "x"}]
+)
 def test_wrong_options_are_refused_by_key(wrong):
     with pytest.raises(CineError, match=f"^{next(iter(wrong))}: found"):
         Deriver(**wrong)

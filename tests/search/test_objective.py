@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scripts.search.objective import LatencyObjective
+from scripts.search.objective import LatencyObjective, WeightedLatency
 
 
 @pytest.mark.parametrize(
@@ -63,3 +63,13 @@ def test_lambda_rises_over_the_first_third():
 def test_half_precision_inputs_are_computed_in_float32():
     loss = LatencyObjective()(torch.tensor(1.0, dtype=torch.bfloat16), torch.tensor(50.0), 50.0, 1.0)
     assert loss.dtype == torch.float32
+
+
+def test_equation_6_of_hardware_aware_nas_by_hand():
+    """CE + lambda LAT, whatever budget and progress; the latency's gradient is lambda."""
+    latency_ms = torch.tensor(40.0, requires_grad=True)
+    loss = WeightedLatency(1e-4)(torch.tensor(0.5), latency_ms, 50.0, 0.1)
+    loss.backward()
+    assert float(loss) == pytest.approx(0.504)
+    assert float(latency_ms.grad) == pytest.approx(1e-4)
+    assert WeightedLatency(0.0)(torch.tensor(0.5), latency_ms, 1.0, 1.0) == 0.5

@@ -22,16 +22,18 @@ def cells_figure(architecture: Architecture) -> Figure:
     kinds = list(architecture.cells)
     count = architecture.space.nodes
     places = {kind: _place(nodes) for kind, nodes in architecture.cells.items()}
+    first = architecture.space.scaling == "before"
     deepest = max(column for place in places.values() for column, _ in place)
     figure = Figure(
         figsize=(2.05 * (deepest + 2.5), len(kinds) * (0.64 * count + 0.5)),
         layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.08),
     )
     for axes, kind in zip(figure.subplots(len(kinds), squeeze=False)[:, 0], kinds, strict=True):
-        _draw_structure(axes, architecture.cells[kind], places[kind], deepest)
-        _box(axes, deepest + 1.5, (count - 1) / 2, SCALING[kind], "0.93", width=0.62, height=0.75)
+        _draw_structure(axes, architecture.cells[kind], places[kind], deepest, first)
+        at = (-0.75, 0) if first else (deepest + 1.5, (count - 1) / 2)
+        _box(axes, *at, SCALING[kind], "0.93", width=0.62, height=0.75)
         axes.set_title(f"{readable(kind)} cell", loc="left", fontsize=11, fontweight="bold")
-        axes.set(xlim=(-0.35, deepest + 2.15), ylim=(count - 0.45, -0.55))
+        axes.set(xlim=(-1.4, deepest + 1.1) if first else (-0.35, deepest + 2.15), ylim=(count - 0.45, -0.55))
         axes.set_axis_off()
     return figure
 
@@ -51,7 +53,9 @@ def _place(nodes: tuple[Node, ...]) -> list[tuple[int, int]]:
     return [places[i] for i in range(len(nodes) + 1)]
 
 
-def _draw_structure(axes: Axes, nodes: tuple[Node, ...], places: list[tuple[int, int]], deepest: int) -> None:
+def _draw_structure(
+    axes: Axes, nodes: tuple[Node, ...], places: list[tuple[int, int]], deepest: int, scales_first: bool
+) -> None:
     half, middle = 0.13, (len(nodes) - 1) / 2
     concat = deepest + 0.62
     arrow = {"arrowstyle": "-|>", "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
@@ -70,8 +74,11 @@ def _draw_structure(axes: Axes, nodes: tuple[Node, ...], places: list[tuple[int,
         _box(axes, column, row, f"$X_{{{i}}}$", "white", edge=colour)
     _box(axes, 0, 0, "$X_0$", "0.93")
     _box(axes, concat, middle, "concat", "0.93", width=0.14, height=len(nodes) - 0.3, rotation=90)
-    for begin, end in ((concat + 0.07, concat + 0.57), (concat + 1.19, concat + 1.4)):
-        axes.annotate("", (end, middle), (begin, middle), arrowprops={**arrow, "color": "0.4"})
+    ends = [(concat + 0.07, concat + 0.57, middle), (concat + 1.19, concat + 1.4, middle)]
+    if scales_first:
+        ends = [(-1.35, -1.06, 0), (-0.44, -half, 0), (concat + 0.07, concat + 0.4, middle)]
+    for begin, end, row in ends:
+        axes.annotate("", (end, row), (begin, row), arrowprops={**arrow, "color": "0.4"})
 
 
 def _box(

@@ -16,7 +16,6 @@ from scripts.latency.table import LatencyTable, counts_of
 from scripts.report.cell_figures import cells_figure
 from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
 from scripts.report.trellis_figures import trellis_figure
-from scripts.search.derive import decode_cells
 from scripts.space.architecture import Architecture, Space
 from scripts.space.supernet import Mixing
 
@@ -40,32 +39,32 @@ def write_search_figures(
     figures = {
         "trellis.png": trellis_figure(architecture, mixing),
         "cells.png": cells_figure(architecture),
-        "evolution.png": evolution_figure(history, architecture.space),
+        "evolution.png": evolution_figure(history, architecture),
         "curves.png": curves_figure(history),
         "latency.png": breakdown_figure(architecture, table),
     }
     return [save_figure(figure, Path(folder) / name) for name, figure in figures.items()]
 
 
-def evolution_figure(history: Mapping[str, Any], space: Space) -> Figure:
+def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> Figure:
     """The probability of each (input, operation) pair over the epochs, one panel a kind of cell and node.
 
-    The pair that the last epoch decodes to is drawn bold. ``history`` is that of ``search/history.json``.
+    The pair that the architecture holds is drawn bold. ``history`` is that of ``search/history.json``.
 
     Raises:
         CineError: the history has no epoch, or is that of another space.
     """
+    space = architecture.space
     epochs, kinds = _epochs(history), space.trellis.kinds
     numbers = [entry["epoch"] for entry in epochs]
     tables = {kind: [_node_table(epochs, kind, i, space) for i in range(1, space.nodes + 1)] for kind in kinds}
-    cells = decode_cells(Mixing.from_lists(epochs[-1]["mixing"], space), space)
     size = (max(6.5, min(3.2 * space.nodes, 24.0) + 0.4), 1.95 * len(kinds) + 1.1)
     figure = Figure(figsize=size, layout="constrained")
     panels = figure.subplots(len(kinds), space.nodes, sharex=True, sharey="col", squeeze=False)
     for row, kind in zip(panels, kinds, strict=True):
         for i, axes in enumerate(row, start=1):
             table_EJO = tables[kind][i - 1]
-            decoded = cells[kind][i - 1]
+            decoded = architecture.cells[kind][i - 1]
             for j in range(i):
                 for o, operation in enumerate(space.operations):
                     axes.plot(

@@ -23,6 +23,7 @@ OPERATION_COLOURS = {
     "max_pool_3x3x3": "#e69f00",
     "identity": "#cc79a7",
     "conv_3x3x1": "#d55e00",
+    "zero": "#999999",
 }
 KIND_COLOURS = {"contracting": "#0072b2", "non_scaling": "#009e73", "expanding": "#d55e00", "beta": "#222222"}
 DPI = 150

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import numpy as np
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
@@ -73,9 +74,11 @@ def trellis_figure(architecture: Architecture, mixing: Mixing) -> Figure:
 def _draw_cell(axes: Axes, cell: Cell, probability: float, colour: tuple[float, ...] | None) -> None:
     width = max(THINNEST, POINTS * probability)
     chosen = colour is not None
+    # a skip edge bows around its non-scaling cell
+    along = np.linspace(0, 1, 13 if cell.skip else 2)
     axes.plot(
-        (cell.layer - 1, cell.layer),
-        (cell.source, cell.target),
+        cell.layer - 1 + along,
+        cell.source + (cell.target - cell.source) * along - (0.3 * np.sin(np.pi * along) if cell.skip else 0),
         color=colour or "0.85",
         linewidth=width,
         solid_capstyle="butt",
@@ -103,7 +106,7 @@ def _label_ends(axes: Axes, architecture: Architecture) -> None:
 
 def _label_axes(axes: Axes, architecture: Architecture) -> None:
     space = architecture.space
-    axes.set_ylim(space.scales - 0.55, -0.5)
+    axes.set_ylim(space.scales - 0.55, -0.6)
     sizes = ["×".join(map(str, space.size(scale))) for scale in range(space.scales)]  # noqa: RUF001
     labels = [f"scale {scale}\n{size}\n{space.width(scale)} channels" for scale, size in enumerate(sizes)]
     axes.set_yticks(range(space.scales), labels, fontsize=9)

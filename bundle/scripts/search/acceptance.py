@@ -30,7 +30,7 @@ def derive(
     candidates: int = 3,
     last_resort: bool = True,
 ) -> Architecture:
-    """The first candidate whose measured latency and throughput keep the constraint.
+    """The first candidate whose measured latency and throughput keep the constraint, where that is enforced.
 
     Numbers of paths are tried from the largest down (one, unless the deriver's is "auto"), for each the
     ``candidates`` predicted fastest. With a table of another device, predictions judge, and the result says so.
@@ -48,8 +48,10 @@ def derive(
             timing = judge(architecture, table, runtime)
             excess = constraint.excess(timing)
             least = min(least, excess)
-            _log(architecture, timing, "accepted" if excess <= 1 else "refused", table.foreign)
-            if excess > 1:
+            accepted = excess <= 1 or not constraint.enforced
+            verdict = "accepted" if accepted else "refused"
+            _log(architecture, timing, f"{verdict}{', though it misses' * (accepted and excess > 1)}", table.foreign)
+            if not accepted:
                 continue
             if count < deriver.fewest(space):
                 logger.warning("No network of %d paths or more keeps the budget; this one has %d", FEWEST_PATHS, count)

@@ -28,10 +28,13 @@ class Constraint:
             of the 8 best paths (Dijkstra), so that it binds on any device: with the cells before the search while
             searching, with the searched cells when deriving.
         volumes_per_second: the least throughput, when volumes stream one after the other.
+        enforced: whether a network that misses it is refused; otherwise it is measured, accepted and said to miss
+            (searches that know no constraint).
     """
 
     budget_ms: float | Literal["auto"] = 50.0
     volumes_per_second: float = 22.0
+    enforced: bool = True
 
     def __post_init__(self) -> None:
         for name, value in (("budget_ms", self.budget_ms), ("volumes_per_second", self.volumes_per_second)):

@@ -159,6 +159,7 @@ class Deriver:
                 {
                     "method": self.method,
                     "score": self.score,
+                    "decoding": self.decoding,
                     "pool": [{"weight": weight, "path": list(path)} for weight, path in pool],
                     "genes": list(individual),
                     "accumulated_weight": -ranking[individual][1],
