@@ -30,8 +30,8 @@ def cells_figure(architecture: Architecture) -> Figure:
     )
     for axes, kind in zip(figure.subplots(len(kinds), squeeze=False)[:, 0], kinds, strict=True):
         _draw_structure(axes, architecture.cells[kind], places[kind], deepest, first)
-        at = (-0.75, 0) if first else (deepest + 1.5, (count - 1) / 2)
-        _box(axes, *at, SCALING[kind], "0.93", width=0.62, height=0.75)
+        x, y = (-0.75, 0.0) if first else (deepest + 1.5, (count - 1) / 2)
+        _box(axes, x, y, SCALING[kind], "0.93", width=0.62, height=0.75)
         axes.set_title(f"{readable(kind)} cell", loc="left", fontsize=11, fontweight="bold")
         axes.set(xlim=(-1.4, deepest + 1.1) if first else (-0.35, deepest + 2.15), ylim=(count - 0.45, -0.55))
         axes.set_axis_off()
@@ -76,9 +76,9 @@ def _draw_structure(
     _box(axes, concat, middle, "concat", "0.93", width=0.14, height=len(nodes) - 0.3, rotation=90)
     ends = [(concat + 0.07, concat + 0.57, middle), (concat + 1.19, concat + 1.4, middle)]
     if scales_first:
-        ends = [(-1.35, -1.06, 0), (-0.44, -half, 0), (concat + 0.07, concat + 0.4, middle)]
-    for begin, end, row in ends:
-        axes.annotate("", (end, row), (begin, row), arrowprops={**arrow, "color": "0.4"})
+        ends = [(-1.35, -1.06, 0.0), (-0.44, -half, 0.0), (concat + 0.07, concat + 0.4, middle)]
+    for begin, end, level in ends:
+        axes.annotate("", (end, level), (begin, level), arrowprops={**arrow, "color": "0.4"})
 
 
 def _box(

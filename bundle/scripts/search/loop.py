@@ -1,0 +1,203 @@
+"""Epochs that survive: what every search shares, whatever a step of it does."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from scripts import checkpoint
+from scripts.files import CineError
+from scripts.interruption import Interruption, interrupted
+from scripts.runtime.device import autocast, keep_memory
+from scripts.safety import check_finite, explaining_memory
+from scripts.search.memory import SMALLER
+from scripts.space.supernet import Supernet
+
+logger = logging.getLogger(__name__)
+Batch = dict[str, torch.Tensor]
+Carried = dict[str, Any]  # what an epoch hands from step to step: tensors and plain values
+
+
+class EpochLoop:
+    """Epochs of steps on a supernet: seeded one by one, checkpointed after each, interruptible between two steps.
+
+    Args:
+        supernet: the network.
+        loaders: seeded with every epoch; the first one gives an epoch its steps.
+        work_dir: ``checkpoint.pt`` goes to its folder ``search``.
+        epochs: all epochs.
+        seed: with the epoch's number it seeds every epoch, so that a resumed run repeats an uninterrupted one.
+        device: where to search.
+        amp: bfloat16 autocast of the supernet where the device computes in bfloat16.
+        identity: what a resumed run must share with the checkpoint (exams, space ...).
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        loaders: dict[str, Iterable[Batch]],
+        work_dir: str,
+        epochs: int,
+        seed: int,
+        device: str | torch.device,
+        amp: bool,
+        identity: dict[str, Any],
+    ):
+        for half, loader in loaders.items():
+            if not len(loader):  # type: ignore[arg-type]
+                found = f"no batch in the {half} half"
+                raise CineError("search_batch_size", found, "at least one batch", "Lower it, or add exams.")
+        self.device = torch.device(device)
+        if self.device.type == "cpu":
+            keep_memory()
+        checkpoint.initialise(supernet, seed)
+        self.supernet = supernet.to(self.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        self.loaders = list(loaders.values())
+        self.folder = Path(work_dir) / "search"
+        self.epochs, self.seed, self.amp = epochs, seed, amp
+        self.identity = {"epochs": epochs, "seed": seed, **identity}
+        self.history: list[dict[str, Any]] = []
+        self._begun: dict[str, Any] | None = None  # of an epoch that an interruption cut short
+        self._resumed = False
+        self._where = ""
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        """All that has a state, by name."""
+        raise NotImplementedError
+
+    def begin_epoch(self, epoch: int) -> Carried:
+        """What the epoch's first step is handed."""
+        raise NotImplementedError
+
+    def batches(self, epoch: int) -> Iterator[Any]:
+        """What each step of an epoch reads."""
+        raise NotImplementedError
+
+    def step(self, epoch: int, number: int, batch: Any, carried: Carried) -> None:
+        """One step; what the next ones need goes into ``carried``."""
+        raise NotImplementedError
+
+    def end_epoch(self, epoch: int, carried: Carried) -> dict[str, Any]:
+        """What the history keeps of an epoch; its "weight_loss" is shown."""
+        raise NotImplementedError
+
+    def start_anew(self) -> None:
+        """Where there is no checkpoint."""
+
+    def state(self) -> dict[str, Any]:
+        """What a checkpoint holds beside parts and history."""
+        return {}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """The inverse of ``state``."""
+
+    def save_epoch(self) -> None:
+        """After every epoch."""
+        self.save_checkpoint()
+
+    def run_epochs(self) -> None:
+        """Run to the end, from the newest checkpoint where there is one."""
+        if not self._resumed:
+            self._resume()
+        first, steps = len(self.history), len(self.loaders[0])  # type: ignore[arg-type]
+        if first == self.epochs:
+            return
+        initial = first * steps + (self._begun["steps"] if self._begun else 0)
+        bar = tqdm(total=self.epochs * steps, initial=initial, desc="search", unit="step")
+        batch, patch = (self.identity.get(key) for key in ("search_batch_size", "search_patch_size"))
+        explaining = explaining_memory(f"a step on {batch} patches of {patch}", SMALLER)
+        with Interruption() as interruption, explaining, bar:
+            for epoch in range(first, self.epochs):
+                self.history.append(self._epoch(epoch, bar, interruption))
+                self._begun = None
+                self.save_epoch()
+
+    def _epoch(self, epoch: int, bar: tqdm, interruption: Interruption) -> dict[str, Any]:
+        checkpoint.seed_epoch(self.seed, epoch, self.loaders)
+        begun = self._begun or {"steps": 0, "carried": self.begin_epoch(epoch)}
+        carried = begun["carried"]
+        for number, batch in enumerate(self.batches(epoch), start=1):
+            if number <= begun["steps"]:
+                continue  # drawn again, so that the random numbers of the next steps are the same
+            if number == begun["steps"] + 1 and "random" in begun:
+                checkpoint.restore_random_states(begun["random"])
+            if interruption.wanted:
+                self._begun = {"steps": number - 1, "carried": carried, "random": checkpoint.random_states()}
+                self.save_checkpoint()
+                raise KeyboardInterrupt(interrupted(self.folder))
+            self._where = f"epoch {epoch + 1}, step {number}: "
+            self.step(epoch, number, batch, carried)
+            bar.update()
+        entry = {"epoch": epoch + 1, **self.end_epoch(epoch, carried)}
+        bar.set_postfix(epoch=f"{epoch + 1}/{self.epochs}", loss=f"{entry['weight_loss']:.3f}")
+        return entry
+
+    def descend(
+        self, optimizer: torch.optim.Optimizer, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable
+    ) -> torch.Tensor:
+        """One step of the weights; returns the loss."""
+        value = self.loss(loss, batch, forward)
+        value.backward()
+        check_finite(value, self._where + "weight loss")
+        optimizer.step()
+        optimizer.zero_grad()  # memory that the next step can have
+        return value.detach()
+
+    def loss(
+        self, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable[[torch.Tensor], torch.Tensor]
+    ) -> torch.Tensor:
+        """A loss on a batch.
+
+        Args:
+            loss: logits and labels to a scalar.
+            batch: "image" B 1 H W D and "label".
+            forward: image to logits.
+        """
+        # plain tensors: MONAI's MetaTensor would follow every operation
+        image, label = (batch[key].as_subclass(torch.Tensor) for key in ("image", "label"))
+        image = image.to(self.device, non_blocking=True, memory_format=torch.channels_last_3d)
+        with autocast(self.device, self.amp):
+            logits = forward(image)
+        return loss(logits.float(), label.to(self.device, non_blocking=True))
+
+    def save_checkpoint(self) -> None:
+        content = {
+            "parts": {name: part.state_dict() for name, part in self.parts.items()},
+            "history": self.history,
+            "identity": self.identity,
+            "begun": self._begun,
+            **self.state(),
+        }
+        checkpoint.save_newest(self.folder / "checkpoint.pt", content)
+
+    def load_parts(self, states: dict[str, Any]) -> None:
+        for name, part in self.parts.items():
+            part.load_state_dict(copy.deepcopy(states[name]))
+
+    def _resume(self) -> None:
+        path = self.folder / "checkpoint.pt"
+        content = checkpoint.load(path, self.device, self.identity)
+        self._resumed = True
+        if content is None:
+            self.start_anew()
+            return
+        with checkpoint.fitting(path):
+            self.restore(content)
+            self.load_parts(content["parts"])
+            self.history, self._begun = content["history"], content["begun"]
+        logger.info("Resumed after epoch %d of %d from %s", len(self.history), self.epochs, path)
+
+
+def cosine(optimizer: torch.optim.Optimizer, epochs: int, final: float) -> torch.optim.lr_scheduler.LambdaLR:
+    """From the learning rate to a share ``final`` of it."""
+    return torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda epoch: final + (1 - final) * (1 + math.cos(math.pi * epoch / epochs)) / 2
+    )
