@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import json
+import re
 import signal
 import sys
 import threading
@@ -85,6 +87,9 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
         _refuse_unknown(content, everywhere, overlay)
         if "run" in content:  # no mere overlay: a step of its own, such as evaluate.json over train.json
             known |= _flatten(content)
+        else:  # keys of its own, as far as the overlay itself reads them
+            read = {name.split("#")[0] for name in re.findall(r"@([\w#]+)", json.dumps(content))}
+            known |= _flatten({key: value for key, value in content.items() if key in read})
     _refuse_unknown(override, known, files[0])
     _refuse_other_types(override, known, files[0])
 

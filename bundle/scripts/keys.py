@@ -26,7 +26,8 @@ SCHEMA: dict[str, Any] = {
         **dict.fromkeys(
             (
                 *("search_epochs", "search_batch_size", "search_channels", "partial_channels", "pool_size"),
-                *("max_rounds", "train_epochs", "batch_size", "val_interval"),
+                *("max_rounds", "train_epochs", "batch_size", "val_interval", "annealing_epochs", "candidates"),
+                *("fine_tuned", "fine_tune_steps", "scratch_steps", "architectures"),
             ),
             _COUNT,
         ),
@@ -41,6 +42,7 @@ SCHEMA: dict[str, Any] = {
         "paths": {"anyOf": [{"const": "auto"}, _COUNT]},
         "network_reading": {"enum": ["derived", "paths", "n_best"]},
         "enforced": {"type": "boolean"},
+        "assistance": {"enum": ["annealed", "kept", "image", "removed", "none"]},
     },
 }
 

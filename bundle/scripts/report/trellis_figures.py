@@ -42,21 +42,11 @@ def trellis_figure(architecture: Architecture, mixing: Mixing) -> Figure:
     most = max(uses.values())
     colours = ListedColormap(colormaps["plasma_r"]([0.2 + 0.8 * i / max(1, most - 1) for i in range(most)]))
 
-    width = max(6.0, 0.93 * space.layers + 0.7)
-    figure = Figure(figsize=(width, 0.95 * space.scales + 1.7), layout="constrained")
-    axes = figure.add_subplot()
+    figure, axes = trellis_axes(architecture)
     # wide lines first, so that no narrow one hides beneath
     for cell in sorted(trellis.cells, key=lambda cell: (cell in uses, -float(mixing.cells[cell]))):
-        _draw_cell(axes, cell, float(mixing.cells[cell]), colours(uses[cell] - 1) if cell in uses else None)
-    reached = {tile for cell in uses for tile in (cell.source_tile, cell.target_tile)}
-    tiles = sorted({tile for cell in trellis.cells for tile in (cell.source_tile, cell.target_tile)})
-    for group, face, edge in (
-        ([tile for tile in tiles if tile in reached], "0.25", "white"),
-        ([tile for tile in tiles if tile not in reached], "0.96", "0.8"),
-    ):
-        axes.scatter(*_columns(group), s=230, marker="s", c=face, edgecolors=edge, linewidths=1.2, zorder=4)
-    _label_ends(axes, architecture)
-    _label_axes(axes, architecture)
+        draw_cell(axes, cell, float(mixing.cells[cell]), colours(uses[cell] - 1) if cell in uses else None)
+    draw_tiles(axes, architecture)
     shown = f"N = {len(architecture.paths)} paths, {len(uses)} of {len(trellis.cells)} cells"
     axes.set_title("\n".join(filter(None, (shown, latency_note(architecture.provenance)))), fontsize=11)
     bounds = [i + 0.5 for i in range(most + 1)]
@@ -66,12 +56,35 @@ def trellis_figure(architecture: Architecture, mixing: Mixing) -> Figure:
     )
     bar.set_label("chosen paths through a cell", fontsize=9)
     bar.ax.tick_params(labelsize=9, length=0)
-    columns = 6 if width > 9 else 3
+    columns = 6 if figure.get_figwidth() > 9 else 3
     figure.legend(handles=_trellis_legend(), loc="outside lower center", ncols=columns, frameon=False, fontsize=9)
     return figure
 
 
-def _draw_cell(axes: Axes, cell: Cell, probability: float, colour: tuple[float, ...] | None) -> None:
+def trellis_axes(architecture: Architecture) -> tuple[Figure, Axes]:
+    """An empty trellis, its layers and scales labelled."""
+    space = architecture.space
+    figure = Figure(figsize=(max(6.0, 0.93 * space.layers + 0.7), 0.95 * space.scales + 1.7), layout="constrained")
+    axes = figure.add_subplot()
+    _label_ends(axes, architecture)
+    _label_axes(axes, architecture)
+    return figure, axes
+
+
+def draw_tiles(axes: Axes, architecture: Architecture) -> None:
+    """Every tile of the trellis; dark where the architecture reaches it."""
+    reached = {tile for cell in architecture.union for tile in (cell.source_tile, cell.target_tile)}
+    cells = architecture.space.trellis.cells
+    tiles = sorted({tile for cell in cells for tile in (cell.source_tile, cell.target_tile)})
+    for group, face, edge in (
+        ([tile for tile in tiles if tile in reached], "0.25", "white"),
+        ([tile for tile in tiles if tile not in reached], "0.96", "0.8"),
+    ):
+        axes.scatter(*_columns(group), s=230, marker="s", c=face, edgecolors=edge, linewidths=1.2, zorder=4)
+
+
+def draw_cell(axes: Axes, cell: Cell, probability: float, colour: tuple[float, ...] | str | None) -> None:
+    """A cell as wide as it is probable; grey where it has no colour."""
     width = max(THINNEST, POINTS * probability)
     chosen = colour is not None
     # a skip edge bows around its non-scaling cell

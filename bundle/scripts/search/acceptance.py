@@ -9,7 +9,7 @@ from pathlib import Path
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
-from scripts.search.constraint import BudgetMissed, Constraint, judge, measured, predicted
+from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge
 from scripts.search.derive import FEWEST_PATHS, Deriver, gene_pool, pool_overlap
 from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
@@ -48,26 +48,18 @@ def derive(
             timing = judge(architecture, table, runtime)
             excess = constraint.excess(timing)
             least = min(least, excess)
-            accepted = excess <= 1 or not constraint.enforced
-            verdict = "accepted" if accepted else "refused"
-            _log(architecture, timing, f"{verdict}{', though it misses' * (accepted and excess > 1)}", table.foreign)
-            if not accepted:
+            taken = excess <= 1 or not constraint.enforced
+            verdict = "accepted" if taken else "refused"
+            _log(architecture, timing, f"{verdict}{', though it misses' * (taken and excess > 1)}", table.foreign)
+            if not taken:
                 continue
             if count < deriver.fewest(space):
                 logger.warning("No network of %d paths or more keeps the budget; this one has %d", FEWEST_PATHS, count)
             pool = gene_pool(mixing, space, deriver.pool_size, deriver.score)
             uniform = gene_pool(uniform_mixing(space), space, deriver.pool_size, deriver.score)
-            return architecture.with_provenance(
-                budget_ms=constraint.budget_ms,
-                volumes_per_second_required=constraint.volumes_per_second,
-                latency_table_sha256=table.digest,
+            return accepted(architecture, timing, constraint, table, runtime).with_provenance(
                 uniform_pool=[{"weight": weight, "path": list(path)} for weight, path in uniform],
                 uniform_pool_overlap=pool_overlap(pool, uniform),
-                **(
-                    predicted(table)
-                    if table.foreign
-                    else measured(timing, runtime, table.calibration.get("reference_ms"))
-                ),
             )
     fastest = replace(deriver, method="exhaustive").propose(mixing, table, space, 1)[0]
     timing = judge(fastest, table, runtime)

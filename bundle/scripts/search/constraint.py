@@ -91,6 +91,18 @@ def measured(timing: Timing, runtime: Runtime, reference_ms: float | None = None
     }
 
 
+def accepted(
+    architecture: Architecture, timing: Timing, constraint: Constraint, table: LatencyTable, runtime: Runtime
+) -> Architecture:
+    """The architecture with what was asked of it and what it takes."""
+    return architecture.with_provenance(
+        budget_ms=constraint.budget_ms,
+        volumes_per_second_required=constraint.volumes_per_second,
+        latency_table_sha256=table.digest,
+        **(predicted(table) if table.foreign else measured(timing, runtime, table.calibration.get("reference_ms"))),
+    )
+
+
 def predicted(table: LatencyTable) -> dict[str, Any]:
     """What an architecture's provenance says where nothing was measured."""
     unknown = {"measured_ms": None, "reference_ms": None, "volumes_per_second": None}

@@ -14,6 +14,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from scripts.files import CineError
 from scripts.runtime.device import autocast, available_memory
 from scripts.search.relaxation import uniform_mixing
+from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet
 from scripts.space.supernet import Mixing, Supernet
 
 logger = logging.getLogger(__name__)
@@ -71,6 +73,25 @@ def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], 
     parameters = sum(parameter.numel() for parameter in supernet.parameters())
     factor = RECOMPUTED if supernet.recompute else KEPT
     return FIXED + int(factor * tensors.peak) + 3 * 4 * parameters
+
+
+def measured_step_memory(
+    architecture: Architecture, batch_size: int, patch_size: Sequence[int], device: str | torch.device = "cpu"
+) -> int:
+    """Bytes at the peak of one training step of a network, measured: living tensors, or what a GPU had allocated."""
+    network = CineNet(architecture).to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    image = torch.randn(batch_size, 1, *patch_size, device=device).to(memory_format=torch.channels_last_3d)
+    cuda = torch.device(device).type == "cuda"
+    if cuda:
+        torch.cuda.reset_peak_memory_stats(device)
+    with _LivingTensors() as tensors:
+        with autocast(device):
+            logits = network(image)
+        logits.float().log_softmax(1).sum().backward()
+    if cuda:
+        return torch.cuda.max_memory_allocated(device)
+    # gradients are among the living, weights and what an optimiser keeps of them are not
+    return tensors.peak + 3 * 4 * sum(parameter.numel() for parameter in network.parameters())
 
 
 def fit_memory(

@@ -32,15 +32,19 @@ def random_architecture(space: Space, random: Random, most_paths: int = 8, paths
     return Architecture(space, cells, tuple(sorted(chosen)))
 
 
-def random_subgraph(space: Space, random: Random) -> Architecture:
+def random_subgraph(space: Space, random: Random, density: float | None = None) -> Architecture:
     """An architecture of random edges, each with random operations of its own (HyperSegNAS, section 4).
 
     An edge is feasible where the tile that it leaves is reached. In every layer each feasible edge is drawn with the
-    same probability, itself drawn evenly for every architecture, so that small networks occur; one edge at least, so
-    that every architecture has L layers. Edges that lead nowhere are dropped.
+    same probability, one edge at least, so that every architecture has L layers. Edges that lead nowhere are dropped.
+
+    Args:
+        space: the search space.
+        random: the source of randomness.
+        density: that probability; None, drawn evenly for every architecture, so that small and large ones occur.
     """
     trellis = space.trellis
-    density = random.random()
+    density = random.random() if density is None else density
     reached = {Tile(0, s) for s in trellis.starts}
     drawn: list[list[Cell]] = []
     for _ in range(trellis.layers):

@@ -1,0 +1,187 @@
+"""Candidate architectures with shared weights: sampled under a constraint, evaluated, fine-tuned (HyperSegNAS 3.2)."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import torch
+from tqdm import tqdm
+
+from scripts.files import CineError, read_json, write_json
+from scripts.latency.table import LatencyTable
+from scripts.search.memory import measured_step_memory
+from scripts.space.architecture import Architecture, Space
+from scripts.space.sampling import random_architecture
+
+logger = logging.getLogger(__name__)
+FORMAT = "rtdnas-candidates-1"
+TRIES = 1000  # for each candidate that is wanted
+SECONDS = 10.0  # between two writings of the file
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An architecture that keeps the constraint, and what is known of it.
+
+    Args:
+        architecture: the architecture.
+        cost: its predicted ms, or the MiB of a training step.
+        dice: mean Dice of RV, MYO and LV with the shared weights, None as long as it is unknown.
+        fine_tuned_dice: the same after its own fine-tuning.
+        scratch_dice: the same after training from scratch.
+    """
+
+    architecture: Architecture
+    cost: float
+    dice: float | None = None
+    fine_tuned_dice: float | None = None
+    scratch_dice: float | None = None
+
+
+class LatencyCost:
+    """A candidate's predicted ms, and the budget that bounds them.
+
+    Args:
+        table: the latency table.
+        budget_ms: the bound; "auto", the median of random architectures, so that it binds on any device.
+    """
+
+    unit = "ms"
+
+    def __init__(self, table: LatencyTable, budget_ms: float | str):
+        self.table, self.most = table, budget_ms
+
+    def resolved(self, space: Space, seed: int) -> float:
+        if not isinstance(self.most, str):
+            return self.most
+        costs = sorted(self(random_architecture(space, Random(f"{seed} {i}"))) for i in range(201))
+        return round(costs[len(costs) // 2], 2)
+
+    def __call__(self, architecture: Architecture) -> float:
+        return self.table.predict(architecture)
+
+
+class MemoryCost:
+    """The peak memory of a training step of a candidate, measured, in MiB.
+
+    Args:
+        most_mib: the bound.
+        batch_size, patch_size: of the step, H W D in voxels.
+        device: where it is measured.
+    """
+
+    unit = "MiB"
+
+    def __init__(self, most_mib: float, batch_size: int, patch_size: list[int], device: str | torch.device = "cpu"):
+        self.most, self.batch_size, self.patch_size, self.device = most_mib, batch_size, patch_size, device
+
+    def resolved(self, space: Space, seed: int) -> float:
+        del space, seed
+        return self.most
+
+    def __call__(self, architecture: Architecture) -> float:
+        return measured_step_memory(architecture, self.batch_size, self.patch_size, self.device) / 2**20
+
+
+class CandidateFile:
+    """``search/candidates.json``: candidates and what is known of them, written as it becomes known.
+
+    Args:
+        path: the file.
+        identity: what a resumed run must share; another begins anew, since other weights or constraints make other
+            candidates.
+    """
+
+    def __init__(self, path: Path, identity: dict[str, Any]):
+        self.path, self.identity = path, json.loads(json.dumps(identity))  # as the file gives it back
+        self._written = 0.0
+
+    def load(self, space: Space) -> list[Candidate]:
+        """The candidates there, none where the file is another run's or does not exist."""
+        if not self.path.exists():
+            return []
+        content = read_json(self.path, SCHEMA, "Delete it to sample anew.", most_mib=256)
+        if content["identity"] != self.identity:
+            return []
+        candidates = []
+        for entry in content["candidates"]:
+            cells = {name: tuple((j, o) for j, o in nodes) for name, nodes in entry.pop("cells").items()}
+            try:
+                paths = tuple(space.trellis.check_path(path) for path in entry.pop("paths"))
+            except ValueError as error:
+                raise CineError(self.path, str(error), "paths of the trellis", "Delete it to sample anew.") from None
+            candidates.append(Candidate(Architecture(space, cells, paths), **entry))
+        return candidates
+
+    def save(self, candidates: Iterable[Candidate], now: bool = False) -> None:
+        """Write, though not more often than every few seconds unless ``now``."""
+        if not now and time.monotonic() - self._written < SECONDS:
+            return
+        entries = []
+        for candidate in candidates:
+            entry = {**asdict(replace(candidate, architecture=None))}  # type: ignore[arg-type]
+            del entry["architecture"]
+            architecture = candidate.architecture
+            entries.append({"cells": dict(architecture.cells), "paths": [list(p) for p in architecture.paths], **entry})
+        write_json(self.path, {"format": FORMAT, "identity": self.identity, "candidates": entries})
+        self._written = time.monotonic()
+
+
+def sample(space: Space, count: int, cost: LatencyCost | MemoryCost, most: float, seed: int) -> list[Candidate]:
+    """Distinct random architectures whose cost is at most ``most``.
+
+    Raises:
+        CineError: among a thousand tries for each not one keeps it; names the least cost that was met.
+    """
+    candidates: dict[str, Candidate] = {}
+    least = float("inf")
+    with tqdm(total=count, desc="candidates", unit="architecture") as bar:
+        for i in range(TRIES * count):
+            architecture = random_architecture(space, Random(f"{seed} {i}"))
+            if architecture.digest in candidates:
+                continue
+            value = cost(architecture)
+            least = min(least, value)
+            if value <= most:
+                candidates[architecture.digest] = Candidate(architecture, value)
+                bar.update()
+            if len(candidates) == count or (i >= TRIES and not candidates):
+                break
+    if not candidates:
+        found = f"{most:.2f} {cost.unit}, which no random architecture keeps"
+        raise CineError("budget", found, f"{least:.2f} at least", "Raise it, or search a smaller space.")
+    if len(candidates) < count:
+        logger.warning("Only %d of %d candidates keep %.2f %s", len(candidates), count, most, cost.unit)
+    return list(candidates.values())
+
+
+_DICE = {"type": ["number", "null"], "minimum": 0, "maximum": 1}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["format", "identity", "candidates"],
+    "properties": {
+        "format": {"const": FORMAT},
+        "identity": {"type": "object"},
+        "candidates": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["cells", "paths", "cost", "dice", "fine_tuned_dice", "scratch_dice"],
+                "additionalProperties": False,
+                "properties": {
+                    "cells": {"type": "object", "additionalProperties": {"type": "array", "maxItems": 16}},
+                    "paths": {"type": "array", "minItems": 1, "items": {"type": "array", "items": {"type": "integer"}}},
+                    "cost": {"type": "number"},
+                    **dict.fromkeys(("dice", "fine_tuned_dice", "scratch_dice"), _DICE),
+                },
+            },
+        },
+    },
+}

@@ -1,0 +1,124 @@
+"""Coarse to fine: many candidates with shared weights, the best fine-tuned, the best of those judged (HyperSegNAS)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+
+from tqdm import tqdm
+
+from scripts.latency.table import LatencyTable
+from scripts.runtime.deploy import Runtime
+from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, MemoryCost, sample
+from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge
+from scripts.search.loop import Batch
+from scripts.search.one_shot import OneShotSearcher
+from scripts.search.shared_weights import SharedWeights
+from scripts.space.architecture import Architecture
+
+logger = logging.getLogger(__name__)
+
+
+def search_coarse_to_fine(
+    searcher: OneShotSearcher,
+    validation_loader: Iterable[Batch],
+    cost: LatencyCost | MemoryCost,
+    constraint: Constraint,
+    table: LatencyTable,
+    runtime: Runtime,
+    candidates: int = 2000,
+    fine_tuned: int = 10,
+    fine_tune_steps: int = 500,
+) -> Architecture:
+    """Train the shared weights, choose an architecture by them, and write ``architecture.json``.
+
+    Again under another constraint it samples and evaluates, but does not train the shared weights again.
+
+    Args:
+        searcher: trains the shared weights; its work_dir is written to.
+        validation_loader: batches by which candidates are judged, always the same.
+        cost: bounds the candidates.
+        constraint: latency and throughput, by measurement; its budget is the cost's where that is in ms.
+        table: the latency table.
+        runtime: how networks run.
+        candidates: how many to sample.
+        fine_tuned: how many of them, the best by shared weights, to fine-tune.
+        fine_tune_steps: steps of each.
+
+    Raises:
+        BudgetMissed: no candidate that was fine-tuned keeps the constraint by measurement.
+    """
+    searcher.run_epochs()
+    space, seed = searcher.space, searcher.seed
+    most = cost.resolved(space, seed)
+    if constraint.budget_ms == "auto":
+        budget_ms = most if isinstance(cost, LatencyCost) else LatencyCost(table, "auto").resolved(space, seed)
+        constraint = replace(constraint, budget_ms=budget_ms)
+    identity = {
+        **{"cost": cost.unit, "most": most, "count": candidates, "table": table.digest},
+        **{"fine_tune_steps": fine_tune_steps, "search": searcher.identity},
+    }
+    file = CandidateFile(searcher.folder / "candidates.json", identity)
+    found = file.load(space) or sample(space, candidates, cost, most, seed)
+    file.save(found, now=True)
+    shared = SharedWeights(searcher, validation_loader)
+    fill(found, "dice", range(len(found)), shared.dice, file)
+    best = sorted(range(len(found)), key=lambda i: -(found[i].dice or 0.0))[:fine_tuned]
+    fill(found, "fine_tuned_dice", best, lambda a: shared.fine_tuned_dice(a, fine_tune_steps), file)
+    ranked = sorted((found[i] for i in best), key=lambda candidate: -(candidate.fine_tuned_dice or 0.0))
+    architecture = _first_that_keeps(ranked, constraint, table, runtime).with_provenance(
+        method="coarse_to_fine",
+        assistance=searcher.assistance,
+        cost={"unit": cost.unit, "most": most},
+        candidates=len(found),
+        seed=seed,
+    )
+    architecture.save(searcher.folder.parent / "architecture.json")
+    logger.info("%d cells; saved %s", len(architecture.union), searcher.folder.parent / "architecture.json")
+    return architecture
+
+
+def fill(
+    found: list[Candidate],
+    field: str,
+    which: Sequence[int],
+    evaluate: Callable[[Architecture], float],
+    file: CandidateFile,
+) -> None:
+    """Evaluate the candidates whose field is unknown."""
+    unknown = [i for i in which if getattr(found[i], field) is None]
+    for i in tqdm(unknown, desc=field.replace("_", " "), unit="architecture"):
+        found[i] = replace(found[i], **{field: evaluate(found[i].architecture)})
+        file.save(found)
+    file.save(found, now=True)
+
+
+def _first_that_keeps(
+    ranked: Sequence[Candidate], constraint: Constraint, table: LatencyTable, runtime: Runtime
+) -> Architecture:
+    """The best candidate whose measured latency and throughput keep the constraint, where that is enforced."""
+    least = float("inf")
+    for candidate in ranked:
+        architecture = candidate.architecture.with_provenance(predicted_ms=table.predict(candidate.architecture))
+        timing = judge(architecture, table, runtime)
+        excess = constraint.excess(timing)
+        least = min(least, excess)
+        logger.info(
+            "Dice %.3f with shared weights, %.3f fine-tuned; predicted %.2f ms, measured %.2f (p95 %.2f): %s",
+            *(candidate.dice, candidate.fine_tuned_dice, architecture.provenance["predicted_ms"]),
+            *(timing.median_ms, timing.p95_ms, "kept" if excess <= 1 else "missed"),
+        )
+        if excess <= 1 or not constraint.enforced:
+            return accepted(architecture, timing, constraint, table, runtime).with_provenance(
+                dice=candidate.dice, fine_tuned_dice=candidate.fine_tuned_dice
+            )
+    error = BudgetMissed(
+        "budget_ms and volumes_per_second",
+        f"{constraint.budget_ms} ms and {constraint.volumes_per_second} volumes a second, which none of the "
+        f"{len(ranked)} fine-tuned candidates keeps on this device",
+        f"a budget {least:.2f} times as large",
+        "Raise budget_ms, or fine-tune more candidates (fine_tuned).",
+    )
+    error.excess = least
+    raise error

@@ -1,0 +1,86 @@
+"""How well shared weights rank architectures (HyperSegNAS Fig. 4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+from typing import Any
+
+from scipy.stats import kendalltau, spearmanr
+
+from scripts.files import CineError, write_json
+from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, sample
+from scripts.search.coarse_to_fine import fill
+from scripts.search.loop import Batch
+from scripts.search.one_shot import OneShotSearcher
+from scripts.search.shared_weights import SharedWeights
+
+logger = logging.getLogger(__name__)
+FORMAT = "rtdnas-correlation-1"
+
+
+def correlate(
+    searcher: OneShotSearcher,
+    validation_loader: Iterable[Batch],
+    cost: LatencyCost,
+    architectures: int = 25,
+    fine_tune_steps: int = 500,
+    scratch_steps: int = 2000,
+) -> dict[str, Any]:
+    """Kendall's tau and Spearman's rho of the Dice with shared weights, before and after fine-tuning, with the Dice
+    after training from scratch; written to ``correlation.json``. It resumes architecture by architecture.
+
+    Args:
+        searcher: trains the shared weights where they are not trained yet; its work_dir is written to.
+        validation_loader: batches by which architectures are judged, always the same.
+        cost: what their latency is predicted by; it bounds nothing here.
+        architectures: how many random ones, at least three.
+        fine_tune_steps, scratch_steps: steps of each.
+    """
+    if architectures < 3:
+        raise CineError("architectures", str(architectures), "3 at least", "Raise it.")
+    searcher.run_epochs()
+    identity = {
+        **{"count": architectures, "fine_tune_steps": fine_tune_steps, "scratch_steps": scratch_steps},
+        **{"table": cost.table.digest, "search": searcher.identity},
+    }
+    file = CandidateFile(searcher.folder / "correlated.json", identity)
+    # seeded apart from the search's own candidates
+    found = file.load(searcher.space) or sample(searcher.space, architectures, cost, float("inf"), searcher.seed + 1)
+    shared = SharedWeights(searcher, validation_loader)
+    every = range(len(found))
+    fill(found, "dice", every, shared.dice, file)
+    fill(found, "fine_tuned_dice", every, lambda a: shared.fine_tuned_dice(a, fine_tune_steps), file)
+    fill(found, "scratch_dice", every, lambda a: shared.scratch_dice(a, scratch_steps), file)
+    ranks = rank(found)
+    result = {"format": FORMAT, "architectures": [_row(candidate) for candidate in found], **ranks}
+    write_json(searcher.folder.parent / "correlation.json", result)
+    for field in ("dice", "fine_tuned_dice"):
+        logger.info(
+            "%s and training from scratch: Kendall's tau %.2f, Spearman's rho %.2f",
+            *(field.replace("_", " "), ranks[field]["kendall_tau"], ranks[field]["spearman_rho"]),
+        )
+    return result
+
+
+def rank(found: list[Candidate]) -> dict[str, dict[str, float]]:
+    """Rank correlations with ``scratch_dice``."""
+    scratch = [candidate.scratch_dice for candidate in found]
+    return {
+        field: {
+            "kendall_tau": float(kendalltau(values, scratch).statistic),
+            "spearman_rho": float(spearmanr(values, scratch).statistic),
+        }
+        for field in ("dice", "fine_tuned_dice")
+        for values in [[getattr(candidate, field) for candidate in found]]
+    }
+
+
+def _row(candidate: Candidate) -> dict[str, Any]:
+    return {
+        "cells": len(candidate.architecture.union),
+        "predicted_ms": candidate.cost,
+        "dice": candidate.dice,
+        "fine_tuned_dice": candidate.fine_tuned_dice,
+        "scratch_dice": candidate.scratch_dice,
+    }

@@ -1,0 +1,148 @@
+"""One-shot training of a supernet: at every step another random architecture (HyperSegNAS, CVPR 2022, section 3.2)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import asdict
+from random import Random
+from typing import Any, Literal, get_args
+
+import torch
+
+from scripts.files import CineError, write_json
+from scripts.runtime.device import autocast
+from scripts.search.assistant import MetaAssistant, Weigh, fixed
+from scripts.search.loop import Batch, Carried, EpochLoop, cosine
+from scripts.space.architecture import Architecture, Space
+from scripts.space.sampling import random_subgraph
+from scripts.space.supernet import Supernet
+
+FORMAT = "rtdnas-one-shot-1"
+DENSITY = 0.8  # of the sampled edges; sparser samples teach the shared weights far more slowly (docs/decisions.md)
+Assistance = Literal["annealed", "kept", "image", "removed", "none"]
+
+
+class OneShotSearcher(EpochLoop):
+    """Trains the shared weights, assisted or not; the rows of HyperSegNAS Table 1 are its ``assistance``.
+
+    Args:
+        supernet: holds the shared weights; no partial channels.
+        space: the space of the architectures.
+        assistance: "annealed", the assistant's scalars give way to 0.5 over the last epochs, and it is removed;
+            "kept", it stays; "image", it stays and reads no architecture; "removed", it goes without annealing;
+            "none", the vanilla one-shot training.
+        weight_loader: batches of "image" B 1 H W D and "label".
+        weight_loss: logits and labels to a scalar.
+        weight_optimizer: parameters to an optimizer, of the supernet and the assistant.
+        work_dir: ``checkpoint.pt`` and ``one_shot.json``, the curves, go to its folder ``search``.
+        epochs: all epochs.
+        annealing_epochs: the last of them, over which "annealed" moves linearly to the constant.
+        final_lr: the share of the learning rate that is left at the end of a cosine.
+        seed, device, amp, identity: see ``EpochLoop``.
+    """
+
+    def __init__(
+        self,
+        supernet: Supernet,
+        space: Space,
+        weight_loader: Iterable[Batch],
+        weight_loss: Callable[..., torch.Tensor],
+        weight_optimizer: Callable[..., torch.optim.Optimizer],
+        work_dir: str,
+        epochs: int,
+        annealing_epochs: int,
+        assistance: Assistance = "annealed",
+        final_lr: float = 0.1,
+        seed: int = 0,
+        device: str | torch.device = "cpu",
+        amp: bool = True,
+        identity: dict[str, Any] | None = None,
+    ):
+        if assistance not in get_args(Assistance):
+            raise CineError("assistance", repr(assistance), f"one of {get_args(Assistance)}", "Change the key.")
+        if supernet.partial != 1 or space.nodes != 1 or space.share_cells:
+            found = f"partial_channels {supernet.partial}, nodes {space.nodes}, share_cells {space.share_cells}"
+            raise CineError("space", found, "1, 1, False: one operation an edge", "Add hypersegnas.json.")
+        if not 1 <= annealing_epochs < epochs:
+            expected = f"1 to {epochs - 1}"
+            raise CineError("annealing_epochs", str(annealing_epochs), expected, "search_epochs counts them in.")
+        known = {
+            "space": asdict(space),
+            "assistance": assistance,
+            "annealing_epochs": annealing_epochs,
+            **(identity or {}),
+        }
+        super().__init__(supernet, {"weight": weight_loader}, work_dir, epochs, seed, device, amp, known)
+        self.space, self.assistance, self.annealing_epochs = space, assistance, annealing_epochs
+        self.assistant: MetaAssistant | None = None
+        if assistance != "none":
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                assistant = MetaAssistant(space, supernet.space.channels, architecture=assistance != "image")
+            self.assistant = assistant.to(self.device)
+        self.weight_loader, self.weight_loss = weight_loader, weight_loss
+        self.make_optimizer, self.final_lr = weight_optimizer, final_lr
+        trained = [part for part in (self.supernet, self.assistant) if part is not None]
+        self.weight_optimizer = weight_optimizer([p for part in trained for p in part.parameters()])
+        self.weight_scheduler = cosine(self.weight_optimizer, epochs, final_lr)
+
+    @property
+    def parts(self) -> dict[str, Any]:
+        parts = {
+            "supernet": self.supernet,
+            "assistant": self.assistant,
+            "weight_optimizer": self.weight_optimizer,
+            "weight_scheduler": self.weight_scheduler,
+        }
+        return {name: part for name, part in parts.items() if part is not None}
+
+    def begin_epoch(self, epoch: int) -> Carried:
+        return {"sum": torch.zeros((), device=self.device)}
+
+    def batches(self, epoch: int) -> Iterator[Batch]:
+        yield from self.weight_loader
+
+    def step(self, epoch: int, number: int, batch: Batch, carried: Carried) -> None:
+        architecture = random_subgraph(self.space, Random(f"{self.seed} {epoch} {number}"), DENSITY)
+        annealed = self.annealed_at(epoch, number)
+        forward = self._forward(architecture, annealed)
+        carried["sum"] += self.descend(self.weight_optimizer, self.weight_loss, batch, forward)
+
+    def annealed_at(self, epoch: int, number: int) -> float:
+        """How far the assistant has given way at a step of an epoch: 0, and 1 at the last step of all."""
+        if self.assistance != "annealed":
+            return 0.0
+        steps = len(self.weight_loader)  # type: ignore[arg-type]
+        done = (epoch - (self.epochs - self.annealing_epochs)) * steps + number
+        return max(0.0, done / (self.annealing_epochs * steps))
+
+    def end_epoch(self, epoch: int, carried: Carried) -> dict[str, Any]:
+        self.weight_scheduler.step()
+        steps = len(self.weight_loader)  # type: ignore[arg-type]
+        return {"weight_loss": float(carried["sum"]) / steps, "annealed": self.annealed_at(epoch, steps)}
+
+    def save_epoch(self) -> None:
+        self.save_checkpoint()
+        write_json(self.folder / "one_shot.json", {"format": FORMAT, "epochs": self.history})
+
+    def _forward(self, architecture: Architecture, annealed: float) -> Callable[[torch.Tensor], torch.Tensor]:
+        def forward(image_BCHWD: torch.Tensor) -> torch.Tensor:
+            weigh: Weigh | None = None
+            if self.assistant is not None:
+                weigh = self.assistant.weigh(image_BCHWD, architecture, annealed)
+            return self.supernet.run_one(image_BCHWD, architecture, weigh)
+
+        return forward
+
+    def forward_of(self, architecture: Architecture) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Image to logits with the shared weights once they are trained: the assistant is there where it is kept."""
+        if self.assistance in ("annealed", "removed"):
+            return lambda image_BCHWD: self.supernet.run_one(image_BCHWD, architecture, fixed)
+        return self._forward(architecture, 0.0)
+
+    @torch.no_grad()
+    def predict(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
+        """Logits of an architecture with the shared weights."""
+        image_BCHWD = image_BCHWD.to(self.device, memory_format=torch.channels_last_3d)
+        with autocast(self.device, self.amp):
+            return self.forward_of(architecture)(image_BCHWD).float()

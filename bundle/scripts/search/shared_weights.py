@@ -1,0 +1,93 @@
+"""What an architecture is worth: with shared weights, after fine-tuning them, and trained from scratch."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator
+from typing import cast
+
+import torch
+from monai.metrics import DiceMetric
+
+from scripts import checkpoint
+from scripts.runtime.device import autocast
+from scripts.search.loop import Batch
+from scripts.search.one_shot import OneShotSearcher
+from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet
+
+
+def mean_dice(predict: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[Batch]) -> float:
+    """Mean Dice over structures and volumes; a structure that is absent from a label counts nowhere.
+
+    Args:
+        predict: image B 1 H W D to logits.
+        batches: "image" and "label" B 1 H W D.
+    """
+    metric = DiceMetric(include_background=False, num_classes=4)
+    for batch in batches:
+        image, label = (batch[key].as_subclass(torch.Tensor) for key in ("image", "label"))
+        logits = predict(image)
+        metric(logits.argmax(1, keepdim=True), label.to(logits.device))
+    return float(cast(torch.Tensor, metric.aggregate()))
+
+
+class SharedWeights:
+    """Evaluates and fine-tunes architectures with a trained one-shot supernet.
+
+    Args:
+        searcher: owns the weights, trained.
+        validation_loader: batches whose Dice counts, always the same.
+    """
+
+    def __init__(self, searcher: OneShotSearcher, validation_loader: Iterable[Batch]):
+        self.searcher, self.validation_loader = searcher, validation_loader
+
+    def dice(self, architecture: Architecture) -> float:
+        return mean_dice(lambda image: self.searcher.predict(image, architecture), self.validation_loader)
+
+    def fine_tuned_dice(self, architecture: Architecture, steps: int) -> float:
+        """The Dice after so many steps of its own, at the rate where the supernet's training ended; the shared
+        weights stay."""
+        searcher = self.searcher
+        shared = copy.deepcopy(searcher.supernet.state_dict())
+        optimizer = searcher.make_optimizer(searcher.supernet.parameters())
+        for group in optimizer.param_groups:
+            group["lr"] *= searcher.final_lr
+        forward = searcher.forward_of(architecture)
+        try:
+            for batch in self._batches(steps):
+                searcher.descend(optimizer, searcher.weight_loss, batch, forward)
+            return self.dice(architecture)
+        finally:
+            searcher.supernet.load_state_dict(shared)
+
+    def scratch_dice(self, architecture: Architecture, steps: int, learning_rate: float = 0.004) -> float:
+        """The Dice of the network of the architecture, trained for so many steps from weights of its own, as the step
+        train does (AdamW, one cycle)."""
+        searcher = self.searcher
+        network = CineNet(architecture)
+        checkpoint.initialise(network, searcher.seed)
+        network = network.to(searcher.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        optimizer = torch.optim.AdamW(network.parameters(), learning_rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, learning_rate, steps, pct_start=0.05, cycle_momentum=False
+        )
+        for batch in self._batches(steps):
+            searcher.descend(optimizer, searcher.weight_loss, batch, network)
+            schedule.step()
+        network.eval()
+
+        @torch.no_grad()
+        def predict(image: torch.Tensor) -> torch.Tensor:
+            with autocast(searcher.device, searcher.amp):
+                return network(image.to(searcher.device, memory_format=torch.channels_last_3d)).float()
+
+        return mean_dice(predict, self.validation_loader)
+
+    def _batches(self, steps: int) -> Iterator[Batch]:
+        """The same for every architecture."""
+        searcher = self.searcher
+        checkpoint.seed_epoch(searcher.seed, searcher.epochs, searcher.loaders)
+        return itertools.islice(itertools.chain.from_iterable(itertools.repeat(searcher.weight_loader)), steps)
