@@ -7,10 +7,13 @@ Tensors: B batch, C channels, H W in-plane, D slices.
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
+from monai.networks.blocks import Convolution, UnetBasicBlock
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -92,13 +95,27 @@ class Deployed(nn.Module):
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
-    """Fold each BatchNorm3d into the Conv3d before it, in place; module in eval mode."""
-    previous: tuple[str, nn.Module] | None = None
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm3d) and previous is not None and isinstance(previous[1], nn.Conv3d):
-            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
-            setattr(module, name, nn.Identity())
-        else:
-            fold_norms(child)
-        previous = name, child
+    """Fold each BatchNorm into the convolution before it, in place; module in eval mode.
+
+    Known are neighbours in one module, and the blocks of MONAI, which keep the two apart. A norm elsewhere stays, such
+    as one behind a convolution that is used several times.
+    """
+    for conv_parent, conv_name, norm_parent, norm_name in list(_pairs(module)):
+        conv, norm = getattr(conv_parent, conv_name, None), getattr(norm_parent, norm_name, None)
+        if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+            setattr(conv_parent, conv_name, fuse_conv_bn_eval(conv, norm))
+            setattr(norm_parent, norm_name, nn.Identity())
+    for child in module.children():
+        fold_norms(child)
     return module
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module, str]]:
+    """Where a convolution and the norm behind it may be: parent and name of either."""
+    for (before, _), (after, _) in itertools.pairwise(module.named_children()):
+        yield module, before, module, after
+    if isinstance(module, Convolution) and hasattr(module, "adn"):
+        yield module, "conv", module.adn, "N"  # type: ignore[misc]
+    if isinstance(module, UnetBasicBlock):
+        yield module.conv1, "conv", module, "norm1"
+        yield module.conv2, "conv", module, "norm2"
