@@ -85,6 +85,9 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
         _refuse_unknown(content, everywhere, overlay)
         if "run" in content:  # no mere overlay: a step of its own, such as evaluate.json over train.json
             known |= _flatten(content)
+        # a component that takes the place of the step's own brings its keys
+        replaced = {key: value for key, value in content.items() if key in known and isinstance(value, dict)}
+        known = {**_flatten(replaced), **known}
     _refuse_unknown(override, known, files[0])
     _refuse_other_types(override, known, files[0])
 
