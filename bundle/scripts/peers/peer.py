@@ -76,6 +76,6 @@ class Peer(Deployable):
             f"{build.func.__module__}.{build.func.__qualname__}",
             [list(build.args), build.keywords],
             {name: list(parameter.shape) for name, parameter in self.network.named_parameters()},
-            [self.multiple, self.slice_multiple, self.planar, self.space.deployment_size],
+            [self.multiple, self.slice_multiple, self.planar],
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
