@@ -13,7 +13,6 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
-from monai.networks.blocks import Convolution, UnetBasicBlock
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
@@ -98,24 +97,25 @@ def fold_norms(module: nn.Module) -> nn.Module:
     """Fold each BatchNorm into the convolution before it, in place; module in eval mode.
 
     Known are neighbours in one module, and the blocks of MONAI, which keep the two apart. A norm elsewhere stays, such
-    as one behind a convolution that is used several times.
+    as those behind a convolution that is used several times.
     """
-    for conv_parent, conv_name, norm_parent, norm_name in list(_pairs(module)):
-        conv, norm = getattr(conv_parent, conv_name, None), getattr(norm_parent, norm_name, None)
+    for conv_name, norm_name in list(_pairs(module)):
+        conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
         if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
-            setattr(conv_parent, conv_name, fuse_conv_bn_eval(conv, norm))
-            setattr(norm_parent, norm_name, nn.Identity())
+            module.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+            module.set_submodule(norm_name, nn.Identity())
     for child in module.children():
         fold_norms(child)
     return module
 
 
-def _pairs(module: nn.Module) -> Iterator[tuple[nn.Module, str, nn.Module, str]]:
-    """Where a convolution and the norm behind it may be: parent and name of either."""
-    for (before, _), (after, _) in itertools.pairwise(module.named_children()):
-        yield module, before, module, after
-    if isinstance(module, Convolution) and hasattr(module, "adn"):
-        yield module, "conv", module.adn, "N"  # type: ignore[misc]
-    if isinstance(module, UnetBasicBlock):
-        yield module.conv1, "conv", module, "norm1"
-        yield module.conv2, "conv", module, "norm2"
+def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of a layer and of the one that reads it, where these may be a convolution and its norm."""
+    children = dict(module.named_children())
+    yield from itertools.pairwise(children)
+    # by name, for a runtime need not import MONAI, which writes into the home folder
+    kind = type(module).__name__
+    if kind == "Convolution" and "adn" in children:
+        yield "conv", f"adn.{next(name for name, _ in children['adn'].named_children())}"
+    elif kind == "UnetBasicBlock":
+        yield from (("conv1.conv", "norm1"), ("conv2.conv", "norm2"))
