@@ -15,8 +15,6 @@ import shared
 import torch
 from monai.bundle import ConfigParser
 from monai.metrics import compute_dice
-from monai.networks.nets import DynUNet, UNet
-from torch import nn
 
 from scripts import BUNDLE_ROOT
 from scripts.cine.acdc import load_exams
@@ -27,42 +25,21 @@ from scripts.runtime.backends import BACKENDS
 from scripts.runtime.choice import choose_runtime
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import Architecture
+from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
 
 SIZES = ((128, 112, 20), (128, 112, 10))
 ROUNDS, SECONDS = 3, 0.5
-Deployable = tuple[str, nn.Module]
+Named = tuple[str, Deployable]
 
 
-def unet(*channels: int, units: int = 0) -> UNet:
-    """MONAI's UNet, in-plane strides."""
-    strides: Any = [(2, 2, 1)] * (len(channels) - 1)
-    return UNet(
-        spatial_dims=3,
-        in_channels=1,
-        out_channels=4,
-        channels=channels,
-        strides=strides,
-        num_res_units=units,
-        norm="batch",
-    )
-
-
-def dynunet(*filters: int) -> DynUNet:
-    """MONAI's DynUNet, in-plane strides."""
-    strides: list[Any] = [1, *[(2, 2, 1)] * (len(filters) - 1)]
-    kernels = [3] * len(filters)
-    return DynUNet(3, 1, 4, kernels, strides, strides[1:], filters=list(filters), norm_name="batch")
-
-
-def peers() -> list[Deployable]:
-    return [
-        ("MONAI UNet 16..64", unet(16, 32, 64)),
-        ("MONAI UNet 16..128, 1 residual unit", unet(16, 32, 64, 128, units=1)),
-        ("MONAI UNet 32..256", unet(32, 64, 128, 256)),
-        ("MONAI DynUNet 16..128", dynunet(16, 32, 64, 128)),
-        ("MONAI DynUNet 32..256", dynunet(32, 64, 128, 256)),
-    ]
+def peers() -> list[Named]:
+    """The networks of every ``peer_*.json``, by the name in the file's."""
+    found = []
+    for path in sorted((BUNDLE_ROOT / "configs").glob("peer_*.json")):
+        parser = ConfigParser(ConfigParser.load_config_file(path))
+        found.append((path.stem.removeprefix("peer_"), parser.get_parsed_content("network_def")))
+    return found
 
 
 def runtimes(device: str) -> dict[str, Runtime]:
@@ -114,7 +91,7 @@ def main() -> None:
     device = arguments.device
     chosen = choose_runtime(device, backend=arguments.backend)
     plain = Runtime(device, "float32", "eager")
-    derived = [("hand-drawn", CineNet(shared.hand_drawn(shared.configured_space())))]
+    derived: list[Named] = [("hand-drawn", CineNet(shared.hand_drawn(shared.configured_space())))]
     if arguments.work_dir:
         derived.insert(0, ("derived", CineNet(Architecture.load(Path(arguments.work_dir) / "architecture.json"))))
     result: dict[str, Any] = {"chosen": f"{chosen.backend} {chosen.dtype}", "backends": {}, "networks": {}}

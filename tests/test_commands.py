@@ -200,6 +200,28 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
 
 
+def test_a_peer_takes_the_place_of_the_derived_network(workplace):
+    """Trained, scored, and run on files and as a stream by one overlay, without an architecture of ours."""
+    peer, here = "peer_unet_2d_d3_16", {"work_dir": "peer"}
+    data, size = {"dataset_dir": workplace.data}, {"network_def#deployment_size": [32, 32, 4]}
+    workplace.must("train", "train", peer, train_epochs=2, val_interval=2, **here, **data)
+    workplace.must("evaluate", "train", "evaluate", peer, **here, **data, **size)
+    latency = json.loads((workplace.folder / "peer" / "metrics.json").read_text())["latency"]
+    assert latency["deployment_size"] == [32, 32, 4]
+    assert latency["median_ms"] > 0 and latency["budget_ms"] is None
+    cine = workplace.data / "patient003" / "patient003_4d.nii.gz"
+    workplace.must("infer", "inference", peer, input=cine, **here)
+    workplace.must("stream", "stream", peer, input=cine, per_second=0, **here)
+    for step in ("infer", "stream"):
+        mask = nib.load(workplace.folder / "peer" / step / "patient003_4d_seg.nii.gz")
+        assert mask.shape == nib.load(cine).shape
+    steps = json.loads((workplace.folder / "peer" / "run.json").read_text())["steps"]
+    assert not any("architecture.json" in path for step in steps.values() for path in step["inputs"])
+    other = workplace.run("evaluate", "train", "evaluate", "peer_unet_3d_d3_16", **here, **data, **size)
+    assert other.returncode == 2
+    assert "name the overlay of the peer that was trained" in other.stderr
+
+
 def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace):
     folder = workplace.folder / "mixed"
     folder.mkdir()

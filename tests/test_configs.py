@@ -64,6 +64,18 @@ def test_every_overlay_fits_every_step(overlay, files):
         assert parser[key] == value
 
 
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("peer_*.json")), ids=lambda path: path.stem)
+def test_a_peer_says_where_it_is_from_and_is_nothing_but_a_network(path):
+    overlay = json.loads(path.read_text())
+    assert list(overlay) == ["network_def"]
+    assert overlay["network_def"]["_desc_"]
+    assert overlay["network_def"]["deployment_size"] == read("profile")["space"]["deployment_size"]
+    for files in (["train"], ["train", "evaluate"], ["inference"], ["stream"]):
+        parser = ConfigParser(read(*files, path.stem))
+        parser.parse()
+        assert parser["network_def"] == overlay["network_def"]
+
+
 def test_the_paper_overlay_holds_the_paper_s_figures():
     paper = read("paper")
     assert [paper["space"][key] for key in ("layers", "scales", "nodes", "channels")] == [10, 4, 3, 16]

@@ -60,6 +60,13 @@ def test_an_overlay_does_not_make_a_key_known_to_the_step():
     check_keys([str(CONFIGS / "train.json"), str(CONFIGS / "evaluate.json")], {"runtime#dtype": "float32"})
 
 
+def test_a_component_that_an_overlay_puts_in_place_brings_the_keys_that_may_be_overridden():
+    files = [str(CONFIGS / f"{name}.json") for name in ("train", "peer_unet_2d_d3_16")]
+    check_keys(files, {"network_def#deployment_size": [64, 64, 6]})
+    with pytest.raises(CineError, match="Did you mean network_def#deployment_size"):
+        check_keys(files, {"network_def#deploymentsize": [64, 64, 6]})
+
+
 def test_files_joined_by_a_comma_are_all_checked(tmp_path):
     (tmp_path / "mine.json").write_text('{"patch_sise": 3}')
     with pytest.raises(CineError, match="patch_sise"):

@@ -58,7 +58,8 @@ def initialise(network: torch.nn.Module, seed: int) -> None:
     """Draw the weights anew by the seed alone, whatever else drew random numbers before, such as a race of backends."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        for module in network.modules():
+        # a network that knows how it begins is not reset layer by layer
+        for module in [network] if hasattr(network, "reset_parameters") else network.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
                 reset()

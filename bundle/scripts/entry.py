@@ -87,9 +87,10 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
         _refuse_unknown(content, everywhere, overlay)
         if "run" in content:  # no mere overlay: a step of its own, such as evaluate.json over train.json
             known |= _flatten(content)
-        else:  # keys of its own, as far as the overlay itself reads them
-            read = {name.split("#")[0] for name in re.findall(r"@([\w#]+)", json.dumps(content))}
-            known |= _flatten({key: value for key, value in content.items() if key in read})
+        # what an overlay brings: the keys that it reads itself, and those of a component in place of the step's own
+        read = {name.split("#")[0] for name in re.findall(r"@([\w#]+)", json.dumps(content))}
+        brought = {k: v for k, v in content.items() if k in read or (k in known and isinstance(v, dict))}
+        known = {**_flatten(brought), **known}
     _refuse_unknown(override, known, files[0])
     _refuse_other_types(override, known, files[0])
 

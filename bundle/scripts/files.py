@@ -215,13 +215,13 @@ def first_existing(paths: Sequence[str]) -> str:
 
 
 def model_folder(folders: Sequence[str]) -> str:
-    """The first folder that holds a trained network, ``architecture.json`` and ``model.pt``; else CineError."""
+    """The first folder that holds a trained network, ``model.pt``; else CineError."""
     for folder in folders:
-        if all((Path(folder) / name).exists() for name in ("architecture.json", "model.pt")):
+        if (Path(folder) / "model.pt").exists():
             return folder
     raise CineError(
         " or ".join(folders),
-        "no architecture.json with a model.pt beside it",
+        "no model.pt",
         "a trained network",
         "Run the steps search and train with this work_dir, or name the work_dir of an earlier training.",
     )

@@ -11,7 +11,7 @@ from ignite.engine import Engine, Events
 from scripts.archive import load_whole
 from scripts.files import CineError, read_json
 from scripts.manifest import verify
-from scripts.space.network import CineNet
+from scripts.space.deployable import Deployable
 
 FORMAT = "rtdnas-model-1"
 
@@ -22,13 +22,13 @@ def model_card(model_path: str | Path) -> Path:
 
 
 def load_model(
-    path: str | Path, network: CineNet, exams: Collection[str] = (), spacing_mm: Sequence[float] | None = None
+    path: str | Path, network: Deployable, exams: Collection[str] = (), spacing_mm: Sequence[float] | None = None
 ) -> None:
     """Load trained weights into a network, after checking that they belong to it.
 
     Args:
         path: a plain state dict; where ``model.json`` stands beside it, that is checked first.
-        network: the network, with its ``architecture``.
+        network: the network that they are for.
         exams: names of exams that the model must not have been trained on.
         spacing_mm: in-plane spacing at which the network will see images, where it is known.
 
@@ -41,14 +41,15 @@ def load_model(
     card_path = model_card(path)
     if card_path.exists():
         card = read_json(card_path, CARD_SCHEMA, action)
-        if card["architecture"] != network.architecture.digest:
-            found = f"weights of the architecture {card['architecture'][:12]}"
-            expected = f"{network.architecture.digest[:12]}, that of architecture.json"
+        if card["architecture"] != network.digest:
+            found = f"weights of the network {card['architecture'][:12]}"
+            expected = f"{network.digest[:12]}, that of the network that is configured"
             raise CineError(
                 path,
                 found,
                 expected,
-                "It was derived anew since: delete the folder train beside it, run train again.",
+                "Was it derived anew since? Delete the folder train beside it, run train again; or name the overlay of "
+                "the peer that was trained.",
             )
         trained_mm = card.get("spacing_mm", spacing_mm)
         if spacing_mm is not None and list(trained_mm) != list(spacing_mm):
@@ -63,7 +64,7 @@ def load_model(
     try:
         network.load_state_dict(state)
     except (RuntimeError, TypeError, AttributeError) as error:
-        raise CineError(path, "weights of another network", "those of architecture.json", action) from error
+        raise CineError(path, "weights of another network", "those of the one that is configured", action) from error
     if not all(value.isfinite().all() for value in network.state_dict().values()):
         raise CineError(path, "weights that are not finite", "numbers", "Train anew.")
 
@@ -76,7 +77,7 @@ class ModelLoader:
     """
 
     def __init__(
-        self, path: str, network: CineNet, exams: Iterable[str] = (), spacing_mm: Sequence[float] | None = None
+        self, path: str, network: Deployable, exams: Iterable[str] = (), spacing_mm: Sequence[float] | None = None
     ):
         self.path, self.network, self.exams, self.spacing_mm = path, network, list(exams), spacing_mm
 

@@ -12,6 +12,7 @@ from scripts.latency.isolated import build_chains, time_operations
 from scripts.latency.network import latency_report, measure_network, sample_networks
 from scripts.latency.table import keys_of
 from scripts.runtime.deploy import Runtime
+from scripts.space.network import CineNet
 
 
 @pytest.fixture(scope="module")
@@ -19,11 +20,11 @@ def runtime():
     return Runtime("cpu", "float32")
 
 
-def test_a_network_is_measured_and_reported(architecture, runtime, tmp_path):
-    timing = measure_network(architecture, runtime, 0.01)
+def test_a_network_is_measured_and_reported(architecture, runtime):
+    timing = measure_network(CineNet(architecture), runtime, 0.01)
     assert 0 < timing.median_ms <= timing.p95_ms
-    architecture.with_provenance(predicted_ms=1.5, budget_ms=9.0).save(tmp_path / "a.json")
-    report = latency_report(str(tmp_path / "a.json"), runtime, 0.01)["latency"]
+    searched = CineNet(architecture.with_provenance(predicted_ms=1.5, budget_ms=9.0))
+    report = latency_report(searched, runtime, 0.01)["latency"]
     assert report["volumes_per_second"] == pytest.approx(1000 / report["mean_ms"])
     assert (report["predicted_ms"], report["budget_ms"], report["deployment_size"]) == (1.5, 9.0, [16, 16, 3])
 
@@ -33,14 +34,14 @@ def test_a_run_that_the_machine_disturbed_is_repeated(architecture, runtime, mon
     runs = iter([[[30.0, 9.0, 3.0]] * 5, [[10.0, 9.0, 1.0]] * 5])
     monkeypatch.setattr(network, "time_in_turn", lambda *_: np.array(next(runs)))
     with caplog.at_level("INFO"):
-        assert measure_network(architecture, runtime, reference_ms=1.0).median_ms == 10.0
+        assert measure_network(CineNet(architecture), runtime, reference_ms=1.0).median_ms == 10.0
     assert "1/3.00 of its speed" in caplog.text
 
 
 def test_the_least_disturbed_run_counts_where_none_is_quiet(architecture, runtime, monkeypatch):
     runs = iter([[[30.0, 9.0, 3.0]] * 5, [[20.0, 9.0, 2.0]] * 5, [[25.0, 9.0, 2.5]] * 5])
     monkeypatch.setattr(network, "time_in_turn", lambda *_: np.array(next(runs)))
-    assert measure_network(architecture, runtime, reference_ms=1.0).median_ms == 20.0
+    assert measure_network(CineNet(architecture), runtime, reference_ms=1.0).median_ms == 20.0
 
 
 def test_networks_are_visited_twice_some_time_apart(space, runtime, monkeypatch):

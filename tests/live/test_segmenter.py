@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from scripts import checkpoint, model
 from scripts.files import CineError
 from scripts.live import segmenter as module
 from scripts.live.segmenter import Segmenter
+from scripts.peers.peer import Peer
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import Architecture, Space
 from scripts.space.network import CineNet
@@ -200,6 +202,16 @@ def test_a_latency_that_was_never_measured_is_refused(model_dir):
     architecture.with_provenance(verdict="predicted, not measured").save(model_dir / "architecture.json")
     with pytest.raises(CineError, match="Run the step verify"):
         Segmenter(model_dir)
+
+
+def test_a_peer_needs_no_architecture_file(model_dir):
+    peer = Peer(partial(torch.nn.Conv3d, 1, 4, 3, padding=1), multiple=4, deployment_size=(16, 16, 3))
+    checkpoint.save(model_dir / "model.pt", peer.state_dict())
+    (model_dir / "architecture.json").unlink()
+    segmenter = Segmenter(model_dir, Runtime("cpu", "float32"), network=peer)
+    assert (segmenter.window.size, segmenter.window.step) == ((16, 16), 4)
+    volume = np.random.default_rng(0).normal(size=(30, 26, 3))
+    assert segmenter.segment(volume, SPACING)[0].shape == volume.shape
 
 
 def test_a_real_network_gives_the_same_mask_in_every_orientation_of_memory(model_dir):

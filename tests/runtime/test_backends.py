@@ -9,7 +9,7 @@ import torch
 
 from scripts import BUNDLE_ROOT
 from scripts.files import CineError
-from scripts.runtime.backends import BACKENDS
+from scripts.runtime.backends import BACKENDS, channels_last
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import CineNet
 
@@ -34,6 +34,15 @@ def test_every_backend_computes_what_the_network_does(name, architecture):
     for image, answer in zip(images, answers, strict=True):  # an answer stays as it is when the next is computed
         with torch.no_grad():
             torch.testing.assert_close(answer.cpu().float(), network(image), rtol=1e-3, atol=1e-3)
+
+
+def test_weights_of_volumes_and_of_slices_have_their_channels_last():
+    volumes, slices = torch.nn.Conv3d(4, 8, 3), torch.nn.Conv2d(4, 8, 3)
+    values = volumes.weight.clone(), slices.weight.clone()
+    network = channels_last(torch.nn.ModuleList([volumes, slices, torch.nn.BatchNorm3d(8)]))
+    assert network[0].weight.is_contiguous(memory_format=torch.channels_last_3d)
+    assert network[1].weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.equal(volumes.weight, values[0]) and torch.equal(slices.weight, values[1])
 
 
 def test_half_precision_of_openvino_is_close(architecture):

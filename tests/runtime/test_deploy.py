@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 from monai.data import MetaTensor
+from monai.networks.blocks import Convolution
 from torch import nn
 
 from scripts.files import CineError
@@ -78,3 +79,14 @@ def test_training_gradients_pass_the_inferer(architecture):
     logits = CineInferer(amp=True)(torch.randn(1, 1, 16, 16, 2), network)
     logits.square().sum().backward()
     assert network.stem[0].weight.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("ordering", ["NDA", "ADN"])
+def test_a_norm_behind_an_activation_is_not_folded(ordering):
+    """Dropout aside, only the first of these orders has the norm read the convolution."""
+    block = Convolution(3, 2, 3, act="relu", norm="batch", dropout=0.5, adn_ordering=ordering).eval()
+    block.adn.N.running_mean.normal_()
+    image = torch.randn(1, 2, 4, 4, 3)
+    expected = block(image)
+    torch.testing.assert_close(fold_norms(block)(image), expected, rtol=1e-4, atol=1e-4)
+    assert isinstance(block.adn.N, nn.BatchNorm3d) == (ordering == "ADN")

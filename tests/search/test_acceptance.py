@@ -34,7 +34,8 @@ def clock(monkeypatch):
     """A device on which every cell takes 1 ms; the 95th percentile is 10 % above the median."""
     measured = []
 
-    def measure(architecture, runtime, seconds=1.0, reference_ms=None):
+    def measure(network, runtime, seconds=1.0, reference_ms=None):
+        architecture = network.architecture
         measured.append(architecture)
         ms = float(len(architecture.union))
         return Timing(ms, ms, 1.1 * ms, 0.0, 10)

@@ -20,6 +20,7 @@ from scripts.latency.timer import Timing, time_in_turn
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.space.architecture import Architecture, Space
+from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet, Head, Stem
 from scripts.space.sampling import random_architecture
 
@@ -57,19 +58,18 @@ def reference_kernel(space: Space, runtime: Runtime) -> Callable[[], torch.Tenso
 
 
 def measure_network(
-    architecture: Architecture, runtime: Runtime, seconds: float = 1.0, reference_ms: float | None = None
+    network: Deployable, runtime: Runtime, seconds: float = 1.0, reference_ms: float | None = None
 ) -> Timing:
-    """Time the network of an architecture at its deployment size, batch 1: LT, and TP = 1000 / mean.
+    """Time a network at its deployment size, batch 1: LT, and TP = 1000 / mean.
 
     Args:
-        architecture: its network is built, with random weights.
+        network: whatever its weights, which take no part.
         runtime: how it runs.
         seconds: to time for.
         reference_ms: the reference kernel when the device was profiled; a run in which it takes over 10 % longer
             is repeated, twice at most, and the least disturbed run counts.
     """
-    space = architecture.space
-    call, reference = deployed_call(CineNet(architecture), space, runtime), reference_kernel(space, runtime)
+    call, reference = deployed_call(network, network.space, runtime), reference_kernel(network.space, runtime)
     runs: list[tuple[float, Timing]] = []
     while len(runs) < TRIES:
         times_ms = time_in_turn([call, reference, reference], runtime.device, seconds)
@@ -137,18 +137,17 @@ def _time_beside(
     return network_ms, reference_ms
 
 
-def latency_report(architecture_file: str, runtime: Runtime, seconds: float = 3.0) -> dict[str, Any]:
-    """Latency and throughput of the network alone, measured now, beside what the search predicted and allowed."""
-    architecture = Architecture.load(architecture_file)
-    timing = measure_network(architecture, runtime, seconds, architecture.provenance.get("reference_ms"))
+def latency_report(network: Deployable, runtime: Runtime, seconds: float = 3.0) -> dict[str, Any]:
+    """Latency and throughput of the network alone, measured now, beside what its search predicted and allowed."""
+    timing = measure_network(network, runtime, seconds, network.provenance.get("reference_ms"))
     return {
         "latency": {
             **asdict(timing),
             "volumes_per_second": 1000 / timing.mean_ms,
-            "predicted_ms": architecture.provenance.get("predicted_ms"),
-            "budget_ms": architecture.provenance.get("budget_ms"),
-            "volumes_per_second_required": architecture.provenance.get("volumes_per_second_required"),
-            "deployment_size": list(architecture.space.deployment_size),
+            "predicted_ms": network.provenance.get("predicted_ms"),
+            "budget_ms": network.provenance.get("budget_ms"),
+            "volumes_per_second_required": network.provenance.get("volumes_per_second_required"),
+            "deployment_size": list(network.space.deployment_size),
             "device": describe_device(runtime.device),
             "runtime": runtime.describe(),
         }

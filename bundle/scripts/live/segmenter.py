@@ -26,7 +26,8 @@ from scripts.model import load_model
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import PREDICTED, Architecture
+from scripts.space.architecture import PREDICTED
+from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
 
 logger = logging.getLogger(__name__)
@@ -61,17 +62,24 @@ class Segmenter:
     follows the heart; where the heart is lost there, the same volume is segmented over the whole field again.
 
     Args:
-        model_dir: holds ``architecture.json`` and ``model.pt``.
+        model_dir: holds ``model.pt``, and ``architecture.json`` unless the network is given.
         runtime: how the network runs.
         spacing_mm: in-plane spacing that the network was trained at.
+        network: what the weights are for; None, the derived network of ``architecture.json``.
 
     Raises:
         CineError: no trained network there, or one whose latency was predicted but never measured.
     """
 
-    def __init__(self, model_dir: str, runtime: Runtime | None = None, spacing_mm: Sequence[float] = (1.5, 1.5)):
-        architecture = Architecture.load(Path(model_dir) / "architecture.json")
-        if architecture.provenance.get("verdict") == PREDICTED:
+    def __init__(
+        self,
+        model_dir: str,
+        runtime: Runtime | None = None,
+        spacing_mm: Sequence[float] = (1.5, 1.5),
+        network: Deployable | None = None,
+    ):
+        network = network or CineNet(str(Path(model_dir) / "architecture.json"))
+        if network.provenance.get("verdict") == PREDICTED:
             raise CineError(
                 Path(model_dir) / "architecture.json",
                 "a latency that was predicted for another device, not measured",
@@ -79,15 +87,14 @@ class Segmenter:
                 "Run the step verify with this work_dir.",
             )
         self.runtime = runtime or Runtime()
-        measured_on, here = architecture.provenance.get("device"), describe_device(self.runtime.device)
+        measured_on, here = network.provenance.get("device"), describe_device(self.runtime.device)
         if measured_on not in (None, here):
             logger.warning("The network was measured on %s, not on %s: run the step verify here", measured_on, here)
-        network = CineNet(architecture)
         model_path = Path(model_dir) / "model.pt"
         self.spacing_mm = distances("spacing_mm", spacing_mm, 2)
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
-        self.window = HeartWindow(architecture.space.deployment_size[:2], network.multiple)
+        self.window = HeartWindow(network.space.deployment_size[:2], network.multiple)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None

@@ -64,9 +64,18 @@ class Backend:
         return {package: importlib.metadata.version(package) for package in self.packages}
 
 
+def channels_last(module: nn.Module) -> nn.Module:
+    """Lay out the weights of convolutions with their channels last, in place, of volumes and of slices alike."""
+    for parameter in module.parameters():
+        layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.dim())
+        if layout is not None:
+            parameter.data = parameter.data.to(memory_format=layout)
+    return module
+
+
 def place(module: nn.Module, like: torch.Tensor, dtype: torch.dtype) -> nn.Module:
-    """Put a module on the device of ``like``, in a precision and in channels_last_3d."""
-    return module.to(like.device, dtype).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+    """Put a module on the device of ``like``, in a precision and with channels last."""
+    return channels_last(module.to(like.device, dtype))
 
 
 def _eager(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:

@@ -7,6 +7,8 @@ Tensors: B batch, C channels, H W in-plane, D slices.
 from __future__ import annotations
 
 import copy
+import itertools
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -92,13 +94,28 @@ class Deployed(nn.Module):
 
 
 def fold_norms(module: nn.Module) -> nn.Module:
-    """Fold each BatchNorm3d into the Conv3d before it, in place; module in eval mode."""
-    previous: tuple[str, nn.Module] | None = None
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm3d) and previous is not None and isinstance(previous[1], nn.Conv3d):
-            setattr(module, previous[0], fuse_conv_bn_eval(previous[1], child))
-            setattr(module, name, nn.Identity())
-        else:
-            fold_norms(child)
-        previous = name, child
+    """Fold each BatchNorm into the convolution before it, in place; module in eval mode.
+
+    Known are neighbours in one module, and the blocks of MONAI, which keep the two apart. A norm elsewhere stays, such
+    as those behind a convolution that is used several times.
+    """
+    for conv_name, norm_name in list(_pairs(module)):
+        conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
+        if isinstance(conv, nn.Conv2d | nn.Conv3d) and isinstance(norm, nn.BatchNorm2d | nn.BatchNorm3d):
+            module.set_submodule(conv_name, fuse_conv_bn_eval(conv, norm))
+            module.set_submodule(norm_name, nn.Identity())
+    for child in module.children():
+        fold_norms(child)
     return module
+
+
+def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
+    """Names of a layer and of the one that reads it, where these may be a convolution and its norm."""
+    children = dict(module.named_children())
+    yield from itertools.pairwise(children)
+    # by name, for a runtime need not import MONAI, which writes into the home folder
+    kind = type(module).__name__
+    if kind == "Convolution" and "adn" in children:
+        yield "conv", f"adn.{next(name for name, _ in children['adn'].named_children())}"
+    elif kind == "UnetBasicBlock":
+        yield from (("conv1.conv", "norm1"), ("conv2.conv", "norm2"))

@@ -14,6 +14,7 @@ from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.search.derive import Deriver
 from scripts.space.architecture import PREDICTED, Architecture, Space
+from scripts.space.network import CineNet
 from scripts.space.supernet import Mixing
 
 logger = logging.getLogger(__name__)
@@ -76,7 +77,7 @@ def judge(architecture: Architecture, table: LatencyTable, runtime: Runtime) -> 
     if table.foreign:
         predicted_ms = architecture.provenance["predicted_ms"]
         return Timing(predicted_ms, predicted_ms, predicted_ms, 0.0, 0)
-    return measure_network(architecture, runtime, reference_ms=table.calibration.get("reference_ms"))
+    return measure_network(CineNet(architecture), runtime, reference_ms=table.calibration.get("reference_ms"))
 
 
 def measured(timing: Timing, runtime: Runtime, reference_ms: float | None = None) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from scripts.latency.network import measure_network
 from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import BudgetMissed, Constraint, measured
 from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,7 @@ def verify(
         action = "Give them: --budget_ms 50 --volumes_per_second 22."
         raise CineError(architecture_file, found, "two numbers", action)
     constraint = Constraint(budget_ms, volumes_per_second)
-    timing = measure_network(architecture, runtime, seconds=3.0)
+    timing = measure_network(CineNet(architecture), runtime, seconds=3.0)
     kept = constraint.kept_by(timing)
     logger.info(
         "Measured %.2f ms (p95 %.2f), %.1f volumes a second; predicted %s ms; allowed %s ms, %s a second: %s",

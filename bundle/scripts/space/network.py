@@ -12,6 +12,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scripts.space.architecture import Architecture, Node, Space
+from scripts.space.deployable import Deployable
 from scripts.space.operations import Norm, Scaling, build_operation, upsample_planes
 from scripts.space.trellis import Cell, Tile
 
@@ -82,7 +83,7 @@ def run_cell(
     return torch.cat(tensors[1:], dim=1) if scales_first else scaling(tensors[1:])
 
 
-class CineNet(nn.Module):
+class CineNet(Deployable):
     """The network of an architecture: B in_channels H W D to logits B out_channels H W D, any H, W, D >= 1.
 
     Args:
@@ -96,7 +97,8 @@ class CineNet(nn.Module):
         if not isinstance(architecture, Architecture):
             architecture = Architecture.load(architecture)
         self.architecture = architecture
-        space = architecture.space
+        self.digest, self.provenance = architecture.digest, architecture.provenance
+        self.space = space = architecture.space
         self.multiple = space.stem_stride * 2**architecture.depth
         edges = [cell for cell in architecture.union if not cell.skip]
         starts, ends = architecture.starts, architecture.ends
