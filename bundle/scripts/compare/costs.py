@@ -1,0 +1,96 @@
+"""What the compared networks cost on this device, timed side by side in one run."""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from scripts.compare.plan import Plan
+from scripts.files import CineError, read_json, sha256, write_json
+from scripts.latency.timer import Timing, time_in_turn
+from scripts.runtime.cost import inference_cost
+from scripts.runtime.deploy import Runtime
+from scripts.runtime.device import describe_device
+
+logger = logging.getLogger(__name__)
+FORMAT = "rtdnas-costs-1"
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["format", "of", "networks"],
+    "properties": {"format": {"const": FORMAT}, "of": {"type": "object"}, "networks": {"type": "object"}},
+}
+ROUNDS, SECONDS = 5, 0.5
+
+
+def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> dict[str, Any]:
+    """Time all networks that did not fail and count what they need; kept in ``costs.json`` while nothing changes.
+
+    Returns:
+        as in that file: of which device, runtime, size and networks it is; for each network the fields of ``Timing``,
+        volumes_per_second, and those of ``Cost``.
+    """
+    networks = [network for network in plan.entries if network.name not in failures]
+    size = plan.deployment_size
+    of = {
+        "device": describe_device(runtime.device),
+        "runtime": runtime.describe(),
+        "deployment_size": list(size),
+        "weights": {network.name: sha256(network.folder / "model.pt") for network in networks},
+    }
+    path = Path(plan.work_dir) / "costs.json"
+    try:
+        kept = read_json(path, SCHEMA, "It is measured anew.")
+        if kept["of"] == json.loads(json.dumps(of)):
+            return kept
+    except CineError as error:
+        if path.exists():
+            logger.warning("%s", error)
+    measured = _measure({network.name: plan.build(network) for network in networks}, size, runtime)
+    content = {"format": FORMAT, "of": of, "networks": measured}
+    write_json(path, content)
+    return content
+
+
+def _measure(networks: Mapping[str, nn.Module], size: Sequence[int], runtime: Runtime) -> dict[str, dict[str, Any]]:
+    image = torch.randn(1, 1, *size, device=runtime.device)
+    calls = [partial(runtime.deploy(network), image) for network in networks.values()]
+    timings = time_side_by_side(calls, runtime.device)
+    return {
+        name: {
+            **asdict(timing),
+            "volumes_per_second": 1000 / timing.mean_ms,
+            **asdict(inference_cost(network, size, runtime)),
+        }
+        for (name, network), timing in zip(networks.items(), timings, strict=True)
+    }
+
+
+def time_side_by_side(
+    calls: Sequence[Callable[[], Any]], device: str, rounds: int = ROUNDS, seconds: float = SECONDS
+) -> list[Timing]:
+    """Time networks round by round, each for some time by itself, with caches as a stream of volumes finds them.
+
+    A disturbance of the machine falls on few of the rounds: every figure is its median over them.
+    """
+    found: list[list[Timing]] = [[] for _ in calls]
+    with tqdm(total=rounds * len(calls), desc="timing", unit="network", leave=False) as bar:
+        for _ in range(rounds):
+            for call, timings in zip(calls, found, strict=True):
+                timings.append(Timing.of(time_in_turn([call], device, seconds)[:, 0]))
+                bar.update()
+    return [_median(timings) for timings in found]
+
+
+def _median(timings: Sequence[Timing]) -> Timing:
+    values = {entry.name: [getattr(timing, entry.name) for timing in timings] for entry in fields(Timing)}
+    return Timing(**{**{name: float(np.median(each)) for name, each in values.items()}, "runs": sum(values["runs"])})
