@@ -26,7 +26,7 @@ from scripts.space.architecture import Space
 
 CONFIGS = BUNDLE_ROOT / "configs"
 # a network of a given number of paths is shown with what it misses, as in the papers' tables, not refused
-UNBOUND = {"budget_ms": 1e9, "volumes_per_second": 0.001}
+UNBOUND = {"budget_ms": 1e6, "volumes_per_second": 0.001}
 
 
 @dataclass(frozen=True)

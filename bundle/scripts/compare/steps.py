@@ -115,9 +115,9 @@ def run_step(step: Step) -> bool:
     command = [sys.executable, "-m", "monai.bundle", "run", step.step, "--config_file", str(files)]
     code, said = _execute(command, step.folder / "log.txt")
     if code:
-        expected = "its end; what it said is in log.txt there"
+        found = f"that {step.step} ended with exit code {code}, saying: {said.rstrip('.')}"
         action = "Mend the cause and give the same command again: what is done is not run again."
-        raise CineError(step.folder, f"the step {step.step} ended with exit code {code}: {said}", expected, action)
+        raise CineError(step.folder / "log.txt", found, "exit code 0", action)
     write_json(path, {"format": FORMAT, "steps": {**done, step.step: state}})
     return True
 
@@ -155,7 +155,7 @@ def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:
 
 def _last_words(said: str) -> str:
     """The message of an error, or the last lines."""
-    lines = [line.rsplit("\r", 1)[-1].strip() for line in said.splitlines()]
+    lines = [line.rsplit("\r", 1)[-1].strip() for line in said.split("\n")]  # of a bar, its last state
     lines = [line for line in lines if line]
     errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     return " ".join(lines[errors[-1] :] if errors else lines[-LAST_LINES:])

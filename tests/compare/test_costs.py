@@ -1,0 +1,67 @@
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from scripts.compare import costs
+from scripts.compare.costs import measure_costs, time_side_by_side
+from scripts.runtime.deploy import Runtime
+from scripts.space.architecture import Space
+
+RUNTIME = Runtime("cpu", "float32", "eager")
+
+
+def test_figures_are_medians_over_rounds_and_networks_take_turns(monkeypatch):
+    """Three rounds; in the second one the machine was disturbed."""
+    order: list[str] = []
+    rounds = {"a": iter([[1, 1, 4], [90, 90, 90], [3, 3, 3]]), "b": iter([[5, 5], [6, 6], [7, 7]])}
+
+    def time_in_turn(calls, device, seconds):
+        (call,) = calls
+        order.append(call())
+        return np.array(next(rounds[call()]), dtype=float)[:, None]
+
+    monkeypatch.setattr(costs, "time_in_turn", time_in_turn)
+    first, second = time_side_by_side([lambda: "a", lambda: "b"], "cpu", rounds=3)
+    assert order == ["a", "b"] * 3
+    assert (first.median_ms, first.mean_ms, first.runs) == (3, 3, 9)  # of 1, 90, 3 and of 2, 90, 3
+    assert (second.median_ms, second.p95_ms, second.iqr_ms, second.runs) == (6, 6, 0, 6)
+
+
+@pytest.fixture
+def plan(make_plan, architecture, space, monkeypatch):
+    """Two networks of an architecture, trained already, timed for a moment."""
+    monkeypatch.setattr(costs, "SECONDS", 0.0)
+    monkeypatch.setattr("scripts.compare.plan.Plan.deployment_size", space.deployment_size)
+    architecture.save(path := make_plan().entries[0].folder.parent / "a.json")
+    plan = make_plan([{"name": name, "system": "s", "architecture": str(path)} for name in ("one", "two")])
+    for network in plan.entries:
+        architecture.save(network.architecture_file)
+        (network.folder / "model.pt").write_text("weights")
+    return plan
+
+
+def test_costs_are_measured_once_while_nothing_changes(plan, space: Space, monkeypatch):
+    content = measure_costs(plan, {}, RUNTIME)
+    assert content["of"]["deployment_size"] == list(space.deployment_size)
+    one, two = content["networks"]["one"], content["networks"]["two"]
+    assert all(one[key] == two[key] for key in ("parameters", "flops", "peak_memory"))
+    assert one["volumes_per_second"] == 1000 / one["mean_ms"]
+    file = plan.entries[0].folder.parents[1] / "costs.json"
+    assert json.loads(file.read_text()) == json.loads(json.dumps(content))
+    measured: list[list[str]] = []
+    monkeypatch.setattr(costs, "_measure", lambda networks, *_: measured.append(list(networks)) or {})
+    assert measure_costs(plan, {}, RUNTIME) == content
+    assert measured == []
+    (plan.entries[0].folder / "model.pt").write_text("other weights")
+    measure_costs(plan, {}, RUNTIME)
+    measure_costs(plan, {"one": "failed"}, RUNTIME)
+    file.write_text("{")
+    measure_costs(plan, {}, RUNTIME)
+    assert measured == [["one", "two"], ["two"], ["one", "two"]]
+
+
+def test_without_networks_there_is_nothing_to_measure(plan):
+    assert measure_costs(plan, {"one": "", "two": ""}, RUNTIME)["networks"] == {}
