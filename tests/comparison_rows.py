@@ -23,6 +23,7 @@ def comparison(*rows: dict[str, Any]) -> dict[str, Any]:
     return {
         "constraint": {"budget_ms": 50.0, "volumes_per_second": 22.0},
         "settings": {"fold": 0, "folds": 5},
+        "train_epochs": 30,
         "device": {"kind": "cpu", "name": "a processor", "units": 2},
         "runtime": {"backend": "eager", "dtype": "float32"},
         "deployment_size": [128, 112, 20],

@@ -4,9 +4,12 @@ import json
 from random import Random
 
 import pytest
+from monai.bundle import ConfigParser
 
-from scripts.compare.plan import UNBOUND
+from scripts.compare.entries import read_networks, read_searches
+from scripts.compare.plan import CONFIGS, UNBOUND
 from scripts.files import CineError
+from scripts.keys import check_values
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
 
@@ -90,9 +93,20 @@ def test_an_auto_budget_is_that_of_the_first_search(make_plan):
 
 def test_networks_are_built_as_train_builds_them(make_plan):
     plan = make_plan(overlays=["demo"])
-    assert plan.deployment_size == (96, 96, 8)
+    assert (plan.deployment_size, plan.train_epochs) == ((96, 96, 8), 30)
     network = plan.entries[-1]
     found = random_architecture(plan.space_of(network.search), Random(7))
     found.save(network.architecture_file)
     built = plan.build(network)
     assert isinstance(built, CineNet) and built.architecture.digest == found.digest
+
+
+@pytest.mark.parametrize("overlay", [None, "compare_demo"])
+def test_the_shipped_entries_can_be_read(overlay):
+    files = [str(CONFIGS / f"{name}.json") for name in ("compare", overlay) if name]
+    config = ConfigParser.load_config_files(files)
+    check_values(config)
+    networks = read_networks("w", config["networks"], read_searches("w", config["searches"]))
+    derived = [network for network in networks if network.derive]
+    assert {network.derive["method"] for network in derived if network.system == "RT-DNAS"} == {"genetic", "dijkstra"}
+    assert any(network.random is not None for network in networks)

@@ -156,6 +156,11 @@ class Plan:
         """H W D in voxels of the volume whose latency counts, the same for all networks."""
         return self.space_of().deployment_size
 
+    @cached_property
+    def train_epochs(self) -> int:
+        """The training budget, the same for all networks."""
+        return _parsed(_config_files("train", *self.overlays), self.overrides, "train_epochs")
+
     def build(self, network: Network) -> nn.Module:
         """The network as the step train builds it, with random weights."""
         return _parsed(self._network_files(network), {"work_dir": str(network.folder)}, "network_def")

@@ -16,7 +16,7 @@ from scripts.files import CineError, read_json, replacing, write_json
 from scripts.latency.table import LatencyTable
 from scripts.record import SCHEMA as RUN_SCHEMA
 from scripts.report.comparison_figure import scatter_figure
-from scripts.report.comparison_tables import tables
+from scripts.report.comparison_tables import everything, tables
 from scripts.report.style import save_figure
 from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import Constraint
@@ -49,6 +49,7 @@ def report_comparison(plan: Plan, failures: Mapping[str, str], costs: Mapping[st
         "format": FORMAT,
         "constraint": asdict(constraint) if constraint else None,
         "settings": {**plan.settings, "overlays": list(plan.overlays), "overrides": dict(plan.overrides)},
+        "train_epochs": plan.train_epochs,
         **{key: costs["of"][key] for key in ("device", "runtime", "deployment_size")},
         "networks": rows,
     }
@@ -57,12 +58,11 @@ def report_comparison(plan: Plan, failures: Mapping[str, str], costs: Mapping[st
         writer = csv.DictWriter(file, COLUMNS)
         writer.writeheader()
         writer.writerows({column: _flat(row, column) for column in COLUMNS} for row in rows)
-    text = tables(content)
     with replacing(folder / "comparison.md") as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(tables(content), encoding="utf-8")
     if any(row["dice"]["mean"]["mean"] is not None for row in rows):
         save_figure(scatter_figure(rows, constraint), folder / "figures" / "scatter.png")
-    logger.info("%s\nIn %s: comparison.md, .csv, .json and figures/scatter.png", text, folder)
+    logger.info("In %s: comparison.md, .csv, .json and figures/scatter.png\n%s", folder, everything(content))
 
 
 def row_of(

@@ -36,9 +36,10 @@ def tables(comparison: Mapping[str, Any]) -> str:
             ordered = sorted(derived, key=lambda row: (row["method"] or "", row["paths"] or 0))
             names = [f"{(row['method'] or 'other').capitalize()} (N = {row['paths']})" for row in ordered]
             parts += [f"## Derivations of the search {search}", _measured(names, ordered, limit)]
-            parts.append(_reported(RT_METHODS))
+    if len(parts) > 2:
+        parts.append(_reported(RT_METHODS))
     parts += ["## Best networks of each system", _best(rows, limit)]
-    parts += [_reported(RT_SYSTEMS), _reported(HW_SYSTEMS), "## All networks", _everything(rows, limit)]
+    parts += [_reported(RT_SYSTEMS), _reported(HW_SYSTEMS), "## All networks", everything(comparison)]
     failed = [row for row in comparison["networks"] if row["failure"] is not None]
     if failed:
         parts += ["## Failed", "\n".join(f"- {row['name']}: {' '.join(row['failure'].split())}" for row in failed)]
@@ -51,10 +52,10 @@ def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
     patients = sorted({row["patients"] for row in rows})
     scored = " or ".join(map(str, patients)) or "no"
     lines = [
-        f"Measured on {device['name']} ({device['units']} {'SMs' if device['kind'] == 'cuda' else 'threads'}), "
+        f"Measured on {device['name']} ({'SMs' if device['kind'] == 'cuda' else 'threads'}: {device['units']}), "
         f"{runtime['backend']} {runtime['dtype']}, volumes of {size}, batch 1, side by side in one run.",
-        f"Dice is the mean ± standard deviation over the exams of {scored} patients, fold "
-        f"{comparison['settings'].get('fold')} of {comparison['settings'].get('folds')}.",
+        f"Each was trained for {comparison['train_epochs']} epochs. Dice is the mean ± standard deviation over the exams "
+        f"of {scored} patients, fold {comparison['settings']['fold']} of {comparison['settings']['folds']}.",
         "LT is the median latency (95th percentile), TP 1000 / mean latency.",
     ]
     if limit:
@@ -135,7 +136,9 @@ def _reported_row(row: Reported) -> tuple[str, ...]:
     )
 
 
-def _everything(rows: Sequence[Row], limit: Mapping[str, float] | None) -> str:
+def everything(comparison: Mapping[str, Any]) -> str:
+    """One table of all networks, with what they cost; arguments as of ``tables``."""
+    rows, limit = [row for row in comparison["networks"] if row["failure"] is None], comparison["constraint"]
     header = (
         *("Network", "System", "Average Dice", "predicted, ms", "LT, ms", "TP, volumes/s"),
         *("parameters", "GFLOPs", "peak memory, MiB", "real time", "exams seen"),
