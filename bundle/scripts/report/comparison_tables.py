@@ -54,8 +54,8 @@ def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
     lines = [
         f"Measured on {device['name']} ({'SMs' if device['kind'] == 'cuda' else 'threads'}: {device['units']}), "
         f"{runtime['backend']} {runtime['dtype']}, volumes of {size}, batch 1, side by side in one run.",
-        f"Each was trained for {comparison['train_epochs']} epochs. Dice is the mean ± standard deviation over the exams "
-        f"of {scored} patients, fold {comparison['settings']['fold']} of {comparison['settings']['folds']}.",
+        f"Each was trained for {comparison['train_epochs']} epochs. Dice is the mean ± standard deviation over the "
+        f"exams of {scored} patients, fold {comparison['settings']['fold']} of {comparison['settings']['folds']}.",
         "LT is the median latency (95th percentile), TP 1000 / mean latency.",
     ]
     if limit:
