@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 from scripts.compare import costs
-from scripts.compare.costs import measure_costs, time_side_by_side
+from scripts.compare.costs import measure_costs, median, time_side_by_side
+from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import Space
 
 RUNTIME = Runtime("cpu", "float32", "eager")
+EMPTY = {"reference_ms": [], "networks": {}}
 
 
 def test_figures_are_medians_over_rounds_and_networks_take_turns(monkeypatch):
@@ -24,7 +26,7 @@ def test_figures_are_medians_over_rounds_and_networks_take_turns(monkeypatch):
         return np.array(next(rounds[call()]), dtype=float)[:, None]
 
     monkeypatch.setattr(costs, "time_in_turn", time_in_turn)
-    first, second = time_side_by_side([lambda: "a", lambda: "b"], "cpu", rounds=3)
+    first, second = map(median, time_side_by_side([lambda: "a", lambda: "b"], "cpu", rounds=3))
     assert order == ["a", "b"] * 3
     assert (first.median_ms, first.mean_ms, first.runs) == (3, 3, 9)  # of 1, 90, 3 and of 2, 90, 3
     assert (second.median_ms, second.p95_ms, second.iqr_ms, second.runs) == (6, 6, 0, 6)
@@ -34,7 +36,7 @@ def test_figures_are_medians_over_rounds_and_networks_take_turns(monkeypatch):
 def plan(make_plan, architecture, space, monkeypatch):
     """Two networks of an architecture, trained already, timed for a moment."""
     monkeypatch.setattr(costs, "SECONDS", 0.0)
-    monkeypatch.setattr("scripts.compare.plan.Plan.deployment_size", space.deployment_size)
+    monkeypatch.setattr("scripts.compare.plan.Plan.space_of", lambda *_: space)
     architecture.save(path := make_plan().entries[0].folder.parent / "a.json")
     plan = make_plan([{"name": name, "system": "s", "architecture": str(path)} for name in ("one", "two")])
     for network in plan.entries:
@@ -52,7 +54,7 @@ def test_costs_are_measured_once_while_nothing_changes(plan, space: Space, monke
     file = plan.entries[0].folder.parents[1] / "costs.json"
     assert json.loads(file.read_text()) == json.loads(json.dumps(content))
     measured: list[list[str]] = []
-    monkeypatch.setattr(costs, "_measure", lambda networks, *_: measured.append(list(networks)) or {})
+    monkeypatch.setattr(costs, "_measure", lambda networks, *_: measured.append(list(networks)) or EMPTY)
     assert measure_costs(plan, {}, RUNTIME) == content
     assert measured == []
     (plan.entries[0].folder / "model.pt").write_text("other weights")
@@ -65,3 +67,11 @@ def test_costs_are_measured_once_while_nothing_changes(plan, space: Space, monke
 
 def test_without_networks_there_is_nothing_to_measure(plan):
     assert measure_costs(plan, {"one": "", "two": ""}, RUNTIME)["networks"] == {}
+
+
+@pytest.mark.parametrize(("speeds", "said"), [((1.0, 1.05, 1.0), False), ((1.0, 1.25, 1.1), True)])
+def test_a_device_that_changes_its_speed_is_told_of(plan, monkeypatch, caplog, speeds, said):
+    rounds = [Timing(ms, ms, ms, 0.0, 5) for ms in speeds]
+    monkeypatch.setattr(costs, "time_side_by_side", lambda calls, device: [rounds for _ in calls])
+    assert measure_costs(plan, {}, RUNTIME)["reference_ms"] == list(speeds)
+    assert ("changed by 25 %" in caplog.text) is said

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
+import time
 
 import pytest
 
+from scripts import BUNDLE_ROOT
 from scripts.compare import steps
 from scripts.compare.plan import Step
 from scripts.compare.steps import name_failures, run_plan, run_step
@@ -75,6 +79,31 @@ def test_the_log_keeps_all_that_a_process_says_and_its_last_words_are_told(tmp_p
     log.write_text("Error: of yesterday\n")
     assert steps._execute([sys.executable, "-c", program], log) == (code, said)
     assert log.read_text().startswith("Error: of yesterday\n$ [")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such signal")
+def test_a_step_stops_when_the_comparison_is_killed(tmp_path):
+    step = (
+        "import pathlib, signal, sys, time\n"
+        "signal.signal(signal.SIGTERM, lambda *_: (pathlib.Path('saved').touch(), sys.exit()))\n"
+        "pathlib.Path('begun').touch()\n"
+        "time.sleep(60)"
+    )
+    program = f"from scripts.compare.steps import _execute; _execute([{sys.executable!r}, '-c', {step!r}], Path('log'))"
+    command = [sys.executable, "-W", "ignore", "-c", f"from pathlib import Path; {program}"]
+    parent = subprocess.Popen(command, cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(BUNDLE_ROOT)})
+    wait_for(tmp_path / "begun")
+    parent.kill()
+    parent.wait()
+    wait_for(tmp_path / "saved")
+
+
+def wait_for(path):
+    for _ in range(600):
+        if path.exists():
+            return
+        time.sleep(0.1)
+    raise AssertionError(f"no {path}")
 
 
 @pytest.fixture

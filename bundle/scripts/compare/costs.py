@@ -17,17 +17,24 @@ from tqdm import tqdm
 
 from scripts.compare.plan import Plan
 from scripts.files import CineError, read_json, sha256, write_json
+from scripts.latency.network import DISTURBED, reference_kernel
 from scripts.latency.timer import Timing, time_in_turn
 from scripts.runtime.cost import inference_cost
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
+from scripts.space.architecture import Space
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-costs-1"
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": ["format", "of", "networks"],
-    "properties": {"format": {"const": FORMAT}, "of": {"type": "object"}, "networks": {"type": "object"}},
+    "required": ["format", "of", "reference_ms", "networks"],
+    "properties": {
+        "format": {"const": FORMAT},
+        "of": {"type": "object"},
+        "reference_ms": {"type": "array"},
+        "networks": {"type": "object"},
+    },
 }
 ROUNDS, SECONDS = 5, 0.5
 
@@ -36,15 +43,14 @@ def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> 
     """Time all networks that did not fail and count what they need; kept in ``costs.json`` while nothing changes.
 
     Returns:
-        as in that file: of which device, runtime, size and networks it is; for each network the fields of ``Timing``,
-        volumes_per_second, and those of ``Cost``.
+        as in that file: of which device, runtime, size and networks it is; ms of the reference kernel in each round;
+        for each network the fields of ``Timing``, volumes_per_second, and those of ``Cost``.
     """
     networks = [network for network in plan.entries if network.name not in failures]
-    size = plan.deployment_size
     of = {
         "device": describe_device(runtime.device),
         "runtime": runtime.describe(),
-        "deployment_size": list(size),
+        "deployment_size": list(plan.deployment_size),
         "weights": {network.name: sha256(network.folder / "model.pt") for network in networks},
     }
     path = Path(plan.work_dir) / "costs.json"
@@ -55,32 +61,36 @@ def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> 
     except CineError as error:
         if path.exists():
             logger.warning("%s", error)
-    measured = _measure({network.name: plan.build(network) for network in networks}, size, runtime)
-    content = {"format": FORMAT, "of": of, "networks": measured}
+    measured = _measure({network.name: plan.build(network) for network in networks}, plan.space_of(), runtime)
+    content = {"format": FORMAT, "of": of, **measured}
     write_json(path, content)
     return content
 
 
-def _measure(networks: Mapping[str, nn.Module], size: Sequence[int], runtime: Runtime) -> dict[str, dict[str, Any]]:
-    image = torch.randn(1, 1, *size, device=runtime.device)
+def _measure(networks: Mapping[str, nn.Module], space: Space, runtime: Runtime) -> dict[str, Any]:
+    image = torch.randn(1, 1, *space.deployment_size, device=runtime.device)
     calls = [partial(runtime.deploy(network), image) for network in networks.values()]
-    timings = time_side_by_side(calls, runtime.device)
-    return {
-        name: {
-            **asdict(timing),
-            "volumes_per_second": 1000 / timing.mean_ms,
-            **asdict(inference_cost(network, size, runtime)),
-        }
-        for (name, network), timing in zip(networks.items(), timings, strict=True)
-    }
+    reference, *timings = time_side_by_side([reference_kernel(space, runtime), *calls], runtime.device)
+    reference_ms = [timing.median_ms for timing in reference]
+    if max(reference_ms) > DISTURBED * min(reference_ms):
+        logger.warning(
+            "The device's speed changed by %.0f %% between rounds: delete costs.json and run again in quiet",
+            100 * (max(reference_ms) / min(reference_ms) - 1),
+        )
+    found = {}
+    for (name, network), rounds in zip(networks.items(), timings, strict=True):
+        timing, cost = median(rounds), inference_cost(network, space.deployment_size, runtime)
+        found[name] = {**asdict(timing), "volumes_per_second": 1000 / timing.mean_ms, **asdict(cost)}
+    return {"reference_ms": reference_ms, "networks": found}
 
 
 def time_side_by_side(
     calls: Sequence[Callable[[], Any]], device: str, rounds: int = ROUNDS, seconds: float = SECONDS
-) -> list[Timing]:
+) -> list[list[Timing]]:
     """Time networks round by round, each for some time by itself, with caches as a stream of volumes finds them.
 
-    A disturbance of the machine falls on few of the rounds: every figure is its median over them.
+    Returns:
+        for each call its timings, one a round.
     """
     found: list[list[Timing]] = [[] for _ in calls]
     with tqdm(total=rounds * len(calls), desc="timing", unit="network", leave=False) as bar:
@@ -88,9 +98,10 @@ def time_side_by_side(
             for call, timings in zip(calls, found, strict=True):
                 timings.append(Timing.of(time_in_turn([call], device, seconds)[:, 0]))
                 bar.update()
-    return [_median(timings) for timings in found]
+    return found
 
 
-def _median(timings: Sequence[Timing]) -> Timing:
+def median(timings: Sequence[Timing]) -> Timing:
+    """Every figure's median over rounds, since a disturbance of the machine falls on few of them."""
     values = {entry.name: [getattr(timing, entry.name) for timing in timings] for entry in fields(Timing)}
     return Timing(**{**{name: float(np.median(each)) for name, each in values.items()}, "runs": sum(values["runs"])})

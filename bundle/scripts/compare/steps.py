@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import logging
 import os
@@ -31,6 +32,7 @@ SCHEMA: dict[str, Any] = {
     "properties": {"format": {"const": FORMAT}, "steps": {"type": "object"}},
 }
 LAST_LINES = 5
+_LIBC, _SET_PARENT_DEATH_SIGNAL = ctypes.CDLL(None), 1
 Failures = dict[str, str]
 
 
@@ -138,6 +140,7 @@ def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
+            preexec_fn=_end_with_parent,
         )
         code, wanted = None, False
         while code is None:
@@ -151,6 +154,12 @@ def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:
     with log.open("rb") as file:
         file.seek(start)
         return code, _last_words(file.read().decode(errors="replace"))
+
+
+def _end_with_parent() -> None:
+    """In a new process: when the one that started it is killed, save and stop, lest it works on unseen (Linux)."""
+    if hasattr(_LIBC, "prctl"):
+        _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _last_words(said: str) -> str:

@@ -58,6 +58,10 @@ def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
         f"exams of {scored} patients, fold {comparison['settings']['fold']} of {comparison['settings']['folds']}.",
         "LT is the median latency (95th percentile), TP 1000 / mean latency.",
     ]
+    if reference := comparison["reference_ms"]:
+        lines.append(
+            f"A reference kernel took {min(reference):.2f} to {max(reference):.2f} ms over the rounds of timing."
+        )
     if limit:
         lines.append(
             f"{MISSES} misses the constraint: a 95th percentile of at most {limit['budget_ms']:g} ms, at least "
