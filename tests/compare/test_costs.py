@@ -6,19 +6,19 @@ import numpy as np
 import pytest
 
 from scripts.compare import costs
-from scripts.compare.costs import measure_costs, median, time_side_by_side
+from scripts.compare.costs import measure_costs, quietest, slowdown, time_side_by_side
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import Space
 
 RUNTIME = Runtime("cpu", "float32", "eager")
-EMPTY = {"reference_ms": [], "networks": {}}
+EMPTY = {"slowdown": 1.0, "networks": {}}
 
 
-def test_figures_are_medians_over_rounds_and_networks_take_turns(monkeypatch):
-    """Three rounds; in the second one the machine was disturbed."""
+def test_networks_take_turns_and_the_quietest_round_counts(monkeypatch):
+    """Three rounds; in the second one the machine was busy."""
     order: list[str] = []
-    rounds = {"a": iter([[1, 1, 4], [90, 90, 90], [3, 3, 3]]), "b": iter([[5, 5], [6, 6], [7, 7]])}
+    rounds = {"a": iter([[2, 2, 5], [90, 90, 90], [1, 3, 3]]), "b": iter([[5, 7], [60, 60], [6, 6]])}
 
     def time_in_turn(calls, device, seconds):
         (call,) = calls
@@ -26,10 +26,13 @@ def test_figures_are_medians_over_rounds_and_networks_take_turns(monkeypatch):
         return np.array(next(rounds[call()]), dtype=float)[:, None]
 
     monkeypatch.setattr(costs, "time_in_turn", time_in_turn)
-    first, second = map(median, time_side_by_side([lambda: "a", lambda: "b"], "cpu", rounds=3))
+    timings = time_side_by_side([lambda: "a", lambda: "b"], "cpu", rounds=3)
     assert order == ["a", "b"] * 3
-    assert (first.median_ms, first.mean_ms, first.runs) == (3, 3, 9)  # of 1, 90, 3 and of 2, 90, 3
-    assert (second.median_ms, second.p95_ms, second.iqr_ms, second.runs) == (6, 6, 0, 6)
+    first, second = map(quietest, timings)
+    assert (first.median_ms, first.mean_ms, first.runs) == (2, 3, 3)
+    assert (second.median_ms, second.runs) == (6, 2)
+    assert slowdown(timings) == (90 / 2 + 60 / 6) / 2
+    assert slowdown([]) == 1
 
 
 @pytest.fixture
@@ -70,8 +73,9 @@ def test_without_networks_there_is_nothing_to_measure(plan):
 
 
 @pytest.mark.parametrize(("speeds", "said"), [((1.0, 1.05, 1.0), False), ((1.0, 1.25, 1.1), True)])
-def test_a_device_that_changes_its_speed_is_told_of(plan, monkeypatch, caplog, speeds, said):
+def test_a_busy_machine_is_told_of(plan, monkeypatch, caplog, speeds, said):
     rounds = [Timing(ms, ms, ms, 0.0, 5) for ms in speeds]
     monkeypatch.setattr(costs, "time_side_by_side", lambda calls, device: [rounds for _ in calls])
-    assert measure_costs(plan, {}, RUNTIME)["reference_ms"] == list(speeds)
-    assert ("changed by 25 %" in caplog.text) is said
+    content = measure_costs(plan, {}, RUNTIME)
+    assert (content["slowdown"], content["networks"]["one"]["median_ms"]) == (max(speeds), 1.0)
+    assert ("took 25 % longer" in caplog.text) is said

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from tqdm import tqdm
 
 from scripts.compare.plan import Plan
 from scripts.files import CineError, read_json, sha256, write_json
-from scripts.latency.network import DISTURBED, reference_kernel
+from scripts.latency.network import DISTURBED
 from scripts.latency.timer import Timing, time_in_turn
 from scripts.runtime.cost import inference_cost
 from scripts.runtime.deploy import Runtime
@@ -28,11 +28,11 @@ logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-costs-1"
 SCHEMA: dict[str, Any] = {
     "type": "object",
-    "required": ["format", "of", "reference_ms", "networks"],
+    "required": ["format", "of", "slowdown", "networks"],
     "properties": {
         "format": {"const": FORMAT},
         "of": {"type": "object"},
-        "reference_ms": {"type": "array"},
+        "slowdown": {"type": "number"},
         "networks": {"type": "object"},
     },
 }
@@ -43,8 +43,8 @@ def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> 
     """Time all networks that did not fail and count what they need; kept in ``costs.json`` while nothing changes.
 
     Returns:
-        as in that file: of which device, runtime, size and networks it is; ms of the reference kernel in each round;
-        for each network the fields of ``Timing``, volumes_per_second, and those of ``Cost``.
+        as in that file: of which device, runtime, size and networks it is; the slowdown of the
+        busiest round; for each network the fields of ``Timing``, volumes_per_second, and those of ``Cost``.
     """
     networks = [network for network in plan.entries if network.name not in failures]
     of = {
@@ -70,18 +70,18 @@ def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> 
 def _measure(networks: Mapping[str, nn.Module], space: Space, runtime: Runtime) -> dict[str, Any]:
     image = torch.randn(1, 1, *space.deployment_size, device=runtime.device)
     calls = [partial(runtime.deploy(network), image) for network in networks.values()]
-    reference, *timings = time_side_by_side([reference_kernel(space, runtime), *calls], runtime.device)
-    reference_ms = [timing.median_ms for timing in reference]
-    if max(reference_ms) > DISTURBED * min(reference_ms):
+    timings = time_side_by_side(calls, runtime.device)
+    slowed = slowdown(timings)
+    if slowed > DISTURBED:
         logger.warning(
-            "The device's speed changed by %.0f %% between rounds: delete costs.json and run again in quiet",
-            100 * (max(reference_ms) / min(reference_ms) - 1),
+            "In one round of timing, networks took %.0f %% longer than in their quietest: delete %s and run again in quiet",
+            *(100 * (slowed - 1), "costs.json"),
         )
     found = {}
     for (name, network), rounds in zip(networks.items(), timings, strict=True):
-        timing, cost = median(rounds), inference_cost(network, space.deployment_size, runtime)
+        timing, cost = quietest(rounds), inference_cost(network, space.deployment_size, runtime)
         found[name] = {**asdict(timing), "volumes_per_second": 1000 / timing.mean_ms, **asdict(cost)}
-    return {"reference_ms": reference_ms, "networks": found}
+    return {"slowdown": slowed, "networks": found}
 
 
 def time_side_by_side(
@@ -101,7 +101,18 @@ def time_side_by_side(
     return found
 
 
-def median(timings: Sequence[Timing]) -> Timing:
-    """Every figure's median over rounds, since a disturbance of the machine falls on few of them."""
-    values = {entry.name: [getattr(timing, entry.name) for timing in timings] for entry in fields(Timing)}
-    return Timing(**{**{name: float(np.median(each)) for name, each in values.items()}, "runs": sum(values["runs"])})
+def quietest(timings: Sequence[Timing]) -> Timing:
+    """The round of the least median, since other programs only add."""
+    return min(timings, key=lambda timing: timing.median_ms)
+
+
+def slowdown(timings: Sequence[Sequence[Timing]]) -> float:
+    """How much longer networks took in the busiest round than each in its quietest: the mean factor, 1 where none did.
+
+    Args:
+        timings: of ``time_side_by_side``.
+    """
+    if not timings:
+        return 1.0
+    ms = np.array([[timing.median_ms for timing in rounds] for rounds in timings])
+    return float((ms / ms.min(axis=1, keepdims=True)).mean(axis=0).max())

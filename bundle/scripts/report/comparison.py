@@ -51,7 +51,7 @@ def report_comparison(plan: Plan, failures: Mapping[str, str], costs: Mapping[st
         "settings": {**plan.settings, "overlays": list(plan.overlays), "overrides": dict(plan.overrides)},
         "train_epochs": plan.train_epochs,
         **{key: costs["of"][key] for key in ("device", "runtime", "deployment_size")},
-        "reference_ms": costs["reference_ms"],
+        "slowdown": costs["slowdown"],
         "networks": rows,
     }
     write_json(folder / "comparison.json", content)
