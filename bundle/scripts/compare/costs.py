@@ -74,8 +74,9 @@ def _measure(networks: Mapping[str, nn.Module], space: Space, runtime: Runtime) 
     slowed = slowdown(timings)
     if slowed > DISTURBED:
         logger.warning(
-            "In one round of timing, networks took %.0f %% longer than in their quietest: delete %s and run again in quiet",
-            *(100 * (slowed - 1), "costs.json"),
+            "Networks took %.0f %% longer in the busiest round of timing than in their quietest: delete costs.json and "
+            "run again in quiet",
+            100 * (slowed - 1),
         )
     found = {}
     for (name, network), rounds in zip(networks.items(), timings, strict=True):
