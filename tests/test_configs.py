@@ -19,6 +19,7 @@ STEPS = {
     "infer": ["inference"],
     "verify": ["verify"],
     "stream": ["stream"],
+    "compare": ["compare"],
 }
 
 

@@ -13,7 +13,7 @@ CONFIGS = BUNDLE_ROOT / "configs"
 @pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick"])
 def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
     known = set()
-    for name in ("profile", "search", "derive", "train", "inference", "stream", "verify"):
+    for name in ("profile", "search", "derive", "train", "inference", "stream", "verify", "compare"):
         files = [str(CONFIGS / f"{file}.json") for file in (name, overlay) if file]
         config = ConfigParser.load_config_files(files)
         check_values(config)
@@ -46,11 +46,16 @@ def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
         ("budget_ms", float("inf")),
         ("volumes_per_second", 0),
         ("paths", 0),
+        ("overlays", "quick"),
+        ("overrides", ["train_epochs"]),
+        ("searches#0", [{"overlays": []}]),
+        ("networks#0#random", [{"name": "a", "system": "s", "search": "rt", "random": -1}]),
+        ("networks#0", [{"name": "a", "system": "s", "pear": "unet"}]),
     ],
 )
 def test_values_that_no_run_can_use_name_their_key(key, value):
     with pytest.raises(CineError, match=f"the configuration, field {key}"):
-        check_values({key: value})
+        check_values({key.split("#")[0]: value})
 
 
 def test_warm_up_leaves_epochs_and_devices_are_here():

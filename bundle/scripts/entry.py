@@ -28,7 +28,7 @@ _RUN_ARGUMENTS = {"run_id", "init_id", "final_id", "meta_file", "config_file", "
 _KINDS: dict[tuple[type, ...], str] = {(int, float): "a number", (bool,): "true or false", (list, tuple): "a list"}
 
 _PATHS = ("_dir", "_file")
-_FREE = {"label_map"}  # its keys are the user's label values
+_FREE = {"label_map", "overrides"}  # their keys are the user's label values, and keys of the steps that compare runs
 
 
 def start(work_dir: str | None = None) -> None:

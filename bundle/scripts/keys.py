@@ -13,9 +13,32 @@ _NATURAL = {**_COUNT, "minimum": 0}
 _RATE = {"type": "number", "exclusiveMinimum": 0, "maximum": 1000}
 _SHARE = {"type": "number", "minimum": 0, "maximum": 1}
 _SIZE = {"type": "array", "items": {**_COUNT, "maximum": 4096}, "minItems": 3, "maxItems": 3}
+_NAME = {"type": "string", "minLength": 1, "maxLength": 100}
+_NAMES = {"type": "array", "items": _NAME}
+
+
+def _entries(required: list[str], **properties: Any) -> dict[str, Any]:
+    """A list of objects with a name and these keys, no others."""
+    item = {"type": "object", "required": ["name", *required], "additionalProperties": False}
+    return {"type": "array", "items": {**item, "properties": {"name": _NAME, **properties}}}
+
+
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
+        # of the step compare
+        "overlays": _NAMES,
+        "overrides": {"type": "object"},
+        "searches": _entries([], overlays=_NAMES, overrides={"type": "object"}),
+        "networks": _entries(
+            ["system"],
+            system=_NAME,
+            search=_NAME,
+            derive={"type": "object"},
+            random=_NATURAL,
+            peer=_NAME,
+            architecture=_NAME,
+        ),
         "spacing_mm": {
             "type": "array",
             "items": {"type": "number", "minimum": 0.1, "maximum": 20},

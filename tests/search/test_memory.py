@@ -17,17 +17,6 @@ def supernet(space) -> Supernet:
     return Supernet(space, partial=2)
 
 
-def test_the_sum_of_living_tensors_by_hand():
-    """Three tensors of 400 bytes, of which two live at once."""
-    with memory._LivingTensors() as tensors:
-        a = torch.zeros(100, device="meta")
-        b = a + 1
-        del a
-        c = b + 1
-        del b, c
-    assert (tensors.peak, tensors.now) == (800, 0)
-
-
 def test_prediction_counts_what_autograd_keeps(supernet):
     """At least every tensor kept for the backward pass, of the real network on real memory."""
     sizes: dict[int, int] = {}

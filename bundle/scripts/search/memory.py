@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import copy
 import logging
-import weakref
 from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from scripts.files import CineError
 from scripts.runtime.device import autocast, available_memory
+from scripts.runtime.living import LivingTensors
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
@@ -22,33 +21,6 @@ logger = logging.getLogger(__name__)
 # measured peaks over the sum of living tensors (docs/benchmarks.md): workspace of the kernels, gaps between blocks
 FIXED, KEPT, RECOMPUTED = 128 * 2**20, 2.0, 3.4
 SMALLER = "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels."
-
-
-class _LivingTensors(TorchDispatchMode):
-    """Adds up the bytes of the tensors that live, and remembers the most."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sizes: dict[int, int] = {}
-        self.now = self.peak = 0
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for tensor in result if isinstance(result, list | tuple) else [result]:
-            if isinstance(tensor, torch.Tensor):
-                self._add(tensor.untyped_storage())
-        self.peak = max(self.peak, self.now)
-        return result
-
-    def _add(self, storage: torch.UntypedStorage) -> None:
-        key = storage._cdata
-        if key not in self.sizes:
-            self.sizes[key] = storage.nbytes()
-            self.now += self.sizes[key]
-            weakref.finalize(storage, self._remove, key)
-
-    def _remove(self, key: int) -> None:
-        self.now -= self.sizes.pop(key)
 
 
 def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], amp: bool = False) -> int:
@@ -66,7 +38,7 @@ def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], 
     nodes = {kind: [p.to("meta", dtype) for p in tables] for kind, tables in uniform.nodes.items()}
     mixing = Mixing(nodes, {cell: p.to("meta", dtype) for cell, p in uniform.cells.items()})
     image = torch.empty(batch_size, 1, *patch_size, device="meta", dtype=dtype)
-    with _LivingTensors() as tensors:
+    with LivingTensors() as tensors:
         logits = shadow(image.to(memory_format=torch.channels_last_3d), mixing)
         logits.float().log_softmax(1).sum().backward()
     # weights, their gradients and momentum are float32 and live throughout
@@ -84,7 +56,7 @@ def measured_step_memory(
     cuda = torch.device(device).type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    with _LivingTensors() as tensors:
+    with LivingTensors() as tensors:
         with autocast(device):
             logits = network(image)
         logits.float().log_softmax(1).sum().backward()

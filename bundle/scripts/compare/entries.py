@@ -1,0 +1,117 @@
+"""What is compared: networks, and the searches that they come of."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from scripts.files import CineError
+
+Entry = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Search:
+    """A search, in a folder of its own.
+
+    Args:
+        name: what networks call it.
+        folder: its work_dir.
+        overlays: configurations over search.json and those that all share.
+        overrides: keys of the step search.
+    """
+
+    name: str
+    folder: Path
+    overlays: tuple[str, ...] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def architecture_file(self) -> Path:
+        return self.folder / "architecture.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.folder / "search" / "history.json"
+
+
+@dataclass(frozen=True)
+class Network:
+    """A network to compare, of exactly one origin.
+
+    Args:
+        name, system: its own, and that of the method that found it.
+        folder: its work_dir.
+        search: the search that it comes of; of a random network, the one whose space it is drawn from.
+        derive: keys of the step derive; None: what the search itself derived.
+        random: seed of a random architecture.
+        peer: the configuration ``peer_NAME.json`` that defines it.
+        architecture: the path of its architecture.json.
+    """
+
+    name: str
+    system: str
+    folder: Path
+    search: Search | None = None
+    derive: Mapping[str, Any] | None = None
+    random: int | None = None
+    peer: str | None = None
+    architecture: str | None = None
+
+    @property
+    def searched(self) -> bool:
+        return self.search is not None and self.random is None
+
+    @property
+    def architecture_file(self) -> Path:
+        return self.folder / "architecture.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.folder / "search" / "history.json"
+
+
+def read_searches(work_dir: str, entries: Sequence[Entry]) -> dict[str, Search]:
+    """The searches by name, in ``work_dir/searches``; CineError where two share a folder."""
+    return {
+        entry["name"]: Search(entry["name"], folder, tuple(entry.get("overlays", ())), entry.get("overrides", {}))
+        for entry, folder in zip(entries, _folders(Path(work_dir) / "searches", entries), strict=True)
+    }
+
+
+def read_networks(work_dir: str, entries: Sequence[Entry], searches: Mapping[str, Search]) -> list[Network]:
+    """The networks in their order, in ``work_dir/networks``.
+
+    Raises:
+        CineError: none or several origins, an unknown search, or two that share a folder.
+    """
+    folders = _folders(Path(work_dir) / "networks", entries)
+    return [_network(entry, folder, searches) for entry, folder in zip(entries, folders, strict=True)]
+
+
+def _network(entry: Entry, folder: Path, searches: Mapping[str, Search]) -> Network:
+    where = f"networks, {entry['name']}"
+    origin = {key: entry[key] for key in ("search", "derive", "random", "peer", "architecture") if key in entry}
+    if sorted(origin) not in (
+        *(["search"], ["derive", "search"], ["random", "search"]),
+        *(["peer"], ["architecture"]),
+    ):
+        expected = "search (alone, or with derive or random), peer or architecture"
+        raise CineError(where, " with ".join(origin) or "no origin", expected, "Correct the entry.")
+    name = origin.pop("search", None)
+    if name is not None and name not in searches:
+        raise CineError(where, f"the search {name}", f"one of {list(searches)}", "Name it in searches.")
+    return Network(entry["name"], entry["system"], folder, searches.get(name), **origin)
+
+
+def _folders(parent: Path, entries: Sequence[Entry]) -> list[Path]:
+    """A folder for each, of its name's letters and digits."""
+    folders = [parent / re.sub(r"[^a-z0-9]+", "_", entry["name"].lower()).strip("_") for entry in entries]
+    for entry, folder in zip(entries, folders, strict=True):
+        if folder == parent or folders.count(folder) > 1:
+            expected = "names that differ in their letters or digits"
+            raise CineError(parent.name, repr(entry["name"]), expected, "Rename it.")
+    return folders

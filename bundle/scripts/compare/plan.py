@@ -1,0 +1,184 @@
+"""The steps of a comparison: each is a command that a user could type, in a folder of its own.
+
+Its last configuration file, ``settings_STEP.json``, holds what all share (exams, fold, device ...), so that nothing
+depends on how a shell quotes it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from monai.bundle import ConfigParser
+from torch import nn
+
+from scripts import BUNDLE_ROOT
+from scripts.compare.entries import Network, Search, read_networks, read_searches
+from scripts.entry import check_keys
+from scripts.files import CineError, write_json
+from scripts.search.constraint import Constraint
+from scripts.search.history import load_history
+from scripts.space.architecture import Space
+
+CONFIGS = BUNDLE_ROOT / "configs"
+# a network of a given number of paths is shown with what it misses, as in the papers' tables, not refused
+UNBOUND = {"budget_ms": 1e6, "volumes_per_second": 0.001}
+
+
+@dataclass(frozen=True)
+class Step:
+    """One command.
+
+    Args:
+        step: the id that it runs.
+        owner: the search or network whose it is.
+        folder: its work_dir.
+        files: configurations but for the settings.
+        settings: keys over those.
+        inputs: files of earlier steps; where they changed, it runs again.
+        output: what exists once it is done.
+    """
+
+    step: str
+    owner: str
+    folder: Path
+    files: tuple[str, ...]
+    settings: Mapping[str, Any]
+    inputs: tuple[Path, ...]
+    output: Path
+
+    def write_settings(self) -> list[str]:
+        """Write the settings; returns all configuration files, these last."""
+        path = self.folder / f"settings_{self.step}.json"
+        write_json(path, self.settings)
+        return [*self.files, str(path)]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that a comparison runs.
+
+    Args:
+        work_dir: ``searches/NAME`` and ``networks/NAME`` are folders in it.
+        searches: name, and perhaps overlays and overrides, a dict each; see ``Search``.
+        networks: name, system and origin, a dict each; see ``Network``.
+        settings: keys that all steps share.
+        overlays: configurations over those of every step: names as in ``bundle/configs``, or paths.
+        overrides: plain values over those of every step.
+    """
+
+    work_dir: str
+    searches: Sequence[Mapping[str, Any]]
+    networks: Sequence[Mapping[str, Any]]
+    settings: Mapping[str, Any]
+    overlays: Sequence[str] = ()
+    overrides: Mapping[str, Any] = field(default_factory=dict)
+
+    @cached_property
+    def entries(self) -> list[Network]:
+        """The networks, in the order of the tables; CineError as of ``read_networks``."""
+        return read_networks(self.work_dir, self.networks, read_searches(self.work_dir, self.searches))
+
+    @cached_property
+    def used_searches(self) -> list[Search]:
+        """The searches that networks come of."""
+        return list({n.search.name: n.search for n in self.entries if n.search and n.searched}.values())
+
+    @cached_property
+    def constraint(self) -> Constraint:
+        """What networks are judged by; its budget may be "auto"."""
+        return Constraint(self.settings["budget_ms"], self.settings["volumes_per_second"])
+
+    def resolved_constraint(self) -> Constraint | None:
+        """The constraint, an "auto" budget being that of the first search that has one; None where none has."""
+        if self.constraint.budget_ms != "auto":
+            return self.constraint
+        found = next((search for search in self.used_searches if search.history_file.exists()), None)
+        return None if found is None else replace(self.constraint, budget_ms=load_history(found.folder)["budget_ms"])
+
+    @cached_property
+    def steps(self) -> list[Step]:
+        """All steps, checked: CineError names a budget or an overlay that is none, or a key that no step knows."""
+        assert self.constraint
+        steps = [self.search_step(search) for search in self.used_searches]
+        steps += [step for network in self.entries for step in self.steps_of(network)]
+        for step in steps:
+            check_keys(step.write_settings(), {})
+        return steps
+
+    def search_step(self, search: Search) -> Step:
+        files = _config_files("search", *self.overlays, *search.overlays)
+        return Step("search", search.name, search.folder, files, self._of_search(search), (), search.architecture_file)
+
+    def steps_of(self, network: Network) -> list[Step]:
+        """The steps of a network in order: derive, where it is derived; train; evaluate."""
+        name, folder = network.name, network.folder
+        steps = []
+        if network.derive is not None:
+            assert network.search is not None
+            unbound = {} if network.derive.get("paths", "auto") == "auto" else UNBOUND
+            settings = {**self._of_search(network.search), **unbound, **network.derive, "work_dir": str(folder)}
+            files = _config_files("derive", *self.overlays, *network.search.overlays)
+            output = network.architecture_file
+            steps.append(Step("derive", name, folder, files, settings, (network.history_file,), output))
+        settings = {**self.settings, **self.overrides, "work_dir": str(folder)}
+        inputs = () if network.peer else (network.architecture_file,)
+        train, *others = self._network_files(network)
+        model = folder / "model.pt"
+        steps.append(Step("train", name, folder, (train, *others), settings, inputs, model))
+        files, inputs = (train, *_config_files("evaluate"), *others), (*inputs, model)
+        return [*steps, Step("evaluate", name, folder, files, settings, inputs, folder / "metrics.json")]
+
+    def _network_files(self, network: Network) -> tuple[str, ...]:
+        return _config_files("train", *self.overlays, *([f"peer_{network.peer}"] if network.peer else []))
+
+    def _of_search(self, search: Search) -> dict[str, Any]:
+        own = {"work_dir": str(search.folder), "latency_file": self.latency_file(search)}
+        return {**self.settings, **own, **self.overrides, **search.overrides}
+
+    def latency_file(self, search: Search) -> str:
+        """The latency table of a search; searches of one space share it, since it takes minutes to measure."""
+        digest = hashlib.sha256(repr(self.space_of(search)).encode()).hexdigest()[:8]
+        return str(Path(self.work_dir) / f"latency_{digest}.json")
+
+    def space_of(self, search: Search | None = None) -> Space:
+        """The space of a search; None: that of the shared configuration."""
+        overlays, overrides = (search.overlays, search.overrides) if search else ((), {})
+        files = _config_files("search", *self.overlays, *overlays)
+        return _parsed(files, {**self.overrides, **overrides}, "space")
+
+    @cached_property
+    def deployment_size(self) -> tuple[int, int, int]:
+        """H W D in voxels of the volume whose latency counts, the same for all networks."""
+        return self.space_of().deployment_size
+
+    @cached_property
+    def train_epochs(self) -> int:
+        """The training budget, the same for all networks."""
+        return _parsed(_config_files("train", *self.overlays), self.overrides, "train_epochs")
+
+    def build(self, network: Network) -> nn.Module:
+        """The network as the step train builds it, with random weights."""
+        return _parsed(self._network_files(network), {"work_dir": str(network.folder)}, "network_def")
+
+
+def _config_files(*names: str) -> tuple[str, ...]:
+    return tuple(map(_config_file, names))
+
+
+def _config_file(name: str) -> str:
+    shipped = CONFIGS / f"{name}.json"
+    path = shipped if shipped.is_file() else Path(name)
+    if not path.is_file():
+        expected = "the name of a configuration of this bundle, without .json, or the path of one"
+        raise CineError("overlays", repr(name), expected, "Correct the name.")
+    return str(path)
+
+
+def _parsed(files: Sequence[str], overrides: Mapping[str, Any], key: str) -> Any:
+    parser = ConfigParser({**ConfigParser.load_config_files(list(files)), **overrides})
+    return parser.get_parsed_content(key)

@@ -1,0 +1,169 @@
+"""A comparison as the papers' tables, in Markdown, each beside what the paper reports."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from scripts.cine import STRUCTURES
+from scripts.report.reported import (
+    HW_SYSTEMS,
+    PAPER_MS,
+    PAPER_PER_SECOND,
+    RT_METHODS,
+    RT_SYSTEMS,
+    Reported,
+    Source,
+)
+
+Row = Mapping[str, Any]
+MISSES = "†"
+_HEADER = ("Network", "RV", "MYO", "LV", "Average", "LT, ms", "TP, volumes/s")
+
+
+def tables(comparison: Mapping[str, Any]) -> str:
+    """The document: facts, Table 1 of RT-DNAS, Table 2 of both papers, all networks, failures.
+
+    Args:
+        comparison: as in ``comparison.json``.
+    """
+    rows = [row for row in comparison["networks"] if row["failure"] is None]
+    limit = comparison["constraint"]
+    parts = ["# Comparison", _facts(comparison, rows)]
+    for search in dict.fromkeys(row["search"] for row in rows if row["search"] is not None):
+        derived = [row for row in rows if row["search"] == search]
+        if len({row["method"] for row in derived}) > 1:
+            ordered = sorted(derived, key=lambda row: (row["method"] or "", row["paths"] or 0))
+            names = [f"{(row['method'] or 'other').capitalize()} (N = {row['paths']})" for row in ordered]
+            parts += [f"## Derivations of the search {search}", _measured(names, ordered, limit)]
+    if len(parts) > 2:
+        parts.append(_reported(RT_METHODS))
+    parts += ["## Best networks of each system", _best(rows, limit)]
+    parts += [_reported(RT_SYSTEMS), _reported(HW_SYSTEMS), "## All networks", everything(comparison)]
+    failed = [row for row in comparison["networks"] if row["failure"] is not None]
+    if failed:
+        parts += ["## Failed", "\n".join(f"- {row['name']}: {' '.join(row['failure'].split())}" for row in failed)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
+    device, runtime, limit = (comparison[key] for key in ("device", "runtime", "constraint"))
+    size = "x".join(map(str, comparison["deployment_size"]))
+    patients = sorted({row["patients"] for row in rows})
+    scored = " or ".join(map(str, patients)) or "no"
+    lines = [
+        f"Measured on {device['name']} ({'SMs' if device['kind'] == 'cuda' else 'threads'}: {device['units']}), "
+        f"{runtime['backend']} {runtime['dtype']}, volumes of {size}, batch 1, side by side in one run.",
+        f"Each was trained for {comparison['train_epochs']} epochs. Dice is the mean ± standard deviation over the "
+        f"exams of {scored} patients, fold {comparison['settings']['fold']} of {comparison['settings']['folds']}.",
+        "LT is the median latency (95th percentile), TP 1000 / mean latency, of the quietest of several rounds; in the "
+        f"busiest, networks took {comparison['slowdown'] - 1:.0%} longer.",
+    ]
+    if limit:
+        lines.append(
+            f"{MISSES} misses the constraint: a 95th percentile of at most {limit['budget_ms']:g} ms, at least "
+            f"{limit['volumes_per_second']:g} volumes a second."
+        )
+    return "\n".join(lines)
+
+
+def best_of_each_system(rows: Iterable[Row]) -> list[Row]:
+    """Of each system the network of the highest mean Dice, and of those that keep the constraint, if that is another.
+
+    Systems come in the order of their first network.
+    """
+    systems: dict[str, list[Row]] = {}
+    for row in rows:
+        if row["dice"]["mean"]["mean"] is not None:
+            systems.setdefault(row["system"], []).append(row)
+    best: list[Row] = []
+    for members in systems.values():
+        for among in ([row for row in members if row["kept"]], members):
+            found = max(among, key=lambda row: row["dice"]["mean"]["mean"], default=None)
+            if found is not None and found not in best:
+                best.append(found)
+    return best
+
+
+def _best(rows: Sequence[Row], limit: Mapping[str, float] | None) -> str:
+    best = best_of_each_system(rows)
+    return _measured([row["name"] for row in best], best, limit)
+
+
+def _measured(names: Sequence[str], rows: Sequence[Row], limit: Mapping[str, float] | None) -> str:
+    return _markdown(
+        _HEADER,
+        [
+            (name, *(_dice(row["dice"][key]) for key in (*STRUCTURES, "mean")), *_times(row, limit))
+            for name, row in zip(names, rows, strict=True)
+        ],
+    )
+
+
+def _times(row: Row, limit: Mapping[str, float] | None) -> tuple[str, str]:
+    late = limit is not None and row["p95_ms"] > limit["budget_ms"]
+    slow = limit is not None and row["volumes_per_second"] < limit["volumes_per_second"]
+    return (
+        _marked(f"{row['median_ms']:.2f} ({row['p95_ms']:.2f})", late),
+        _marked(f"{row['volumes_per_second']:.1f}", slow),
+    )
+
+
+def _marked(text: str, misses: bool) -> str:
+    return f"**{text}** {MISSES}" if misses else text
+
+
+def _dice(statistics: Mapping[str, float | None]) -> str:
+    if statistics["mean"] is None:
+        return "-"
+    return f"{statistics['mean']:.3f}" + ("" if statistics["std"] is None else f" ± {statistics['std']:.3f}")
+
+
+def _reported(source: Source) -> str:
+    """A paper's table, whose averages are those of its columns."""
+    title = (
+        f"**Reported** by {source.title}, on {source.device}, {source.data}; not measured here. "
+        f"{MISSES}: above {PAPER_MS:g} ms or below {PAPER_PER_SECOND:g}/s."
+    )
+    return f"{title}\n\n{_markdown(_HEADER, list(map(_reported_row, source.rows)))}"
+
+
+def _reported_row(row: Reported) -> tuple[str, ...]:
+    dice = [f"{mean:.3f} ± {std:.3f}" for mean, std in (row.rv, row.myo, row.lv)]
+    return (
+        *(f"{row.name}, reported", *dice, f"{row.mean:.3f}"),
+        _marked(f"{row.ms:g}", row.ms > PAPER_MS),
+        _marked(f"{row.volumes_per_second:.1f}", row.volumes_per_second < PAPER_PER_SECOND),
+    )
+
+
+def everything(comparison: Mapping[str, Any]) -> str:
+    """One table of all networks, with what they cost; arguments as of ``tables``."""
+    rows, limit = [row for row in comparison["networks"] if row["failure"] is None], comparison["constraint"]
+    header = (
+        *("Network", "System", "Average Dice", "predicted, ms", "LT, ms", "TP, volumes/s"),
+        *("parameters", "GFLOPs", "peak memory, MiB", "real time", "exams seen"),
+    )
+    answers = {True: "yes", False: "no", None: "?"}
+    lines = [
+        (
+            *(row["name"], row["system"], _dice(row["dice"]["mean"])),
+            "-" if row["predicted_ms"] is None else f"{row['predicted_ms']:.2f}",
+            *_times(row, limit),
+            f"{row['parameters']:,}",
+            f"{row['flops'] / 1e9:.2f}",
+            f"{row['peak_memory'] / 2**20:.1f}",
+            *(answers[row["kept"]], answers[row["seen"]]),
+        )
+        for row in rows
+    ]
+    note = (
+        "A multiply-add counts as two operations. Peak memory: weights, and the most tensors that live at once in one "
+        "inference. Exams seen: whether the search read exams of patients that Dice is scored on."
+    )
+    return f"{_markdown(header, lines)}\n\n{note}"
+
+
+def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(header) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))

@@ -1,0 +1,63 @@
+"""What one inference costs beside time: parameters, floating-point operations, memory.
+
+Tensors: B batch, C channels, H W in-plane, D slices.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from scripts.runtime.deploy import Runtime
+from scripts.runtime.device import DTYPES
+from scripts.runtime.living import LivingTensors
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a network costs.
+
+    Args:
+        parameters: trainable numbers.
+        flops: of one volume, a multiply-add counted as two; convolutions and matrix products alone, as is usual.
+        peak_memory: bytes of weights and of the most tensors that live at once, input and output among them.
+    """
+
+    parameters: int
+    flops: int
+    peak_memory: int
+
+
+def inference_cost(network: nn.Module, size: Sequence[int], runtime: Runtime) -> Cost:
+    """What one volume of ``size`` (H W D) costs a network: B 1 H W D in, logits B classes H W D out, batch 1.
+
+    On the CPU, memory is the sum of the tensors of the deployed network in the runtime's precision, without computing
+    it (torch's meta device): engines plan theirs in ways that no process can ask for. On CUDA it is measured.
+    """
+    folded = runtime.deploy(network).network
+    shadow = copy.deepcopy(folded).to("meta", DTYPES[runtime.dtype])
+    image = torch.empty(1, 1, *size, device="meta", dtype=DTYPES[runtime.dtype])
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        shadow(image)
+    if runtime.device.startswith("cuda"):
+        peak_memory = _measured_peak(network, size, runtime)
+    else:
+        with torch.no_grad(), LivingTensors() as tensors:
+            shadow(image.to(memory_format=torch.channels_last_3d, copy=True))
+        weights = [*shadow.parameters(), *shadow.buffers()]
+        peak_memory = tensors.peak + sum(weight.nbytes for weight in weights)
+    parameters = sum(parameter.numel() for parameter in network.parameters())
+    return Cost(parameters, counter.get_total_flops(), peak_memory)
+
+
+def _measured_peak(network: nn.Module, size: Sequence[int], runtime: Runtime) -> int:
+    before = torch.cuda.memory_allocated(runtime.device)
+    torch.cuda.reset_peak_memory_stats(runtime.device)
+    deployed = runtime.deploy(network)
+    deployed(torch.randn(1, 1, *size, device=runtime.device))
+    return torch.cuda.max_memory_allocated(runtime.device) - before

@@ -1,0 +1,52 @@
+from __future__ import annotations
+
+import pytest
+
+from scripts.compare.entries import read_networks, read_searches
+from scripts.files import CineError
+
+SEARCHES = [{"name": "rt"}, {"name": "hw", "overlays": ["hw_nas"], "overrides": {"seed": 1}}]
+
+
+def test_each_has_a_folder_of_its_name_s_letters_and_digits():
+    searches = read_searches("work", SEARCHES)
+    assert [str(search.folder) for search in searches.values()] == ["work/searches/rt", "work/searches/hw"]
+    (network,) = read_networks("work", [{"name": "RT-DNAS N=3, genetic", "system": "s", "peer": "p"}], searches)
+    assert str(network.folder) == "work/networks/rt_dnas_n_3_genetic"
+
+
+@pytest.mark.parametrize(
+    ("origin", "searched"),
+    [
+        ({"search": "rt"}, True),
+        ({"search": "rt", "derive": {"paths": 3}}, True),
+        ({"search": "rt", "random": 0}, False),
+        ({"peer": "unet"}, False),
+        ({"architecture": "a.json"}, False),
+    ],
+)
+def test_a_network_has_one_origin(origin, searched):
+    (network,) = read_networks("w", [{"name": "a", "system": "s", **origin}], read_searches("w", SEARCHES))
+    assert network.searched is searched
+
+
+@pytest.mark.parametrize(
+    ("origin", "found"),
+    [
+        ({}, "no origin"),
+        ({"random": 3}, "found random;"),
+        ({"peer": "unet", "search": "rt"}, "search with peer"),
+        ({"search": "rt", "derive": {}, "random": 3}, "search with derive with random"),
+        ({"search": "ms"}, r"the search ms; expected one of \['rt', 'hw'\]"),
+    ],
+)
+def test_other_origins_are_refused(origin, found):
+    with pytest.raises(CineError, match=rf"networks, a: .*{found}"):
+        read_networks("w", [{"name": "a", "system": "s", **origin}], read_searches("w", SEARCHES))
+
+
+@pytest.mark.parametrize("names", [("N=3", "n 3"), ("a", "a"), ("=", "b")])
+def test_networks_that_would_share_a_folder_are_refused(names):
+    entries = [{"name": name, "system": "s", "peer": "p"} for name in names]
+    with pytest.raises(CineError, match="differ in their letters or digits"):
+        read_networks("w", entries, {})

@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+import json
+from random import Random
+
+import pytest
+from monai.bundle import ConfigParser
+
+from scripts.compare.entries import read_networks, read_searches
+from scripts.compare.plan import CONFIGS, UNBOUND
+from scripts.files import CineError
+from scripts.keys import check_values
+from scripts.space.network import CineNet
+from scripts.space.sampling import random_architecture
+
+
+def names(step):
+    return [file.rsplit("/", 1)[-1] for file in step.files]
+
+
+def test_each_network_takes_the_steps_of_its_origin(make_plan):
+    plan = make_plan(overlays=["quick"])
+    assert [(step.owner, step.step) for step in plan.steps] == [
+        ("rt", "search"),
+        *(("genetic", step) for step in ("derive", "train", "evaluate")),
+        *(("auto", step) for step in ("derive", "train", "evaluate")),
+        *(("plain", step) for step in ("train", "evaluate")),
+        *(("chance", step) for step in ("train", "evaluate")),
+    ]
+    search, derive, train, evaluate = plan.steps[:4]
+    assert names(search) == ["search.json", "quick.json"]
+    assert names(derive) == ["derive.json", "quick.json"]
+    assert names(train) == ["train.json", "quick.json"]
+    assert names(evaluate) == ["train.json", "evaluate.json", "quick.json"]  # an overlay lies over both
+    for step in plan.steps:
+        assert json.loads((step.folder / f"settings_{step.step}.json").read_text()) == step.settings
+        assert step.settings["work_dir"] == str(step.folder)
+        assert step.settings["fold"] == 0
+
+
+def test_a_given_number_of_paths_is_not_held_to_the_budget_and_auto_is(make_plan):
+    _, fixed, _, _, auto, *_ = make_plan().steps
+    assert {key: fixed.settings[key] for key in UNBOUND} == UNBOUND
+    assert (fixed.settings["paths"], fixed.settings["method"]) == (3, "genetic")
+    assert auto.settings["budget_ms"] == 50.0
+
+
+def test_overrides_of_a_search_stand_over_those_of_all(make_plan):
+    searches = [{"name": "rt", "overrides": {"search_epochs": 3, "budget_ms": 9.0}}]
+    search = make_plan(searches=searches, overrides={"search_epochs": 2, "train_epochs": 5}).steps[0]
+    assert (search.settings["search_epochs"], search.settings["train_epochs"]) == (3, 5)
+    assert search.settings["budget_ms"] == 9.0
+
+
+def test_searches_of_one_space_share_their_latency_table(make_plan):
+    searches = [{"name": "rt"}, {"name": "again"}, {"name": "paper", "overlays": ["paper"]}]
+    plan = make_plan([{"name": n["name"], "system": "s", "search": n["name"]} for n in searches], searches)
+    files = [step.settings["latency_file"] for step in plan.steps if step.step == "search"]
+    assert files[0] == files[1] != files[2]
+
+
+def test_only_searches_that_networks_come_of_are_run(make_plan):
+    plan = make_plan([{"name": "chance", "system": "random", "search": "rt", "random": 7}])
+    assert [step.step for step in plan.steps] == ["train", "evaluate"]
+
+
+@pytest.mark.parametrize(
+    ("options", "found"),
+    [
+        ({"overlays": ["quik"]}, "overlays: found 'quik'"),
+        ({"overrides": {"train_epocs": 3}}, "Did you mean train_epochs"),
+        ({"settings": {"budget_ms": None}}, "budget_ms: found None"),
+        ({"networks": [{"name": "a", "system": "s", "peer": "nobody"}]}, "peer_nobody"),
+    ],
+)
+def test_what_no_step_could_use_is_refused_before_any_runs(make_plan, options, found):
+    with pytest.raises(CineError, match=found):
+        _ = make_plan(**options).steps
+
+
+def test_an_auto_budget_is_that_of_the_first_search(make_plan):
+    plan = make_plan(settings={"budget_ms": "auto"})
+    assert plan.resolved_constraint() is None
+    (search,) = plan.used_searches
+    epoch = {"epoch": 1, "latency_ms": 1.0, "entropy": {}, "parameter_free_share": {}, "mixing": {}}
+    epoch["mixing"] = {"nodes": {}, "cells": {}}
+    search.history_file.parent.mkdir(parents=True)
+    content = {"format": "rtdnas-search-1", "budget_ms": 7.5, "auto_budget": True, "epochs": [epoch]}
+    search.history_file.write_text(json.dumps(content))
+    assert plan.resolved_constraint().budget_ms == 7.5
+    assert make_plan().resolved_constraint().budget_ms == 50.0
+
+
+def test_networks_are_built_as_train_builds_them(make_plan):
+    plan = make_plan(overlays=["demo"])
+    assert (plan.deployment_size, plan.train_epochs) == ((96, 96, 8), 30)
+    network = plan.entries[-1]
+    found = random_architecture(plan.space_of(network.search), Random(7))
+    found.save(network.architecture_file)
+    built = plan.build(network)
+    assert isinstance(built, CineNet) and built.architecture.digest == found.digest
+
+
+@pytest.mark.parametrize("overlay", [None, "compare_demo"])
+def test_the_shipped_entries_can_be_read(overlay):
+    files = [str(CONFIGS / f"{name}.json") for name in ("compare", overlay) if name]
+    config = ConfigParser.load_config_files(files)
+    check_values(config)
+    networks = read_networks("w", config["networks"], read_searches("w", config["searches"]))
+    derived = [network for network in networks if network.derive]
+    assert {network.derive["method"] for network in derived if network.system == "RT-DNAS"} == {"genetic", "dijkstra"}
+    assert any(network.random is not None for network in networks)
