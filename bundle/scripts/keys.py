@@ -29,7 +29,7 @@ SCHEMA: dict[str, Any] = {
         # of the step compare
         "overlays": _NAMES,
         "overrides": {"type": "object"},
-        "searches": _entries([], overlays=_NAMES, overrides={"type": "object"}),
+        "searches": _entries([], configs=_NAMES, overlays=_NAMES, overrides={"type": "object"}),
         "networks": _entries(
             ["system"],
             system=_NAME,

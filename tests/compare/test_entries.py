@@ -5,7 +5,7 @@ import pytest
 from scripts.compare.entries import read_networks, read_searches
 from scripts.files import CineError
 
-SEARCHES = [{"name": "rt"}, {"name": "hw", "overlays": ["hw_nas"], "overrides": {"seed": 1}}]
+SEARCHES = [{"name": "rt"}, {"name": "hw", "configs": ["hw_nas"], "overlays": ["quick"], "overrides": {"seed": 1}}]
 
 
 def test_each_has_a_folder_of_its_name_s_letters_and_digits():

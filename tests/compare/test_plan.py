@@ -53,7 +53,7 @@ def test_overrides_of_a_search_stand_over_those_of_all(make_plan):
 
 
 def test_searches_of_one_space_share_their_latency_table(make_plan):
-    searches = [{"name": "rt"}, {"name": "again"}, {"name": "paper", "overlays": ["paper"]}]
+    searches = [{"name": "rt"}, {"name": "again"}, {"name": "paper", "configs": ["paper"]}]
     plan = make_plan([{"name": n["name"], "system": "s", "search": n["name"]} for n in searches], searches)
     files = [step.settings["latency_file"] for step in plan.steps if step.step == "search"]
     assert files[0] == files[1] != files[2]

@@ -37,7 +37,7 @@ def test_the_original_network_stays_as_it_was(network):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     Runtime("cpu", "bfloat16").deploy(network)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
-    assert network.stem[0].weight.dtype == torch.float32
+    assert network.stems["0"].conv.weight.dtype == torch.float32
 
 
 def test_half_precision_is_close(network):
@@ -78,7 +78,7 @@ def test_training_gradients_pass_the_inferer(architecture):
     network = CineNet(architecture)
     logits = CineInferer(amp=True)(torch.randn(1, 1, 16, 16, 2), network)
     logits.square().sum().backward()
-    assert network.stem[0].weight.grad.abs().sum() > 0
+    assert network.stems["0"].conv.weight.grad.abs().sum() > 0
 
 
 @pytest.mark.parametrize("ordering", ["NDA", "ADN"])

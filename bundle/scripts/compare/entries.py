@@ -20,12 +20,14 @@ class Search:
     Args:
         name: what networks call it.
         folder: its work_dir.
-        overlays: configurations over search.json and those that all share.
+        configs: configurations over search.json that make it another system, such as hw_nas.
+        overlays: configurations over those that all share.
         overrides: keys of the step search.
     """
 
     name: str
     folder: Path
+    configs: tuple[str, ...] = ()
     overlays: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
@@ -76,10 +78,11 @@ class Network:
 
 def read_searches(work_dir: str, entries: Sequence[Entry]) -> dict[str, Search]:
     """The searches by name, in ``work_dir/searches``; CineError where two share a folder."""
-    return {
-        entry["name"]: Search(entry["name"], folder, tuple(entry.get("overlays", ())), entry.get("overrides", {}))
-        for entry, folder in zip(entries, _folders(Path(work_dir) / "searches", entries), strict=True)
-    }
+    searches = {}
+    for entry, folder in zip(entries, _folders(Path(work_dir) / "searches", entries), strict=True):
+        configs, overlays = (tuple(entry.get(key, ())) for key in ("configs", "overlays"))
+        searches[entry["name"]] = Search(entry["name"], folder, configs, overlays, entry.get("overrides", {}))
+    return searches
 
 
 def read_networks(work_dir: str, entries: Sequence[Entry], searches: Mapping[str, Search]) -> list[Network]:

@@ -26,7 +26,7 @@ from scripts.space.architecture import Space
 
 CONFIGS = BUNDLE_ROOT / "configs"
 # a network of a given number of paths is shown with what it misses, as in the papers' tables, not refused
-UNBOUND = {"budget_ms": 1e6, "volumes_per_second": 0.001}
+UNBOUND = {"enforced": False}
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Plan:
 
     Args:
         work_dir: ``searches/NAME`` and ``networks/NAME`` are folders in it.
-        searches: name, and perhaps overlays and overrides, a dict each; see ``Search``.
+        searches: name, and perhaps configs, overlays and overrides, a dict each; see ``Search``.
         networks: name, system and origin, a dict each; see ``Network``.
         settings: keys that all steps share.
         overlays: configurations over those of every step: names as in ``bundle/configs``, or paths.
@@ -111,7 +111,7 @@ class Plan:
         return steps
 
     def search_step(self, search: Search) -> Step:
-        files = _config_files("search", *self.overlays, *search.overlays)
+        files = self._search_files("search", search)
         return Step("search", search.name, search.folder, files, self._of_search(search), (), search.architecture_file)
 
     def steps_of(self, network: Network) -> list[Step]:
@@ -122,7 +122,7 @@ class Plan:
             assert network.search is not None
             unbound = {} if network.derive.get("paths", "auto") == "auto" else UNBOUND
             settings = {**self._of_search(network.search), **unbound, **network.derive, "work_dir": str(folder)}
-            files = _config_files("derive", *self.overlays, *network.search.overlays)
+            files = self._search_files("derive", network.search)
             output = network.architecture_file
             steps.append(Step("derive", name, folder, files, settings, (network.history_file,), output))
         settings = {**self.settings, **self.overrides, "work_dir": str(folder)}
@@ -147,9 +147,12 @@ class Plan:
 
     def space_of(self, search: Search | None = None) -> Space:
         """The space of a search; None: that of the shared configuration."""
-        overlays, overrides = (search.overlays, search.overrides) if search else ((), {})
-        files = _config_files("search", *self.overlays, *overlays)
-        return _parsed(files, {**self.overrides, **overrides}, "space")
+        files = self._search_files("search", search)
+        return _parsed(files, {**self.overrides, **(search.overrides if search else {})}, "space")
+
+    def _search_files(self, step: str, search: Search | None) -> tuple[str, ...]:
+        configs, overlays = (search.configs, search.overlays) if search else ((), ())
+        return _config_files(step, *configs, *self.overlays, *overlays)
 
     @cached_property
     def deployment_size(self) -> tuple[int, int, int]:
@@ -180,5 +183,7 @@ def _config_file(name: str) -> str:
 
 
 def _parsed(files: Sequence[str], overrides: Mapping[str, Any], key: str) -> Any:
-    parser = ConfigParser({**ConfigParser.load_config_files(list(files)), **overrides})
+    parser = ConfigParser(ConfigParser.load_config_files(list(files)))
+    for name, value in overrides.items():  # nested ones too, such as space#layers
+        parser[name] = value
     return parser.get_parsed_content(key)
