@@ -1,0 +1,301 @@
+from __future__ import annotations
+
+import json
+import signal
+from dataclasses import replace
+from functools import partial
+from random import Random
+
+import pytest
+import torch
+from identical import identical
+from monai.data import DataLoader, Dataset
+from monai.losses import DiceCELoss
+
+from scripts.files import CineError
+from scripts.runtime.deploy import Runtime
+from scripts.search.candidates import CandidateFile, LatencyCost, MemoryCost, sample
+from scripts.search.coarse_to_fine import search_coarse_to_fine
+from scripts.search.constraint import BudgetMissed, Constraint
+from scripts.search.correlation import correlate, rank
+from scripts.search.memory import measured_step_memory
+from scripts.search.one_shot import OneShotSearcher
+from scripts.search.shared_weights import SharedWeights, mean_dice
+from scripts.space.architecture import Architecture, Space
+from scripts.space.network import CineNet
+from scripts.space.sampling import random_architecture
+from scripts.space.supernet import Supernet
+
+
+@pytest.fixture
+def space() -> Space:
+    return Space(
+        **{"layers": 2, "scales": 2, "nodes": 1, "channels": 4, "operations": ("identity", "conv_3x3x3")},
+        **{"deployment_size": (8, 8, 2), "start": "any", "end": "any", "join": "mean", "share_cells": False},
+    )
+
+
+@pytest.fixture
+def volumes() -> list[dict[str, torch.Tensor]]:
+    generator = torch.Generator().manual_seed(3)
+    blocks = torch.randint(0, 4, (4, 1, 2, 2, 1), generator=generator).float()
+    labels = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat_interleave(2, 4)
+    noise = 0.1 * torch.randn(labels.shape, generator=generator)
+    return [{"image": image, "label": label} for image, label in zip(labels - 1.5 + noise, labels, strict=True)]
+
+
+@pytest.fixture
+def build(space, volumes, tmp_path):
+    def make(work_dir=tmp_path, **changes) -> OneShotSearcher:
+        options = {
+            "supernet": Supernet(space, partial=1),
+            "space": space,
+            "weight_loader": DataLoader(Dataset(volumes), batch_size=2, shuffle=True, generator=torch.Generator()),
+            "weight_loss": DiceCELoss(to_onehot_y=True, softmax=True),
+            "weight_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+            "work_dir": str(work_dir),
+            "epochs": 5,
+            "annealing_epochs": 2,
+            "amp": False,
+        }
+        return OneShotSearcher(**{**options, **changes})
+
+    return make
+
+
+@pytest.fixture
+def validation(volumes):
+    return DataLoader(Dataset(volumes), batch_size=2)
+
+
+def state(searcher):
+    return {name: part.state_dict() for name, part in searcher.parts.items()}
+
+
+def test_the_assistant_gives_way_linearly_over_the_last_epochs(build):
+    searcher = build()  # two steps an epoch, the last two epochs anneal
+    shares = [searcher.annealed_at(epoch, number) for epoch in range(5) for number in (1, 2)]
+    assert shares == [0, 0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1.0]
+    searcher.run_epochs()
+    assert [entry["annealed"] for entry in searcher.history] == [0, 0, 0, 0.5, 1.0]
+    assert all(build(assistance=name).annealed_at(4, 2) == 0 for name in ("kept", "image", "removed", "none"))
+
+
+@pytest.mark.parametrize("assistance", ["annealed", "kept", "image", "removed", "none"])
+def test_every_row_of_table_1_is_a_switch(build, tmp_path, assistance):
+    """What differs: whether there is an assistant, what it reads, and whether it takes part when weights are judged."""
+    searcher = build(tmp_path / assistance, assistance=assistance)
+    searcher.run_epochs()
+    architecture, image = random_architecture(searcher.space, Random(1)), torch.randn(2, 1, 8, 8, 2)
+    plain = searcher.predict(image, architecture)
+    assert (searcher.assistant is None) == (assistance == "none")
+    if searcher.assistant is None:
+        return
+    assert searcher.assistant.reads_architecture == (assistance != "image")
+    with torch.no_grad():
+        for parameter in searcher.assistant.parameters():
+            parameter.normal_()
+    kept = assistance in ("kept", "image")
+    assert torch.equal(plain, searcher.predict(image, architecture)) != kept
+
+
+def test_training_lowers_the_loss(build):
+    searcher = build(epochs=25)
+    searcher.run_epochs()
+    losses = [entry["weight_loss"] for entry in searcher.history]
+    assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
+
+
+def test_a_signal_saves_the_last_step_and_the_same_command_goes_on(build, tmp_path):
+    whole = build(tmp_path / "whole")
+    whole.run_epochs()
+    broken = build(tmp_path / "broken")
+    descend, steps = broken.descend, iter(range(1, 100))
+
+    def interrupted(*arguments):
+        if next(steps) == 7:  # the first step of the fourth epoch, which anneals
+            signal.raise_signal(signal.SIGINT)
+        return descend(*arguments)
+
+    broken.descend = interrupted
+    with pytest.raises(KeyboardInterrupt, match="goes on from there"):
+        broken.run_epochs()
+    resumed = build(tmp_path / "broken")
+    resumed.run_epochs()
+    assert identical(state(resumed), state(whole))
+    assert resumed.history == whole.history
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"assistance": "some"}, "assistance"),
+        ({"annealing_epochs": 5}, "annealing_epochs"),
+    ],
+)
+def test_switches_that_cannot_be_are_refused(build, changes, says):
+    with pytest.raises(CineError, match=says):
+        build(**changes)
+
+
+def test_another_space_is_refused(build, space):
+    with pytest.raises(CineError, match="one operation an edge"):
+        build(supernet=Supernet(space, partial=2))
+    with pytest.raises(CineError, match="a run with assistance = 'annealed'"):
+        build().run_epochs()
+        build(assistance="kept").run_epochs()
+
+
+@pytest.mark.parametrize("most", [14.0, 16.5, 1000.0])
+def test_the_constraint_is_never_exceeded(space, make_table, most):
+    table = make_table(space, lambda name, scale: 1.0 + 0.1 * scale + (name == "conv_3x3x3"))
+    candidates = sample(space, 12, LatencyCost(table, most), most, seed=0)
+    assert len(candidates) == len({candidate.architecture.digest for candidate in candidates}) == 12
+    assert all(table.predict(candidate.architecture) == candidate.cost <= most for candidate in candidates)
+
+
+def test_a_constraint_that_nothing_keeps_names_the_least_cost(space, make_table):
+    with pytest.raises(CineError, match=r"0\.50 ms, which no random architecture keeps; expected 6\.00 at least"):
+        sample(space, 2, LatencyCost(make_table(space), 0.5), 0.5, seed=0)
+
+
+def test_an_auto_budget_is_the_median(space, make_table):
+    table = make_table(space)
+    budget_ms = LatencyCost(table, "auto").resolved(space, 0)
+    costs = [table.predict(random_architecture(space, Random(f"7 {i}"))) for i in range(400)]
+    assert 0.35 < sum(cost <= budget_ms for cost in costs) / len(costs) < 0.75
+
+
+def test_the_memory_of_a_step_is_measured(space):
+    """It grows with the voxels, evenly, from what the weights and the optimiser's copies of them take."""
+    architecture = random_architecture(space, Random(4))
+    small, middle, large = (measured_step_memory(architecture, 1, (size, 8, 2)) for size in (64, 128, 192))
+    assert large - middle == pytest.approx(middle - small, rel=0.02)
+    weights = sum(parameter.numel() for parameter in CineNet(architecture).parameters())
+    assert small - (middle - small) > 3 * 4 * weights
+    assert MemoryCost(1.0, 1, [64, 8, 2])(architecture) == pytest.approx(small / 2**20, rel=0.02)
+
+
+def test_mean_dice_by_hand():
+    """Class 1 half right (Dice 2/3 in the first volume), class 2 absent from both, class 3 missed."""
+    label = torch.tensor([1, 1, 3, 0]).reshape(1, 1, 4, 1, 1).float()
+    answer = torch.tensor([1, 0, 0, 0])
+    logits = torch.nn.functional.one_hot(answer, 4).T.reshape(1, 4, 4, 1, 1).float()
+    dice = mean_dice(lambda image: logits, [{"image": torch.zeros(1, 1, 4, 1, 1), "label": label}])
+    assert dice == pytest.approx((2 / 3 + 0) / 2)
+
+
+def test_fine_tuning_leaves_the_shared_weights(build, validation):
+    searcher = build()
+    searcher.run_epochs()
+    before = {name: tensor.clone() for name, tensor in searcher.supernet.state_dict().items()}
+    architecture = random_architecture(searcher.space, Random(0))
+    shared = SharedWeights(searcher, validation)
+    first, again = (shared.fine_tuned_dice(architecture, 30) for _ in range(2))
+    assert first == again != shared.dice(architecture)
+    assert all(torch.equal(before[name], tensor) for name, tensor in searcher.supernet.state_dict().items())
+
+
+def choose(searcher, validation, table, **changes):
+    budget = changes.pop("budget_ms", 1000.0)
+    options = {
+        "cost": LatencyCost(table, budget),
+        "constraint": Constraint(budget, 0.001),
+        "table": table,
+        "runtime": Runtime("cpu", "float32"),
+        "candidates": 8,
+        "fine_tuned": 3,
+        "fine_tune_steps": 4,
+    }
+    return search_coarse_to_fine(searcher, validation, **{**options, **changes})
+
+
+def test_coarse_to_fine_ends_in_the_best_that_keeps_the_constraint(build, validation, make_table, tmp_path):
+    searcher = build()
+    table = make_table(searcher.space)
+    chosen = choose(searcher, validation, table)
+    assert Architecture.load(tmp_path / "architecture.json") == chosen
+    content = json.loads((tmp_path / "search" / "candidates.json").read_text())["candidates"]
+    ranked = sorted(content, key=lambda entry: -entry["dice"])
+    tuned = [entry for entry in content if entry["fine_tuned_dice"] is not None]
+    assert sorted(entry["dice"] for entry in tuned) == sorted(entry["dice"] for entry in ranked[:3])
+    assert chosen.provenance["fine_tuned_dice"] == max(entry["fine_tuned_dice"] for entry in tuned)
+    assert chosen.provenance["measured_ms"]["p95_ms"] > 0
+    assert chosen.provenance["predicted_ms"] == table.predict(chosen)
+
+
+def test_a_killed_evaluation_goes_on_and_ends_alike(build, validation, make_table, tmp_path, monkeypatch):
+    whole = choose(build(tmp_path / "whole"), validation, make_table(build().space))
+    real, left = SharedWeights.dice, iter(range(5))
+
+    def dice(self, architecture):
+        if next(left, None) is None:
+            raise RuntimeError("killed")
+        return real(self, architecture)
+
+    monkeypatch.setattr(SharedWeights, "dice", dice)
+    monkeypatch.setattr("scripts.search.candidates.SECONDS", 0.0)
+    table = make_table(build().space)
+    with pytest.raises(RuntimeError, match="killed"):
+        choose(build(tmp_path / "broken"), validation, table)
+    counted = []
+    monkeypatch.setattr(SharedWeights, "dice", lambda self, a: counted.append(1) or real(self, a))
+    resumed = choose(build(tmp_path / "broken"), validation, table)
+    assert len(counted) == 8 - 5 + 3  # what was unknown, and after each fine-tuning
+    assert resumed.paths == whole.paths and resumed.cells == whole.cells
+
+
+def test_another_budget_needs_no_other_training(build, validation, make_table, tmp_path):
+    searcher = build()
+    table = make_table(searcher.space)
+    choose(searcher, validation, table)
+    costs = [entry["cost"] for entry in json.loads((tmp_path / "search" / "candidates.json").read_text())["candidates"]]
+    assert max(costs) > 8.0
+    again = build()
+    again.descend = lambda *arguments: pytest.fail("trained again")
+    cheap = choose(again, validation, table, budget_ms=8.0, fine_tune_steps=0, constraint=Constraint(1e5, 0.001))
+    assert table.predict(cheap) <= 8.0
+    costs = [entry["cost"] for entry in json.loads((tmp_path / "search" / "candidates.json").read_text())["candidates"]]
+    assert max(costs) <= 8.0
+
+
+def test_a_constraint_that_no_candidate_keeps_by_measurement_is_an_error(build, validation, make_table):
+    table = make_table(build().space)
+    with pytest.raises(BudgetMissed, match="none of the 3 fine-tuned candidates"):
+        choose(build(), validation, table, constraint=Constraint(1e-3, 0.001))
+    chosen = choose(build(), validation, table, constraint=Constraint(1e-3, 0.001, enforced=False))
+    assert chosen.provenance["measured_ms"]["p95_ms"] > chosen.provenance["budget_ms"]
+
+
+def test_a_broken_file_of_candidates_is_refused(tmp_path, space):
+    file = CandidateFile(tmp_path / "candidates.json", {})
+    (tmp_path / "candidates.json").write_text('{"format": "rtdnas-candidates-1", "identity": {}, "candidates": [{}]}')
+    with pytest.raises(CineError, match="candidates#0"):
+        file.load(space)
+
+
+def test_correlation_against_ranks_by_hand(build, validation, make_table, tmp_path):
+    searcher = build()
+    table = make_table(searcher.space)
+    result = correlate(searcher, validation, LatencyCost(table, "auto"), 4, fine_tune_steps=2, scratch_steps=6)
+    rows = result["architectures"]
+    assert json.loads((tmp_path / "correlation.json").read_text())["architectures"] == rows
+    scratch, shared = ([row[key] for row in rows] for key in ("scratch_dice", "dice"))
+    pairs = [(i, j) for i in range(4) for j in range(i)]
+    signs = [(scratch[i] - scratch[j]) * (shared[i] - shared[j]) for i, j in pairs]
+    if all(signs):  # without ties
+        assert result["dice"]["kendall_tau"] == pytest.approx(sum(1 if s > 0 else -1 for s in signs) / len(pairs))
+    with pytest.raises(CineError, match="architectures"):
+        correlate(searcher, validation, LatencyCost(table, "auto"), 2)
+
+
+def test_ranks_that_agree_and_ranks_that_do_not(space, make_table):
+    found = sample(space, 4, LatencyCost(make_table(space), 1e9), 1e9, 0)
+    values = [(0.1, 0.9, 0.2), (0.2, 0.8, 0.3), (0.3, 0.7, 0.5), (0.4, 0.6, 0.6)]
+    found = [
+        replace(candidate, dice=a, fine_tuned_dice=b, scratch_dice=c)
+        for candidate, (a, b, c) in zip(found, values, strict=True)
+    ]
+    ranks = rank(found)
+    assert ranks["dice"] == pytest.approx({"kendall_tau": 1, "spearman_rho": 1})
+    assert ranks["fine_tuned_dice"] == pytest.approx({"kendall_tau": -1, "spearman_rho": -1})
