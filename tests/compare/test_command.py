@@ -6,14 +6,13 @@ import csv
 import json
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 
 import pytest
+from comparing import command
 from test_commands import TINY
 
-from scripts import BUNDLE_ROOT
 from scripts.cine.phantom import write_phantom
 from scripts.space.architecture import Architecture
 
@@ -42,14 +41,6 @@ def folder(tmp_path_factory) -> Path:
     (folder / "tiny.json").write_text(json.dumps(TINY))
     (folder / "compare_tiny.json").write_text(json.dumps(OVERLAY))
     return folder
-
-
-def command(folder: Path, **overrides: object) -> list[str]:
-    files = [str(BUNDLE_ROOT / "configs" / "compare.json"), str(folder / "compare_tiny.json")]
-    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "compare", "--config_file", str(files)]
-    for key, value in {"work_dir": "work", "dataset_dir": folder / "acdc", **overrides}.items():
-        command += [f"--{key}", str(value)]
-    return command
 
 
 def written(folder: Path) -> dict[str, int]:

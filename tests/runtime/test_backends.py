@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from random import Random
 
 import pytest
 import torch
@@ -11,7 +12,9 @@ from scripts import BUNDLE_ROOT
 from scripts.files import CineError
 from scripts.runtime.backends import BACKENDS, channels_last
 from scripts.runtime.deploy import Runtime
+from scripts.space.architecture import Space
 from scripts.space.network import CineNet
+from scripts.space.sampling import random_architecture
 
 
 def runtime_or_skip(name, dtype="float32"):
@@ -34,6 +37,29 @@ def test_every_backend_computes_what_the_network_does(name, architecture):
     for image, answer in zip(images, answers, strict=True):  # an answer stays as it is when the next is computed
         with torch.no_grad():
             torch.testing.assert_close(answer.cpu().float(), network(image), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if BACKENDS[name].device != "cuda"])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"scaling": "before", "skip": True, "nodes": 2},
+        {"start": "any", "end": "any", "join": "mean", "share_cells": False, "nodes": 1},
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of exporters and compilers: not ours
+def test_every_backend_runs_the_networks_of_the_other_searches(name, dtype, changes):
+    if name == "compile":
+        pytest.skip("compiles for a minute what the other backends show")
+    space = Space(layers=3, scales=2, channels=4, deployment_size=(16, 16, 3), **changes)
+    architecture = random_architecture(space, Random(2), paths=4)
+    assert architecture.starts == list(space.trellis.starts)
+    network, image = CineNet(architecture).eval(), torch.randn(1, 1, 16, 16, 3)
+    answer = runtime_or_skip(name, dtype).deploy(network)(image)
+    close = 1e-3 if dtype == "float32" else 0.1
+    with torch.no_grad():
+        torch.testing.assert_close(answer.float(), network(image), rtol=close, atol=close)
 
 
 def test_weights_of_volumes_and_of_slices_have_their_channels_last():

@@ -106,3 +106,14 @@ def test_without_the_architecture_its_bits_play_no_part(space):
         assert torch.equal(assistant(image, first), assistant(image, second))
         full = MetaAssistant(space)
         assert not torch.equal(full(image, first), full(image, second))
+
+
+def test_gradients_under_bfloat16_autocast_are_those_of_float32(space, architecture):
+    """On a patch that the encoder brings down to two rows."""
+    assistant, image = MetaAssistant(space), torch.randn(2, 1, 32, 32, 4)
+    gradients = []
+    for enabled in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=enabled):
+            loss = assistant(image, architecture).square().sum()
+        gradients.append(torch.autograd.grad(loss, list(assistant.parameters())))
+    torch.testing.assert_close(gradients[1], gradients[0])

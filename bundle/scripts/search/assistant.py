@@ -64,12 +64,14 @@ class MetaAssistant(nn.Module):
         self.hyper = nn.Sequential(*layers[:-1], nn.Sigmoid())
 
     def forward(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
-        """B 1 H W D to B S."""
-        meta = self.encoder(image_BCHWD).mean((2, 3, 4))
-        if self.reads_architecture:
-            bits = self.bits(architecture).to(meta)
-            meta = torch.cat([meta, bits.expand(len(meta), -1)], dim=1)
-        return self.hyper(meta)
+        """B 1 H W D to B S, in float32: small patches end in two rows, where bfloat16's gradients are garbage on CPUs
+        (torch 2.13, see ``network.FEWEST_ROWS``)."""
+        with torch.autocast(image_BCHWD.device.type, enabled=False):
+            meta = self.encoder(image_BCHWD.float()).mean((2, 3, 4))
+            if self.reads_architecture:
+                bits = self.bits(architecture).to(meta)
+                meta = torch.cat([meta, bits.expand(len(meta), -1)], dim=1)
+            return self.hyper(meta)
 
     def bits(self, architecture: Architecture) -> torch.Tensor:
         """1 for each (edge, operation) that the architecture holds, else 0; edges times operations."""

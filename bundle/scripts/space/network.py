@@ -30,7 +30,9 @@ class Stem(nn.Module):
 
     def forward(self, image_BCHWD: torch.Tensor) -> torch.Tensor:
         if self.scale:
-            image_BCHWD = F.avg_pool3d(image_BCHWD, (2**self.scale, 2**self.scale, 1))
+            factor = 2**self.scale
+            # in float32: torch has no such pooling in bfloat16 on CPUs
+            image_BCHWD = F.avg_pool3d(image_BCHWD.float(), (factor, factor, 1)).to(image_BCHWD.dtype)
         return self.norm(self.conv(image_BCHWD))
 
 

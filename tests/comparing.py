@@ -1,0 +1,16 @@
+"""The command of a comparison, for the tests that run it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from scripts import BUNDLE_ROOT
+
+
+def command(folder: Path, **overrides: object) -> list[str]:
+    files = [str(BUNDLE_ROOT / "configs" / "compare.json"), str(folder / "compare_tiny.json")]
+    command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "compare", "--config_file", str(files)]
+    for key, value in {"work_dir": "work", "dataset_dir": folder / "acdc", **overrides}.items():
+        command += [f"--{key}", str(value)]
+    return command
