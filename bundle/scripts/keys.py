@@ -65,6 +65,8 @@ SCHEMA: dict[str, Any] = {
         "paths": {"anyOf": [{"const": "auto"}, _COUNT]},
         "network_reading": {"enum": ["derived", "paths", "n_best"]},
         "enforced": {"type": "boolean"},
+        "memory_mib": _RATE | {"maximum": 1e9},
+        "gumbel_temperature": {"type": "array", "items": _RATE, "minItems": 2, "maxItems": 2},
         "assistance": {"enum": ["annealed", "kept", "image", "removed", "none"]},
     },
 }
