@@ -1,6 +1,6 @@
 """The rows of HyperSegNAS Table 1: how well shared weights do, trained with and without the Meta-Assistant Network.
 
-Every row trains its own shared weights on the same exams, then 25 random architectures are judged with them as they are.
+Every row trains shared weights of its own on the same exams; then 25 random architectures are judged with them.
 """
 
 from __future__ import annotations

@@ -56,7 +56,10 @@ def test_every_step_answers_to_its_name_and_to_run(step, files):
     assert json.dumps(named).replace("::", "#") == json.dumps(parser["run"]).replace("::", "#")
 
 
-@pytest.mark.parametrize("overlay", ["demo", "paper", "quick"])
+SYSTEMS = ["hw_nas", "ms_nas", "hypersegnas", "hw_nas_demo", "ms_nas_demo", "hypersegnas_demo", "hypersegnas_memory"]
+
+
+@pytest.mark.parametrize("overlay", ["demo", "paper", "quick", *SYSTEMS])
 @pytest.mark.parametrize("files", STEPS.values())
 def test_every_overlay_fits_every_step(overlay, files):
     parser = ConfigParser(read(*files, overlay))
@@ -96,6 +99,27 @@ def test_the_paper_overlay_holds_the_paper_s_figures():
     assert paper["architecture_lr"] == 0.01
     assert paper["final_lr"] * paper["architecture_lr"] == pytest.approx(0.001)
     assert (paper["network_reading"], paper["method"], paper["partial_channels"]) == ("paths", "genetic", 4)
+
+
+def test_the_other_systems_hold_their_papers_figures():
+    hw, ms, hs = read("hw_nas"), read("ms_nas"), read("hypersegnas")
+    for system in (hw, ms):
+        space = system["space"]
+        assert (space["layers"], space["scales"], space["nodes"]) == (8, 4, 3)
+        assert (space["skip"], space["scaling"], space["operations"][-1]) == (True, "before", "zero")
+        assert (system["method"], system["decoding"], system["enforced"]) == ("dijkstra", "edge_first", False)
+    assert (hw["search_epochs"], hw["warm_up_epochs"], hw["partial_channels"]) == (60, 30, 4)
+    assert (hw["score"], hw["penalty_weight"], hw["network_reading"]) == ("product", 1e-4, "n_best")
+    assert hw["relaxation"]["gumbel"]
+    assert (ms["search_epochs"], ms["warm_up_epochs"], ms["architecture_lr"]) == (40, 10, 3e-3)
+    assert (ms["score"], ms["paths"], ms["objective"]["weight"]) == ("sum", 4, 0.0)
+    assert ms["weight_lr"] * ms["final_lr"] == pytest.approx(0.001)
+    space = hs["space"]
+    assert (space["layers"], space["scales"], space["nodes"], space["channels"]) == (12, 4, 1, 32)
+    assert space["operations"] == ["identity", "conv_3x3x3"]
+    assert (space["start"], space["end"], space["join"], space["share_cells"]) == ("any", "any", "mean", False)
+    assert (hs["candidates"], hs["fine_tuned"], hs["assistance"]) == (2000, 10, "annealed")
+    assert (hs["search_epochs"] - hs["annealing_epochs"]) / hs["annealing_epochs"] == 160 / 20
 
 
 def test_labels_are_rv_myo_lv():

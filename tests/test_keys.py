@@ -10,10 +10,13 @@ from scripts.keys import SCHEMA, check_values
 CONFIGS = BUNDLE_ROOT / "configs"
 
 
+OTHERS = ("hw_nas", "ms_nas", "hypersegnas", "hypersegnas_memory", "correlate", "hypersegnas_demo")
+
+
 @pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick"])
 def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
     known = set()
-    for name in ("profile", "search", "derive", "train", "inference", "stream", "verify", "compare"):
+    for name in ("profile", "search", "derive", "train", "inference", "stream", "verify", "compare", *OTHERS):
         files = [str(CONFIGS / f"{file}.json") for file in (name, overlay) if file]
         config = ConfigParser.load_config_files(files)
         check_values(config)
@@ -24,6 +27,12 @@ def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
 @pytest.mark.parametrize(
     ("key", "value"),
     [
+        ("gumbel_temperature", [1.0]),
+        ("gumbel_temperature", [1.0, 0.0]),
+        ("assistance", "some"),
+        ("candidates", 0),
+        ("memory_mib", -1.0),
+        ("enforced", 1),
         ("spacing_mm", [1.5, 1.5, 1.5]),
         ("spacing_mm", [0.0, 1.5]),
         ("spacing_mm", [0.0001, 1.5]),

@@ -143,6 +143,13 @@ def test_deriving_again_needs_the_history_alone(space, make_table, runtime, cloc
     assert len(architecture.paths) == 4
 
 
+def test_a_one_shot_search_is_not_derived_from_and_says_what_to_do(space, make_table, runtime, tmp_path):
+    (tmp_path / "search").mkdir()
+    (tmp_path / "search" / "one_shot.json").write_text("{}")
+    with pytest.raises(CineError, match="with another --budget_ms"):
+        derive_from_search(str(tmp_path), space, Deriver(), Constraint(50.0), make_table(space), runtime)
+
+
 def test_without_a_search_it_says_so(space, make_table, runtime, tmp_path):
     with pytest.raises(CineError, match="Run the step search first"):
         derive_from_search(str(tmp_path), space, Deriver(), Constraint("auto"), make_table(space), runtime)

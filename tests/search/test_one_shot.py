@@ -277,7 +277,7 @@ def test_a_broken_file_of_candidates_is_refused(tmp_path, space):
 def test_correlation_against_ranks_by_hand(build, validation, make_table, tmp_path):
     searcher = build()
     table = make_table(searcher.space)
-    result = correlate(searcher, validation, LatencyCost(table, "auto"), 4, fine_tune_steps=2, scratch_steps=6)
+    result = correlate(searcher, validation, table, 4, fine_tune_steps=2, scratch_steps=6)
     rows = result["architectures"]
     assert json.loads((tmp_path / "correlation.json").read_text())["architectures"] == rows
     scratch, shared = ([row[key] for row in rows] for key in ("scratch_dice", "dice"))
@@ -286,7 +286,7 @@ def test_correlation_against_ranks_by_hand(build, validation, make_table, tmp_pa
     if all(signs):  # without ties
         assert result["dice"]["kendall_tau"] == pytest.approx(sum(1 if s > 0 else -1 for s in signs) / len(pairs))
     with pytest.raises(CineError, match="architectures"):
-        correlate(searcher, validation, LatencyCost(table, "auto"), 2)
+        correlate(searcher, validation, table, 2)
 
 
 def test_ranks_that_agree_and_ranks_that_do_not(space, make_table):

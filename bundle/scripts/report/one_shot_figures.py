@@ -17,6 +17,7 @@ from scripts.report.style import OPERATION_COLOURS, latency_note, readable, save
 from scripts.report.trellis_figures import draw_cell, draw_tiles, trellis_axes
 from scripts.search.candidates import SCHEMA as CANDIDATES
 from scripts.search.correlation import FORMAT as CORRELATION
+from scripts.search.history import ONE_SHOT
 from scripts.search.one_shot import FORMAT as CURVE
 from scripts.space.architecture import Architecture
 
@@ -28,7 +29,7 @@ def report_one_shot(work_dir: str, table: LatencyTable) -> None:
     """Draw trellis.png, curves.png, candidates.png and latency.png into the folder ``figures`` of ``work_dir``."""
     folder = Path(work_dir)
     architecture = Architecture.load(folder / "architecture.json")
-    curve = read_json(folder / "search" / "one_shot.json", _of(CURVE, "epochs"), ACTION, most_mib=64)
+    curve = read_json(folder / "search" / ONE_SHOT, _of(CURVE, "epochs"), ACTION, most_mib=64)
     candidates = read_json(folder / "search" / "candidates.json", CANDIDATES, ACTION, most_mib=256)
     figures = {
         "trellis.png": edges_figure(architecture),

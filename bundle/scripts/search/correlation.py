@@ -9,6 +9,7 @@ from typing import Any
 from scipy.stats import kendalltau, spearmanr
 
 from scripts.files import CineError, write_json
+from scripts.latency.table import LatencyTable
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, sample
 from scripts.search.coarse_to_fine import fill
 from scripts.search.loop import Batch
@@ -22,7 +23,7 @@ FORMAT = "rtdnas-correlation-1"
 def correlate(
     searcher: OneShotSearcher,
     validation_loader: Iterable[Batch],
-    cost: LatencyCost,
+    table: LatencyTable,
     architectures: int = 25,
     fine_tune_steps: int = 500,
     scratch_steps: int = 2000,
@@ -33,7 +34,7 @@ def correlate(
     Args:
         searcher: trains the shared weights where they are not trained yet; its work_dir is written to.
         validation_loader: batches by which architectures are judged, always the same.
-        cost: what their latency is predicted by; it bounds nothing here.
+        table: predicts their latency, which bounds nothing here.
         architectures: how many random ones, at least three.
         fine_tune_steps, scratch_steps: steps of each.
     """
@@ -42,11 +43,12 @@ def correlate(
     searcher.run_epochs()
     identity = {
         **{"count": architectures, "fine_tune_steps": fine_tune_steps, "scratch_steps": scratch_steps},
-        **{"table": cost.table.digest, "search": searcher.identity},
+        **{"table": table.digest, "search": searcher.identity},
     }
     file = CandidateFile(searcher.folder / "correlated.json", identity)
     # seeded apart from the search's own candidates
-    found = file.load(searcher.space) or sample(searcher.space, architectures, cost, float("inf"), searcher.seed + 1)
+    cost, seed = LatencyCost(table, float("inf")), searcher.seed + 1
+    found = file.load(searcher.space) or sample(searcher.space, architectures, cost, float("inf"), seed)
     shared = SharedWeights(searcher, validation_loader)
     every = range(len(found))
     fill(found, "dice", every, shared.dice, file)

@@ -5,9 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from scripts.files import read_json, write_json
+from scripts.files import CineError, read_json, write_json
 
 FORMAT = "rtdnas-search-1"
+ONE_SHOT = "one_shot.json"  # the curve of a search that leaves no probabilities
 
 
 def save_history(work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs: list[dict[str, Any]]) -> None:
@@ -18,7 +19,11 @@ def save_history(work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs
 
 def load_history(work_dir: str | Path) -> dict[str, Any]:
     """Read the history of the search in ``work_dir``; CineError where there is none or it does not fit."""
-    return read_json(Path(work_dir) / "search" / "history.json", SCHEMA, "Run the step search first.", most_mib=256)
+    folder = Path(work_dir) / "search"
+    if (folder / ONE_SHOT).exists():
+        action = "Give its search again, with another --budget_ms: it chooses anew and trains no shared weights again."
+        raise CineError(folder, "a one-shot search (HyperSegNAS)", "one that leaves probabilities", action)
+    return read_json(folder / "history.json", SCHEMA, "Run the step search first.", most_mib=256)
 
 
 SCHEMA: dict[str, Any] = {

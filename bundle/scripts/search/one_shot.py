@@ -12,6 +12,7 @@ import torch
 from scripts.files import CineError, write_json
 from scripts.runtime.device import autocast
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
+from scripts.search.history import ONE_SHOT
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine
 from scripts.space.architecture import Architecture, Space
 from scripts.space.sampling import random_subgraph
@@ -123,7 +124,7 @@ class OneShotSearcher(EpochLoop):
 
     def save_epoch(self) -> None:
         self.save_checkpoint()
-        write_json(self.folder / "one_shot.json", {"format": FORMAT, "epochs": self.history})
+        write_json(self.folder / ONE_SHOT, {"format": FORMAT, "epochs": self.history})
 
     def _forward(self, architecture: Architecture, annealed: float) -> Callable[[torch.Tensor], torch.Tensor]:
         def forward(image_BCHWD: torch.Tensor) -> torch.Tensor:
