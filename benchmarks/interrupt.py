@@ -36,7 +36,7 @@ from identical import identical
 CONFIGS = BUNDLE_ROOT / "configs"
 # a budget that every network keeps, so that no measurement decides; the smallest space that has every kind of cell
 SMALL = {
-    "space": {"_target_": "scripts.space.architecture.Space", "layers": 2, "scales": 2, "nodes": 2, "channels": 4},
+    "space": {"_target_": "scripts.space.space.Space", "layers": 2, "scales": 2, "nodes": 2, "channels": 4},
     "search_channels": 4,
     "search_patch_size": [32, 32, 4],
     "budget_ms": 1e6,

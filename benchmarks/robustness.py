@@ -37,8 +37,9 @@ from scripts.cine import STRUCTURES
 from scripts.cine.acdc import cached_phantom, load_exams
 from scripts.cine.reader import read_volume
 from scripts.files import CineError, write_json
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
+from scripts.space.space import Space
 
 CONFIG = str(BUNDLE_ROOT / "configs" / "inference.json")
 CROP = (48, 48, 6)

@@ -17,7 +17,8 @@ from scripts import BUNDLE_ROOT
 from scripts.files import write_json
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 
 DRIFT, RUNS = 0.10, 3
 

@@ -28,7 +28,7 @@ from scripts.files import write_json
 from scripts.runtime.device import autocast, describe_device, keep_memory
 from scripts.search.memory import step_memory
 from scripts.search.relaxation import JointSoftmax
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

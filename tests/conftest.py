@@ -7,7 +7,8 @@ import torch
 
 from scripts.latency.table import Entry, LatencyTable, keys_of
 from scripts.latency.timer import Timing
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 
 
 @pytest.fixture(autouse=True)

@@ -24,7 +24,7 @@ from scripts.space.architecture import Architecture
 
 TINY = {
     "space": {
-        "_target_": "scripts.space.architecture.Space",
+        "_target_": "scripts.space.space.Space",
         "layers": 4,
         "scales": 3,
         "nodes": 2,

@@ -9,7 +9,7 @@ from scripts.compare import costs
 from scripts.compare.costs import measure_costs, quietest, slowdown, time_side_by_side
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 
 RUNTIME = Runtime("cpu", "float32", "eager")
 EMPTY = {"slowdown": 1.0, "networks": {}}

@@ -11,8 +11,8 @@ from scripts.latency.calibration import agreement, calibrate, divide_drift_out
 from scripts.latency.network import Sample, Visit
 from scripts.latency.table import counts_of, keys_of
 from scripts.latency.timer import Timing
-from scripts.space.architecture import Space
 from scripts.space.sampling import random_architecture
+from scripts.space.space import Space
 
 
 @pytest.fixture(scope="module")

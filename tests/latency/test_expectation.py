@@ -10,7 +10,8 @@ import torch
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.derive import decode_cells
 from scripts.search.relaxation import JointSoftmax, SeparateSoftmax, uniform_mixing
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.trellis import Cell, cells_of, union_of
 
 

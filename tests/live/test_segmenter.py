@@ -16,8 +16,9 @@ from scripts.live import segmenter as module
 from scripts.live.segmenter import Segmenter
 from scripts.peers.peer import Peer
 from scripts.runtime.deploy import Runtime
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
+from scripts.space.space import Space
 
 SPACING = (1.5, 1.5, 8.0)
 

@@ -11,7 +11,8 @@ from matplotlib.figure import Figure
 
 from scripts.latency.table import Entry, LatencyTable, keys_of
 from scripts.latency.timer import Timing
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 
 PATHS = ((0, 0, 1, 0, 0), (0, 0, 1, 1, 0), (0, 1, 1, 1, 0))

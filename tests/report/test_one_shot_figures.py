@@ -17,8 +17,8 @@ from scripts.report.one_shot_figures import (
 )
 from scripts.report.style import OPERATION_COLOURS
 from scripts.search.candidates import Candidate, CandidateFile
-from scripts.space.architecture import Space
 from scripts.space.sampling import random_subgraph
+from scripts.space.space import Space
 
 
 @pytest.fixture

@@ -12,9 +12,9 @@ from scripts import BUNDLE_ROOT
 from scripts.files import CineError
 from scripts.runtime.backends import BACKENDS, channels_last
 from scripts.runtime.deploy import Runtime
-from scripts.space.architecture import Space
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
+from scripts.space.space import Space
 
 
 def runtime_or_skip(name, dtype="float32"):

@@ -16,7 +16,8 @@ from scripts.search.derive import Deriver
 from scripts.search.history import save_history
 from scripts.search.relaxation import JointSoftmax, uniform_mixing
 from scripts.search.verify import verify
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 
 
 @pytest.fixture

@@ -6,8 +6,9 @@ import pytest
 import torch
 
 from scripts.search.assistant import FIXED, MetaAssistant, fixed
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_subgraph
+from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 

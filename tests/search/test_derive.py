@@ -11,7 +11,7 @@ import torch
 from scripts.files import CineError
 from scripts.search.derive import Deriver, crossover, decode_cells, draw, gene_pool, mutate, pool_overlap
 from scripts.search.relaxation import JointSoftmax, uniform_mixing
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import cells_of, union_of
 

@@ -8,7 +8,7 @@ from scripts.runtime.device import has_native_bfloat16
 from scripts.search import memory
 from scripts.search.memory import FIXED, KEPT, fit_memory, step_memory
 from scripts.search.relaxation import uniform_mixing
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 

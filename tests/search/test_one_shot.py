@@ -21,9 +21,10 @@ from scripts.search.correlation import correlate, rank
 from scripts.search.memory import measured_step_memory
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.shared_weights import SharedWeights, mean_dice
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
+from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 

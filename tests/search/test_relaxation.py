@@ -9,7 +9,7 @@ import torch
 
 from scripts.files import CineError
 from scripts.search.relaxation import JointSoftmax, SeparateSoftmax, entropies, parameter_free_share, uniform_mixing
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 from scripts.space.trellis import Cell
 
 

@@ -20,7 +20,7 @@ from scripts.search.history import load_history
 from scripts.search.objective import LatencyObjective
 from scripts.search.relaxation import JointSoftmax
 from scripts.search.searcher import Searcher
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 

@@ -7,7 +7,8 @@ import sys
 import pytest
 
 from scripts.files import CineError
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.trellis import Cell
 
 

@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from scripts.space.architecture import OPERATIONS, PARAMETER_FREE
 from scripts.space.operations import Scaling, build_operation, search_norm, upsample_in_plane
+from scripts.space.space import OPERATIONS, PARAMETER_FREE
 
 
 @pytest.mark.parametrize("name", OPERATIONS)

@@ -5,8 +5,9 @@ from random import Random
 
 import pytest
 
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.sampling import _random_path, random_architecture
+from scripts.space.space import Space
 from scripts.space.trellis import Tile
 
 

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from scripts.files import CineError
 from scripts.search.relaxation import JointSoftmax, SeparateSoftmax
-from scripts.space.architecture import Space
 from scripts.space.sampling import random_architecture
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing, Supernet
 
 CANDIDATES = (

@@ -22,7 +22,7 @@ from scripts.latency.timer import Timing, time_in_turn
 from scripts.runtime.cost import inference_cost
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-costs-1"

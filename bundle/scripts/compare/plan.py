@@ -22,7 +22,7 @@ from scripts.entry import check_keys
 from scripts.files import CineError, write_json
 from scripts.search.constraint import Constraint
 from scripts.search.history import load_history
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 
 CONFIGS = BUNDLE_ROOT / "configs"
 # a network of a given number of paths is shown with what it misses, as in the papers' tables, not refused

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from scripts.latency.table import LatencyTable
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import Cell, Kind, Path, Tile, cells_of, union_of
 

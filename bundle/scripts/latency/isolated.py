@@ -19,9 +19,9 @@ from tqdm import tqdm
 from scripts.latency.table import Key, keys_of
 from scripts.latency.timer import Timing, time_in_turn
 from scripts.runtime.deploy import Runtime
-from scripts.space.architecture import OPERATIONS, Space
 from scripts.space.network import Head, Stem
 from scripts.space.operations import Scaling, build_operation
+from scripts.space.space import OPERATIONS, Space
 from scripts.space.trellis import KINDS, Kind
 
 Call = Callable[[], Any]

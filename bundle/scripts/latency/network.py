@@ -19,10 +19,11 @@ from tqdm import tqdm
 from scripts.latency.timer import Timing, time_in_turn
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet, Head, Stem
 from scripts.space.sampling import random_architecture
+from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 VISITS, APART = 2, 4

@@ -14,7 +14,7 @@ from scripts.latency.network import sample_networks
 from scripts.latency.table import LatencyTable, relevant
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 SHARE = 0.2  # of the time, for the operations

@@ -14,7 +14,8 @@ from scripts.files import CineError, read_json, write_json
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import ZERO, Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import ZERO, Space
 from scripts.space.trellis import Cell, scales_of
 from scripts.space.trellis import Path as TrellisPath
 

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scripts.space.architecture import Space
 from scripts.space.deployable import Deployable
 from scripts.space.network import FEWEST_ROWS
+from scripts.space.space import Space
 
 
 class Peer(Deployable):

@@ -16,7 +16,8 @@ from scripts.latency.table import LatencyTable, counts_of
 from scripts.report.cell_figures import cells_figure
 from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
 from scripts.report.trellis_figures import trellis_figure
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 
 __all__ = [

@@ -16,8 +16,9 @@ from scripts.files import CineError, read_json, user_cache, write_json
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Deployed, Runtime
 from scripts.runtime.device import check_device, describe_device
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
+from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-backends-1"

@@ -13,7 +13,8 @@ from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge
 from scripts.search.derive import FEWEST_PATHS, Deriver, gene_pool, pool_overlap
 from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import text_of
 

@@ -13,7 +13,8 @@ import torch
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.trellis import Cell
 
 FIXED = 0.5  # what the scalars are annealed to; a constant, which folds into the normalisation before it

@@ -17,8 +17,9 @@ from tqdm import tqdm
 from scripts.files import CineError, read_json, write_json
 from scripts.latency.table import LatencyTable
 from scripts.search.memory import measured_step_memory
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_architecture
+from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-candidates-1"

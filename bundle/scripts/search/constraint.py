@@ -13,8 +13,9 @@ from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.search.derive import Deriver
-from scripts.space.architecture import PREDICTED, Architecture, Space
+from scripts.space.architecture import PREDICTED, Architecture
 from scripts.space.network import CineNet
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 
 logger = logging.getLogger(__name__)

@@ -12,7 +12,8 @@ from typing import Literal
 
 from scripts.files import CineError
 from scripts.latency.table import LatencyTable
-from scripts.space.architecture import PARAMETER_FREE, ZERO, Architecture, Node, Space
+from scripts.space.architecture import Architecture, Node
+from scripts.space.space import PARAMETER_FREE, ZERO, Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import Path, union_of
 

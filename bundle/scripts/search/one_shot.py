@@ -14,8 +14,9 @@ from scripts.runtime.device import autocast
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
 from scripts.search.history import ONE_SHOT
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine
-from scripts.space.architecture import Architecture, Space
+from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_subgraph
+from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 FORMAT = "rtdnas-one-shot-1"

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from scripts.files import CineError
-from scripts.space.architecture import PARAMETER_FREE, Space
+from scripts.space.space import PARAMETER_FREE, Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import Cell, Kind, Tile
 

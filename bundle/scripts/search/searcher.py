@@ -23,7 +23,7 @@ from scripts.search.history import save_history
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine
 from scripts.search.objective import LatencyObjective, WeightedLatency
 from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
-from scripts.space.architecture import PARAMETER_FREE
+from scripts.space.space import PARAMETER_FREE
 from scripts.space.supernet import Mixing, Supernet
 from scripts.space.trellis import Path
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import nn
 
-from scripts.space.architecture import Space
+from scripts.space.space import Space
 
 
 class Deployable(nn.Module):

@@ -11,9 +11,10 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from scripts.space.architecture import Architecture, Node, Space
+from scripts.space.architecture import Architecture, Node
 from scripts.space.deployable import Deployable
 from scripts.space.operations import Norm, Scaling, build_operation, upsample_planes
+from scripts.space.space import Space
 from scripts.space.trellis import Cell, Tile
 
 

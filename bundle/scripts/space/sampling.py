@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from random import Random
 
-from scripts.space.architecture import ZERO, Architecture, Node, Space
+from scripts.space.architecture import Architecture, Node
+from scripts.space.space import ZERO, Space
 from scripts.space.trellis import Cell, Path, Tile, step_of
 
 

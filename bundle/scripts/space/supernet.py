@@ -15,10 +15,11 @@ from torch import nn
 from torch.utils.checkpoint import checkpoint
 
 from scripts.files import CineError
-from scripts.space.architecture import Architecture, Node, Space
+from scripts.space.architecture import Architecture, Node
 from scripts.space.fused import node_matrices, run_cells
 from scripts.space.network import Head, Stem, joined, pad_in_plane, run_cell, run_network
 from scripts.space.operations import Scaling, build_operation, convolution_groups, search_norm
+from scripts.space.space import Space
 from scripts.space.trellis import Cell, Tile
 
 

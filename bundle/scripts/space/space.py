@@ -1,0 +1,112 @@
+"""Space: what can be found; no torch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from scripts.files import CineError
+from scripts.space.trellis import Cell, Ends, Trellis
+
+# The candidate operations' names; operations.py builds each of them.
+OPERATIONS = (
+    "conv_3x3x3",
+    "dilated_conv_3x3x3",
+    "separable_conv_3x3x3",
+    "max_pool_3x3x3",
+    "identity",
+    "conv_3x3x1",
+)
+ZERO = "zero"  # a candidate of [hardware-aware NAS, Table 1] that takes its share of a softmax and computes nothing
+PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity", ZERO})
+Scalings = Literal["after", "before"]
+Joins = Literal["sum", "mean"]
+
+
+@dataclass(frozen=True)
+class Space:
+    """The search space.
+
+    Args:
+        layers: cells on a path, L.
+        scales: resolutions, S; in-plane size halves and width doubles with each.
+        nodes: tensors X_1..X_N that a cell computes.
+        channels: width W at scale 0.
+        stem_stride: in-plane stride of the stem, 1 or 2.
+        operations: the candidate operations O, names out of ``OPERATIONS``, and "zero".
+        deployment_size: H, W, D in voxels of the volume whose latency counts.
+        start, end, skip: see ``Trellis``.
+        scaling: "after" the nodes, which then run at the source scale, or "before" them, which then run at the target
+            scale, and whose concatenation is the tile (hardware-aware NAS, MS-NAS).
+        join: what arrives at a tile is summed, or divided by the number of cells too (HyperSegNAS): "sum" or "mean".
+        share_cells: whether all cells of a kind hold the same operations, or each its own (HyperSegNAS).
+    """
+
+    layers: int = 10
+    scales: int = 4
+    nodes: int = 3
+    channels: int = 16
+    stem_stride: int = 2
+    operations: tuple[str, ...] = OPERATIONS[:5]
+    deployment_size: tuple[int, int, int] = (128, 112, 20)
+    start: Ends = "0"
+    end: Ends = "0"
+    skip: bool = False
+    scaling: Scalings = "after"
+    join: Joins = "sum"
+    share_cells: bool = True
+
+    def __post_init__(self) -> None:
+        # a config hands lists over
+        object.__setattr__(self, "operations", tuple(self.operations))
+        object.__setattr__(self, "deployment_size", tuple(self.deployment_size))
+        for name in ("layers", "scales", "nodes", "channels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or value < 1:
+                raise CineError(f"space#{name}", repr(value), "a whole number from 1 up", "Change the key.")
+        if self.stem_stride not in (1, 2):
+            raise CineError("space#stem_stride", repr(self.stem_stride), "1 or 2", "Change the key.")
+        for name, allowed in CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise CineError(
+                    f"space#{name}", repr(getattr(self, name)), f"one of {list(allowed)}", "Change the key."
+                )
+        unknown = [name for name in self.operations if name not in (*OPERATIONS, ZERO)]
+        if unknown or not self.operations or len(set(self.operations)) < len(self.operations):
+            raise CineError(
+                "space#operations", repr(list(self.operations)), f"distinct names out of {[*OPERATIONS, ZERO]}", ""
+            )
+        if len(self.deployment_size) != 3 or min(self.deployment_size) < 1:
+            raise CineError("space#deployment_size", repr(self.deployment_size), "three sizes H, W, D", "")
+
+    @property
+    def trellis(self) -> Trellis:
+        return Trellis(self.layers, self.scales, self.start, self.end, self.skip)
+
+    def width(self, scale: int) -> int:
+        """Channels of operations at a scale."""
+        return self.channels * 2**scale
+
+    def tile_width(self, scale: int) -> int:
+        """Channels of tiles at a scale."""
+        return self.width(scale) * (self.nodes if self.scaling == "before" else 1)
+
+    def operation_scale(self, cell: Cell) -> int:
+        """The scale at which a cell's operations run."""
+        return cell.target if self.scaling == "before" else cell.source
+
+    def size(self, scale: int) -> tuple[int, int, int]:
+        """H, W, D of the feature maps at a scale, at the deployment size (padded as the network pads)."""
+        multiple = self.stem_stride * 2 ** (self.scales - 1)
+        height, width, depth = self.deployment_size
+        return (*(-(-n // multiple) * multiple // (self.stem_stride * 2**scale) for n in (height, width)), depth)
+
+
+CHOICES: dict[str, tuple[Any, ...]] = {
+    "start": get_args(Ends),
+    "end": get_args(Ends),
+    "skip": (False, True),
+    "scaling": get_args(Scalings),
+    "join": get_args(Joins),
+    "share_cells": (False, True),
+}
