@@ -13,8 +13,22 @@ from scripts.files import CineError
 Entry = Mapping[str, Any]
 
 
+class _Place:
+    """What has a folder in which steps leave their files."""
+
+    folder: Path
+
+    @property
+    def architecture_file(self) -> Path:
+        return self.folder / "architecture.json"
+
+    @property
+    def history_file(self) -> Path:
+        return self.folder / "search" / "history.json"
+
+
 @dataclass(frozen=True)
-class Search:
+class Search(_Place):
     """A search, in a folder of its own.
 
     Args:
@@ -31,17 +45,9 @@ class Search:
     overlays: tuple[str, ...] = ()
     overrides: Mapping[str, Any] = field(default_factory=dict)
 
-    @property
-    def architecture_file(self) -> Path:
-        return self.folder / "architecture.json"
-
-    @property
-    def history_file(self) -> Path:
-        return self.folder / "search" / "history.json"
-
 
 @dataclass(frozen=True)
-class Network:
+class Network(_Place):
     """A network to compare, of exactly one origin.
 
     Args:
@@ -66,14 +72,6 @@ class Network:
     @property
     def searched(self) -> bool:
         return self.search is not None and self.random is None
-
-    @property
-    def architecture_file(self) -> Path:
-        return self.folder / "architecture.json"
-
-    @property
-    def history_file(self) -> Path:
-        return self.folder / "search" / "history.json"
 
 
 def read_searches(work_dir: str, entries: Sequence[Entry]) -> dict[str, Search]:
