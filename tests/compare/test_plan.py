@@ -102,7 +102,7 @@ def test_networks_are_built_as_train_builds_them(make_plan):
 
 
 @pytest.mark.parametrize("overlay", [None, "compare_demo"])
-def test_the_shipped_entries_can_be_read(overlay):
+def test_the_shipped_entries_can_be_read(overlay, make_plan):
     files = [str(CONFIGS / f"{name}.json") for name in ("compare", overlay) if name]
     config = ConfigParser.load_config_files(files)
     check_values(config)
@@ -110,3 +110,10 @@ def test_the_shipped_entries_can_be_read(overlay):
     derived = [network for network in networks if network.derive]
     assert {network.derive["method"] for network in derived if network.system == "RT-DNAS"} == {"genetic", "dijkstra"}
     assert any(network.random is not None for network in networks)
+    assert {network.system for network in networks} >= {"RT-DNAS", "HW-NAS", "MS-NAS", "HyperSegNAS", "U-Net", "random"}
+    plan = make_plan(config["networks"], config["searches"], overlays=config["overlays"])
+    steps = plan.steps  # every key of every step is known
+    assert len(steps) == len(plan.used_searches) + len(derived) + 2 * len(networks)
+    spaces = {search.name: plan.space_of(search) for search in plan.used_searches}
+    assert spaces["hw_nas"] == spaces["ms_nas"] != spaces["rt_dnas"]
+    assert spaces["hw_nas"].scaling == "before" and not spaces["hypersegnas"].share_cells

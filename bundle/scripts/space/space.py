@@ -72,9 +72,13 @@ class Space:
                     f"space#{name}", repr(getattr(self, name)), f"one of {list(allowed)}", "Change the key."
                 )
         unknown = [name for name in self.operations if name not in (*OPERATIONS, ZERO)]
-        if unknown or not self.operations or len(set(self.operations)) < len(self.operations):
+        nothing = set(self.operations) <= {ZERO}
+        if unknown or nothing or len(set(self.operations)) < len(self.operations):
             raise CineError(
-                "space#operations", repr(list(self.operations)), f"distinct names out of {[*OPERATIONS, ZERO]}", ""
+                "space#operations",
+                repr(list(self.operations)),
+                f"distinct names out of {[*OPERATIONS, ZERO]}, not {ZERO} alone",
+                "",
             )
         if len(self.deployment_size) != 3 or min(self.deployment_size) < 1:
             raise CineError("space#deployment_size", repr(self.deployment_size), "three sizes H, W, D", "")
