@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -8,11 +8,22 @@ import pytest
 from scripts.latency.timer import Timing, time_in_turn
 
 
-def test_a_known_pause_is_timed():
-    timing = Timing.of(time_in_turn([lambda: time.sleep(0.005)], seconds=0.1)[:, 0])
-    assert 5 <= timing.median_ms < 15
-    assert timing.median_ms <= timing.p95_ms
-    assert timing.runs >= 5
+@pytest.fixture
+def sleep(monkeypatch):
+    """Lets the timer's clock go on by so many seconds; no other time passes, however busy the machine is."""
+    clock = SimpleNamespace(now=0.0)
+    monkeypatch.setattr("scripts.latency.timer.time", SimpleNamespace(perf_counter=lambda: clock.now))
+
+    def sleep(seconds: float) -> None:
+        clock.now += seconds
+
+    return sleep
+
+
+def test_a_known_pause_is_timed_for_as_long_as_asked(sleep):
+    timing = Timing.of(time_in_turn([lambda: sleep(0.005)], seconds=0.1001)[:, 0])
+    assert timing.median_ms == timing.p95_ms == pytest.approx(5)
+    assert timing.runs == 21
 
 
 def test_statistics_are_numpys():
@@ -31,12 +42,11 @@ def test_callables_take_turns_after_warming_up():
     assert times.shape == (3, 2)
 
 
-def test_a_disturbance_meets_all_that_is_timed():
+def test_a_disturbance_meets_all_that_is_timed(sleep):
     """Work that slows to half its speed half way: the medians of both callables double alike."""
     pace = iter(np.repeat([0.001, 0.002], 40))
-    share = time_in_turn(
-        [lambda: time.sleep(3 * next(pace)), lambda: time.sleep(next(pace))], seconds=0, warm_up=0, least=40
-    )
+    share = time_in_turn([lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, least=40)
     ratio = share[:, 0] / share[:, 1]
-    assert np.median(ratio[:20]) == pytest.approx(3, rel=0.25)
-    assert np.median(ratio[20:]) == pytest.approx(3, rel=0.25)
+    assert share[:20, 0] == pytest.approx(3.0)
+    assert share[20:, 0] == pytest.approx(6.0)
+    assert ratio == pytest.approx(3)
