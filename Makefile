@@ -1,6 +1,8 @@
 # make demo: the main job on the phantom. make test: everything that is checked. Both install what they need.
 # make sbom: build/sbom.json and build/licences.csv. make audit: known vulnerabilities of what is pinned; asks PyPI.
 # make manifest: SHA-256 of the models that are shipped. See docs/SECURITY.md.
+# make bundle: dist/cardiac_cine_mri_rtdnas_segmentation_v<version>.zip, as the model zoo hosts it.
+# make metrics EVALUATED=work_dir: eval_metrics of metadata.json, from the evaluation of the shipped model there.
 PYTHON ?= python3
 VENV := .venv
 AUDIT := .venv-audit
@@ -10,7 +12,7 @@ WORK ?= runs/demo
 RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
 
-.PHONY: install demo test lint sbom audit manifest clean
+.PHONY: install demo test lint sbom audit manifest metrics bundle clean
 
 install: $(VENV)/.installed
 
@@ -56,5 +58,11 @@ audit: $(AUDIT)/.installed
 manifest: install
 	PYTHONPATH=bundle $(PY) -m scripts.manifest bundle/models
 
+metrics: install
+	PYTHONPATH=bundle $(PY) -m release.eval_metrics "$(EVALUATED)"
+
+bundle: install
+	PYTHONPATH=bundle $(PY) -m release.pack dist
+
 clean:
-	rm -rf $(VENV) $(AUDIT) build runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) build dist runs .pytest_cache .mypy_cache .ruff_cache

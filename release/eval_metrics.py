@@ -1,0 +1,74 @@
+"""``eval_metrics`` of metadata.json, from an evaluation of the very weights that are shipped, and from nothing else.
+
+``python -m release.eval_metrics WORK_DIR`` reads what the step evaluate left there. Before a network is shipped there
+is nothing to claim, and ``eval_metrics`` is empty.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from scripts import BUNDLE_ROOT, record
+from scripts.cine import STRUCTURES
+from scripts.entry import report
+from scripts.files import CineError, read_json, replacing, sha256
+
+ACTION = "Run the step evaluate with the shipped model as model_file, and name its work_dir."
+_NUMBER = {"type": "number", "minimum": 0}
+_MEAN = {"type": "object", "required": ["mean"], "properties": {"mean": _NUMBER}}
+_STRUCTURES = {
+    "type": "object",
+    "required": [*STRUCTURES, "mean"],
+    "properties": {
+        **{name: {"type": "object", "required": ["all"], "properties": {"all": _MEAN}} for name in STRUCTURES},
+        "mean": _MEAN,
+    },
+}
+SCHEMA: dict[str, Any] = {
+    "type": "object",
+    "required": ["patients", "dice", "hd95_mm"],
+    "properties": {"patients": {"type": "integer", "minimum": 1}, "dice": _STRUCTURES, "hd95_mm": _STRUCTURES},
+}
+
+
+def write(work_dir: str | Path, bundle: Path = BUNDLE_ROOT) -> dict[str, float | int]:
+    """Put the figures of an evaluation into metadata.json, and return them.
+
+    Latency stays out: it belongs to a device, not to the weights.
+
+    Raises:
+        CineError: metrics.json is missing, is not what the step evaluate wrote, or is of other weights.
+    """
+    work_dir = Path(work_dir)
+    metrics = read_json(work_dir / "metrics.json", SCHEMA, ACTION)
+    _check_origin(work_dir, bundle / "models" / "model.pt")
+    figures: dict[str, float | int] = {"patients": metrics["patients"]}
+    for metric in ("dice", "hd95_mm"):
+        figures[f"mean_{metric}"] = round(metrics[metric]["mean"]["mean"], 4)
+        figures |= {f"{metric}_{name}": round(metrics[metric][name]["all"]["mean"], 4) for name in STRUCTURES}
+    path = bundle / "configs" / "metadata.json"
+    metadata = {**json.loads(path.read_text(encoding="utf-8")), "eval_metrics": figures}
+    with replacing(path) as temporary:  # indented as every config is
+        temporary.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
+    return figures
+
+
+def _check_origin(work_dir: Path, model: Path) -> None:
+    """run.json tells by SHA-256 which weights the metrics are of."""
+    if not model.exists():
+        raise CineError(model, "no such file", "the weights that are shipped", "Ship a model before its figures.")
+    evaluation = read_json(work_dir / "run.json", record.SCHEMA, ACTION)["steps"].get("evaluate")
+    if evaluation is None:
+        raise CineError(work_dir / "run.json", "no step evaluate", "its record", ACTION)
+    if evaluation["outputs"].get("metrics.json") != sha256(work_dir / "metrics.json"):
+        raise CineError(work_dir / "metrics.json", "another file than recorded", "what evaluate wrote", ACTION)
+    if sha256(model) not in evaluation["inputs"].values():
+        raise CineError(work_dir / "metrics.json", "an evaluation of other weights", f"one of {model}", ACTION)
+
+
+if __name__ == "__main__":
+    sys.excepthook = report
+    sys.stdout.write(f"{json.dumps(write(sys.argv[1]), indent=2)}\n")

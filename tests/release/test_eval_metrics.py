@@ -1,0 +1,85 @@
+from __future__ import annotations
+
+import json
+import shutil
+
+import pytest
+
+from release.eval_metrics import write
+from scripts import BUNDLE_ROOT
+from scripts.files import CineError, sha256
+from scripts.report.metrics import summarise
+
+
+@pytest.fixture
+def bundle(tmp_path):
+    for folder in ("configs", "models"):
+        (tmp_path / "bundle" / folder).mkdir(parents=True)
+    shutil.copy(BUNDLE_ROOT / "configs" / "metadata.json", tmp_path / "bundle" / "configs")
+    (tmp_path / "bundle" / "models" / "model.pt").write_text("weights")
+    return tmp_path / "bundle"
+
+
+@pytest.fixture
+def evaluated(bundle, tmp_path):
+    """What the step evaluate leaves of two exams; mean Dice .8, .7 and .6."""
+    dice = {"RV": (0.9, 0.7), "MYO": (0.8, 0.6), "LV": (0.5, 0.7)}
+    rows = [
+        {"patient": f"p{i}", "phase": "ED", "structure": name, "dice": values[i], "hd95_mm": 2.0 + i}
+        for name, values in dice.items()
+        for i in range(2)
+    ]
+    folder = tmp_path / "work"
+    folder.mkdir()
+    (folder / "metrics.json").write_text(json.dumps({**summarise(rows), "latency": {"median_ms": 20.0}}))
+    record(folder, bundle / "models" / "model.pt")
+    return folder
+
+
+def record(folder, model):
+    step = {"inputs": {str(model): sha256(model)}, "outputs": {"metrics.json": sha256(folder / "metrics.json")}}
+    (folder / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {"evaluate": step}}))
+
+
+def test_figures_are_those_of_the_evaluation_and_nothing_else_changes(evaluated, bundle):
+    path = bundle / "configs" / "metadata.json"
+    before = json.loads(path.read_text())
+    write(evaluated, bundle)
+    after = json.loads(path.read_text())
+    assert after.pop("eval_metrics") == {
+        "patients": 2,
+        **{"mean_dice": 0.7, "dice_RV": 0.8, "dice_MYO": 0.7, "dice_LV": 0.6},
+        **{"mean_hd95_mm": 2.5, "hd95_mm_RV": 2.5, "hd95_mm_MYO": 2.5, "hd95_mm_LV": 2.5},
+    }
+    assert list(after.items()) == [(key, value) for key, value in before.items() if key != "eval_metrics"]
+
+
+def test_written_metadata_keeps_its_layout(evaluated, bundle):
+    """So that a new evaluation shows as its own lines alone."""
+    path = bundle / "configs" / "metadata.json"
+    first = path.read_text()
+    write(evaluated, bundle)
+    figures = json.dumps(json.loads(path.read_text())["eval_metrics"], indent=4).replace("\n", "\n    ")
+    assert path.read_text() == first.replace('"eval_metrics": {}', f'"eval_metrics": {figures}')
+
+
+def test_figures_of_other_weights_are_refused(evaluated, bundle):
+    (bundle / "models" / "model.pt").write_text("other weights")
+    with pytest.raises(CineError, match="an evaluation of other weights"):
+        write(evaluated, bundle)
+
+
+def test_figures_that_somebody_changed_are_refused(evaluated, bundle):
+    path = evaluated / "metrics.json"
+    path.write_text(path.read_text().replace('"patients": 2', '"patients": 20'))
+    with pytest.raises(CineError, match="another file than recorded"):
+        write(evaluated, bundle)
+    (evaluated / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {}}))
+    with pytest.raises(CineError, match="no step evaluate"):
+        write(evaluated, bundle)
+
+
+def test_without_a_model_there_is_nothing_to_claim(evaluated, bundle):
+    (bundle / "models" / "model.pt").unlink()
+    with pytest.raises(CineError, match="Ship a model before its figures"):
+        write(evaluated, bundle)

@@ -1,0 +1,83 @@
+"""The public surface, frozen: what users type and what their files hold changes knowingly or not at all.
+
+``surface.txt`` has one line for every run id, top-level key of a config, file format and exit code. Written anew by
+``PYTHONPATH=bundle python tests/test_surface.py``.
+"""
+
+from __future__ import annotations
+
+import ast
+import difflib
+from pathlib import Path
+
+from monai.bundle import ConfigParser
+
+from scripts import BUNDLE_ROOT, entry
+
+GOLDEN = Path(__file__).with_name("surface.txt")
+REMEDY = """The public surface is another one than tests/surface.txt says:
+
+{diff}
+
+Users' commands, configs and files depend on it. Where the change is meant: tell of it in a line of CHANGELOG.md, then
+run PYTHONPATH=bundle python tests/test_surface.py, and commit both together."""
+
+
+def surface() -> list[str]:
+    lines = [f"exit {code} {name}" for name, code in exit_codes().items()]
+    lines += [f"format {form} {where}" for where, form in formats().items()]
+    for path in sorted((BUNDLE_ROOT / "configs").glob("*.json")):
+        if path.name != "metadata.json":
+            config = ConfigParser.load_config_file(path)
+            lines += [f"run {path.name} {name}" for name in run_ids(config)]
+            lines += [f"key {path.name} {key}" for key in sorted(config)]
+    return lines
+
+
+def exit_codes() -> dict[str, int]:
+    """Those of Python itself, for success and for a fault of ours, are tested where they arise."""
+    return {"done": 0, "fault": 1, "bad_input": entry.BAD_INPUT, "interrupted": entry.INTERRUPTED}
+
+
+def formats() -> dict[str, str]:
+    """The constant FORMAT of each module that has one."""
+    found = {}
+    for path in sorted((BUNDLE_ROOT / "scripts").rglob("*.py")):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["FORMAT"]:
+                found[path.relative_to(BUNDLE_ROOT).as_posix()] = ast.literal_eval(node.value)
+    return found
+
+
+def run_ids(config: dict) -> list[str]:
+    """Steps, which are lists of calls of which the first is the start, and their other names."""
+    steps = [key for key, value in config.items() if _starts(value.get("run") if isinstance(value, dict) else value)]
+    names = [
+        key
+        for key, value in config.items()
+        if str(value) in {f"%{step}{end}" for step in steps for end in ("", "#run")}
+    ]
+    return sorted(steps + names)
+
+
+def _starts(value: object) -> bool:
+    return isinstance(value, list) and bool(value) and "scripts.entry.start" in str(value[0])
+
+
+def test_the_public_surface_is_frozen():
+    frozen = GOLDEN.read_text(encoding="utf-8").splitlines()
+    diff = "\n".join(difflib.unified_diff(frozen, surface(), "frozen", "found", lineterm="", n=0))
+    assert not diff, REMEDY.format(diff=diff)
+
+
+def test_every_step_is_frozen_by_its_own_name_and_as_run():
+    """Guards the guard: a step that it did not see would be free to change."""
+    frozen = set(GOLDEN.read_text(encoding="utf-8").splitlines())
+    for config in ("profile", "search", "derive", "verify", "evaluate", "stream", "compare", "correlate", "train"):
+        assert {f"run {config}.json {config}", f"run {config}.json run"} <= frozen
+    assert {"run inference.json infer", "run inference.json run"} <= frozen
+    assert "format rtdnas-architecture-2 scripts/space/architecture.py" in frozen
+
+
+if __name__ == "__main__":
+    GOLDEN.write_text("\n".join(surface()) + "\n", encoding="utf-8")
