@@ -144,14 +144,18 @@ def read_plane(path: Path) -> Plane | None:
     if min(columns, rows) < 1 or min(along, down) <= 0:
         raise CineError(path, f"{columns} x {rows} pixels of {along} x {down} mm", "positive numbers", EXPORT)
     return Plane(
-        path,
-        *(texts[name] for name in ("PatientID", "StudyInstanceUID", "FrameOfReferenceUID")),
-        (columns, rows),
-        np.array([along, down]),
-        orientation / np.linalg.norm(orientation, axis=1, keepdims=True),
-        _numbers(path, header, "ImagePositionPatient", 3),
-        *(_number(header, name) for name in ("TriggerTime", "InstanceNumber", "CardiacNumberOfImages")),
-        _number(header, "SpacingBetweenSlices") or _number(header, "SliceThickness"),
+        path=path,
+        patient=texts["PatientID"],
+        study=texts["StudyInstanceUID"],
+        frame_of_reference=texts["FrameOfReferenceUID"],
+        size=(columns, rows),
+        spacing_mm=np.array([along, down]),
+        orientation=orientation / np.linalg.norm(orientation, axis=1, keepdims=True),
+        position_mm=_numbers(path, header, "ImagePositionPatient", 3),
+        trigger_ms=_number(header, "TriggerTime"),
+        instance=_number(header, "InstanceNumber"),
+        frames=_number(header, "CardiacNumberOfImages"),
+        thickness_mm=_number(header, "SpacingBetweenSlices") or _number(header, "SliceThickness"),
     )
 
 

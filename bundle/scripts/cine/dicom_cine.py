@@ -80,7 +80,7 @@ def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
         raise CineError(folder, "DICOM files", "the package pydicom, which reads them", "pip install pydicom")
     files = list(dicom_files(folder))
     with quiet():
-        slices = [found for file in files if (found := read_plane(file)) is not None]
+        slices = [plane for file in files if (plane := read_plane(file)) is not None]
     if not slices:
         raise CineError(folder, f"{len(files)} DICOM files and no image in them", "MR images", "Check input.")
     if len(slices) < len(files):

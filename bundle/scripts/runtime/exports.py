@@ -20,13 +20,13 @@ from scripts.files import CineError, replacing, write_json
 from scripts.runtime.backends import BACKENDS, Call, load_onnx, to_onnx
 from scripts.runtime.deploy import fold_norms
 from scripts.space.deployable import Deployable
-from scripts.space.network import FEWEST_ROWS
+from scripts.space.network import FEWEST_ROWS, steps
 
 logger = logging.getLogger(__name__)
 
 FORMAT = "rtdnas-exports-1"
 TOLERANCE = 1e-3
-"""Largest difference of logits that is rounding: of folded norms and of another order of sums."""
+"""Largest difference, as a share of the largest logit, that is rounding: of folded norms and another order of sums."""
 SLICES = (1, 3, 10)
 """How many slices the comparison is made with, beside the deployment size's."""
 
@@ -42,15 +42,19 @@ def export_network(network: Deployable, folder: str) -> dict[str, Any]:
         folder: where the files go.
 
     Returns:
-        What ``exports.json`` holds: of each file the size in bytes and the largest difference of logits.
+        What ``exports.json`` holds: of each file its size in bytes and ``largest_difference``.
 
     Raises:
-        CineError: a package is missing, an answer differs by more than ``TOLERANCE``, or the folder cannot be written.
+        CineError: a package is missing, the network pads its slices, an answer differs by more than ``TOLERANCE``, or
+            the folder cannot be written.
     """
     obstacle = BACKENDS["onnxruntime"].obstacle("cpu", torch.float32)
     if obstacle:
         found = f"an environment in which ONNX Runtime {obstacle}"
         raise CineError("export", found, "the packages that write and check ONNX", "Install the extra runtimes.")
+    if getattr(network, "slice_multiple", 1) > 1:
+        expected = "one that takes any number of slices as it is"
+        raise CineError("export", "a network that pads its slices", expected, "Export it as TorchScript: ckpt_export.")
     network = copy.deepcopy(network).cpu().float().eval()
     folded = fold_norms(copy.deepcopy(network)).requires_grad_(False)
     height, width, depth = network.space.deployment_size
@@ -65,10 +69,12 @@ def export_network(network: Deployable, folder: str) -> dict[str, Any]:
             write(folded, example_BCHWD, dynamic_sizes(network.multiple), temporary)
         difference = largest_difference(network, load(path), sizes)
         if not difference <= TOLERANCE:
-            found = f"logits that differ by up to {difference:.3g} from the network's"
-            raise CineError(path, found, f"at most {TOLERANCE:g}", "Do not use this file: report how it was made.")
+            found = f"logits that differ from the network's by up to {difference:.3g} of the largest"
+            raise CineError(
+                path, found, f"at most {TOLERANCE:g} of it", "Do not use this file: report how it was made."
+            )
         files[name] = {"bytes": path.stat().st_size, "largest_difference": difference}
-        logger.info("%s: %.2g from the network's logits at most, at %d sizes", name, difference, len(sizes))
+        logger.info("%s: %.2g of the largest logit from the network at most, at %d sizes", name, difference, len(sizes))
     result = {"format": FORMAT, "multiple": network.multiple, "sizes": [list(size) for size in sizes], "files": files}
     write_json(Path(folder) / "exports.json", result)
     return result
@@ -83,18 +89,21 @@ def dynamic_sizes(multiple: int) -> dict[int, Any]:
 def padded(size: tuple[int, int, int], multiple: int) -> tuple[int, int, int]:
     """H, W, D with planes of whole steps."""
     height, width, depth = size
-    return max(-(-height // multiple), FEWEST_ROWS) * multiple, -(-width // multiple) * multiple, depth
+    return max(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple, depth
 
 
 @torch.inference_mode()
 def largest_difference(network: nn.Module, other: Call, sizes: list[tuple[int, int, int]]) -> float:
-    """Of the logits for a seeded normal image of each size H, W, D; infinite where they are not finite."""
+    """Of the logits for a seeded normal image of each size H, W, D, as a share of the largest of them.
+
+    Infinite where they have another shape or are not finite.
+    """
     largest = 0.0
     for size in sizes:
         image_BCHWD = torch.randn(1, 1, *size, generator=torch.Generator().manual_seed(0))
         expected, found = network(image_BCHWD), other(image_BCHWD)
         same = found.shape == expected.shape and bool(found.isfinite().all())
-        largest = max(largest, float((found - expected).abs().max()) if same else float("inf"))
+        largest = max(largest, float((found - expected).abs().max() / expected.abs().max()) if same else float("inf"))
     return largest
 
 
