@@ -148,13 +148,13 @@ def _by_position(folder: Path, slices: list[Plane]) -> tuple[list[list[Plane]], 
 def _by_time(folder: Path, stack: list[list[Plane]]) -> float:
     """Sort the frames of each slice, in place; their usual distance in ms, 0 where it is unknown."""
     counts = [len(frames) for frames in stack]
+    if max(counts) == 1:  # a volume, whatever cine it is of
+        return 0.0
     promised = max((image.frames or 0 for frames in stack for image in frames), default=0)
     if min(counts) < max(*counts, promised):
         odd = counts.index(min(counts)) + 1
         found = f"{min(counts)} frames of slice {odd} of {len(stack)} (counted along the normal)"
         raise CineError(folder, found, f"{max(*counts, promised):g} of each slice", "Add the images that are missing.")
-    if counts[0] == 1:
-        return 0.0
     without = sum(image.trigger_ms is None for frames in stack for image in frames)
     if 0 < without < sum(counts):
         raise CineError(folder, f"{without} of {sum(counts)} images without a TriggerTime", "one in each", EXPORT)
