@@ -18,6 +18,7 @@ STEPS = {
     "verify": ["verify"],
     "stream": ["stream"],
     "compare": ["compare"],
+    "export": ["export"],
 }
 
 
@@ -49,7 +50,9 @@ def test_every_step_answers_to_its_name_and_to_run(step, files):
     parser.parse()
     start = {"_target_": "scripts.entry.start"}
     # who writes into work_dir holds it; the others may write elsewhere
-    assert parser["run#0"] == (start if step in ("infer", "stream", "verify") else {**start, "work_dir": "@work_dir"})
+    assert parser["run#0"] == (
+        start if step in ("infer", "stream", "verify", "export") else {**start, "work_dir": "@work_dir"}
+    )
     named = parser[step] if step != "train" else parser["train#run"]
     assert json.dumps(named).replace("::", "#") == json.dumps(parser["run"]).replace("::", "#")
 

@@ -216,3 +216,20 @@ def test_fragments_and_blank_frames_are_flagged(tmp_path):
     assert 3 not in (function["ed_frame"], function["es_frame"])
     mask = np.asarray(nib.load(tmp_path / "out" / "cine_seg.nii.gz").dataobj)[..., 1]
     assert not np.any(mask[2:14, 2:14, 2:6] == 3)
+
+
+def test_a_folder_of_dicom_gives_the_masks_of_the_nifti_that_was_cut_into_it(tmp_path):
+    import dicom_exam
+
+    cine = np.stack([image_of(LABELS), image_of(LABELS[::-1])], axis=-1).astype(np.uint16)
+    folder = dicom_exam.write(dicom_exam.exam(cine, AXIAL), tmp_path / "dicom", by_series=True)
+    infer([folder, save(tmp_path / "nifti.nii", cine, AXIAL)], tmp_path / "out")
+    from_dicom, from_nifti = (nib.load(tmp_path / "out" / f"{name}_seg.nii.gz") for name in ("dicom", "nifti"))
+    assert np.array_equal(np.asarray(from_dicom.dataobj), np.asarray(from_nifti.dataobj))
+    assert dice(LABELS, np.asarray(from_dicom.dataobj)[..., 0]) > 0.9
+    assert np.allclose(from_dicom.affine, AXIAL, atol=1e-5)
+    assert volumes(tmp_path / "out", "dicom") == volumes(tmp_path / "out", "nifti")
+    other = dicom_exam.exam(cine, AXIAL)[:-1]
+    with pytest.raises(CineError, match=r"found 1 of 2 files that cannot be used.*(?s:.*)1 frames of slice 17 of 17"):
+        infer([dicom_exam.write(other, tmp_path / "bad"), folder], tmp_path / "others")
+    assert (tmp_path / "others" / "dicom_seg.nii.gz").exists()

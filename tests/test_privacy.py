@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import logging
 import subprocess
 import sys
@@ -39,15 +40,41 @@ def model_dir(architecture, tmp_path):
     return tmp_path / "work"
 
 
-def test_infer_as_a_command(cine, model_dir, tmp_path):
+def infer(given, model_dir, folder):
     """With the bundle's own logging: MONAI would log every argument of the command."""
     config = BUNDLE_ROOT / "configs" / "inference.json"
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "infer", "--config_file", str(config)]
-    arguments = ["--work_dir", str(model_dir), "--input", str(cine)]
-    done = subprocess.run([*command, *arguments], cwd=tmp_path, capture_output=True, text=True, check=False)
+    arguments = ["--work_dir", str(model_dir), "--input", str(given)]
+    done = subprocess.run([*command, *arguments], cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "1 results" in done.stderr
-    assert NAME not in done.stdout + done.stderr
+    return done.stdout + done.stderr
+
+
+def test_infer_as_a_command(cine, model_dir, tmp_path):
+    assert NAME not in infer(cine, model_dir, tmp_path)
+
+
+def test_infer_on_dicom_as_a_command(model_dir, tmp_path):
+    """Neither logs nor results hold what the files say of the patient, odd values included, which pydicom quotes."""
+    import dicom_exam
+
+    datasets = dicom_exam.exam(
+        np.random.default_rng(0).integers(0, 999, (16, 16, 3, 2), np.uint16), np.diag([-1.5, -1.5, 8, 1])
+    )
+    for dataset in datasets:
+        dataset.add_new("PatientBirthDate", "LO", dicom_exam.NAME)
+    log = infer(dicom_exam.write(datasets, tmp_path / NAME), model_dir, tmp_path)
+    results = [path for path in (model_dir / "infer").iterdir() if path.name != "run.json"]
+    assert {path.name.removeprefix(NAME) for path in results} == {
+        "_cine.nii.gz", "_seg.nii.gz", "_function.json", "_overlay.png",
+    }  # fmt: skip
+    assert NAME not in log and dicom_exam.NAME not in log
+    for path in results:
+        content = path.read_bytes()
+        content = gzip.decompress(content) if path.suffix == ".gz" else content
+        assert dicom_exam.NAME.encode() not in content
+        assert str(datasets[0].StudyInstanceUID).encode() not in content
 
 
 def test_stream(cine, model_dir, tmp_path, caplog, capsys):

@@ -20,7 +20,7 @@ from scripts.runtime.device import describe_device, peak_memory
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-run-1"
-PACKAGES = ("monai", "torch", "nibabel", "numpy", "pytorch-ignite", "openvino", "onnxruntime")
+PACKAGES = ("monai", "torch", "nibabel", "numpy", "pytorch-ignite", "openvino", "onnxruntime", "pydicom")
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["format", "steps"],

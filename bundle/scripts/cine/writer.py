@@ -13,6 +13,8 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
+from scripts.cine.dicom import holds_dicom
+from scripts.cine.dicom_cine import CINE_SUFFIX
 from scripts.cine.header import read_header
 from scripts.files import CineError, replacing, writing
 
@@ -79,11 +81,12 @@ def find_inputs(
     existing: str = "error",
     suffixes: Sequence[str] = ("_seg.nii.gz", "_function.json", "_overlay.png"),
 ) -> list[dict[str, str]]:
-    """List the NIfTI files to work on, and where their results go.
+    """List the images to work on, and where their results go.
 
     Args:
-        input: a NIfTI file; a folder, whose masks (_gt, _seg) are left out; a text file that lists one path a line,
-            relative to its own folder (blank lines and # comments ignored); or a list of these.
+        input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
+            DICOM images of one exam in or below it; a text file that lists one file or exam a line, relative to its
+            own folder (blank lines and # comments ignored); or a list of these.
         output_dir: folder of the results.
         existing: what to do where results exist: "error" where there is any, "skip" the inputs that have them all, or
             "overwrite".
@@ -106,7 +109,7 @@ def find_inputs(
     except OSError as error:  # such as a name that is too long
         raise CineError("input", f"a path that cannot be ({error.strerror})", "a path", "Check input.") from error
     if not images:
-        raise CineError("input", "nothing", "at least one NIfTI file", "Check input.")
+        raise CineError("input", "nothing", "at least one image", "Check input.")
     by_output: dict[Path, Path] = {}
     for image in images:
         output = Path(output_dir) / _stem(image)
@@ -115,13 +118,16 @@ def find_inputs(
             raise CineError("input", found, "inputs of different names", "Rename one, or use two output folders.")
         by_output[output] = image
     check_writable(Path(output_dir))
-    present = {output: [suffix for suffix in suffixes if Path(f"{output}{suffix}").exists()] for output in by_output}
+    present = {
+        output: [suffix for suffix in _results(image, suffixes) if Path(f"{output}{suffix}").exists()]
+        for output, image in by_output.items()
+    }
     begun = [f"{output}{found[0]}" for output, found in present.items() if found]
     if begun and existing == "error":
         found = f"{len(begun)} inputs with results" if len(begun) > 1 else "a result that exists"
         raise CineError(begun[0], found, "none", "Set existing to skip or overwrite, or choose another output_dir.")
     if existing == "skip":
-        done = [output for output, found in present.items() if len(found) == len(suffixes)]
+        done = [output for output, found in present.items() if set(suffixes) <= set(found)]
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
         by_output = {output: image for output, image in by_output.items() if output not in done}
     return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
@@ -178,9 +184,9 @@ def _expand(path: Path) -> list[Path]:
         images = [
             entry for entry in names if not entry.name.startswith(".") and not _stem(entry).endswith(("_gt", "_seg"))
         ]
-        if not images:
-            raise CineError(path, "no NIfTI image", "at least one .nii or .nii.gz", action)
-        return images
+        if not images and not holds_dicom(path):
+            raise CineError(path, "no NIfTI image", "at least one .nii or .nii.gz, or DICOM images", action)
+        return images or [path]
     if not path.is_file():
         raise CineError(path, "no such file or folder", "a NIfTI file, a folder or a list of paths", action)
     if path.name.endswith(SUFFIXES):
@@ -193,9 +199,11 @@ def _expand(path: Path) -> list[Path]:
     for number, line in enumerate(map(str.strip, lines), start=1):
         if line and not line.startswith("#"):
             image = path.parent / line
-            if not (image.name.endswith(SUFFIXES) and image.is_file()):
+            exam = holds_dicom(image) if image.is_dir() else image.name.endswith(SUFFIXES) and image.is_file()
+            if not exam:
                 found = f"{line!r}, which is no NIfTI file"
-                raise CineError(f"{path}, line {number}", found, "the path of a .nii or .nii.gz", "Correct the list.")
+                expected = "the path of a .nii or .nii.gz, or of a folder of DICOM images"
+                raise CineError(f"{path}, line {number}", found, expected, "Correct the list.")
             images.append(image)
     if not images:
         raise CineError(path, "no paths", "a NIfTI file's path a line", action)
@@ -203,5 +211,10 @@ def _expand(path: Path) -> list[Path]:
 
 
 def _stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz."""
-    return path.name.removesuffix(".gz").removesuffix(".nii")
+    """The file's name without .nii or .nii.gz; the folder's."""
+    return path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".nii")
+
+
+def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:
+    """The endings of all that is written for an input."""
+    return (*suffixes, CINE_SUFFIX) if image.is_dir() else tuple(suffixes)

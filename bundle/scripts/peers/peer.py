@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scripts.space.deployable import Deployable
-from scripts.space.network import FEWEST_ROWS
+from scripts.space.network import FEWEST_ROWS, steps
 from scripts.space.space import Space
 
 
@@ -65,9 +65,12 @@ class Peer(Deployable):
 
     def _pad(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         height, width, depth = x_BCHWD.shape[2:]
-        rows = max(-(-height // self.multiple), FEWEST_ROWS) * self.multiple
-        beyond = (-depth % self.slice_multiple, -width % self.multiple, rows - height)
-        return F.pad(x_BCHWD, (0, beyond[0], 0, beyond[1], 0, beyond[2])) if any(beyond) else x_BCHWD
+        rows = max(steps(height, self.multiple), FEWEST_ROWS) * self.multiple
+        columns = steps(width, self.multiple) * self.multiple
+        slices = steps(depth, self.slice_multiple) * self.slice_multiple
+        if (rows, columns, slices) == (height, width, depth) and not torch.jit.is_tracing():  # see pad_in_plane
+            return x_BCHWD
+        return F.pad(x_BCHWD, (0, slices - depth, 0, columns - width, 0, rows - height))
 
     def _digest(self) -> str:
         """Of class, configuration and the shapes of the parameters, and of what stands around the network."""

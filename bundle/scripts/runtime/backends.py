@@ -149,22 +149,43 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
     return infer
 
 
-def _onnxruntime(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
-    import onnxruntime
+def to_onnx(network: nn.Module, example_BCHWD: torch.Tensor, sizes: dict[int, Any] | None = None) -> bytes:
+    """The network as an ONNX model, ``image`` to ``pred``.
 
+    Args:
+        network: on the CPU, in eval mode.
+        example_BCHWD: an image of the shape that it takes.
+        sizes: the axes that may vary, as of ``torch.export``; none by default.
+    """
     network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
-    example_BCHWD = example_BCHWD.contiguous()
+    names: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"]}
     with warnings.catch_warnings(), _quiet("torch.onnx", "onnxscript", "onnx_ir"):
         warnings.simplefilter("ignore")
-        program = torch.onnx.export(network, (example_BCHWD,), dynamo=True, verbose=False)
+        program = torch.onnx.export(
+            network,
+            (example_BCHWD.contiguous(),),
+            dynamo=True,
+            verbose=False,
+            dynamic_shapes=None if sizes is None else (sizes,),
+            **names,
+        )
     assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+def load_onnx(model: bytes) -> Call:
+    """What ONNX Runtime makes of an ONNX model, on as many threads as PyTorch has."""
+    import onnxruntime
+
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
-    session = onnxruntime.InferenceSession(
-        program.model_proto.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
     name = session.get_inputs()[0].name
     return lambda x_BCHWD: torch.from_numpy(session.run(None, {name: x_BCHWD.contiguous().numpy()})[0])
+
+
+def _onnxruntime(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    return load_onnx(to_onnx(network, example_BCHWD))
 
 
 @contextmanager

@@ -165,7 +165,13 @@ FEWEST_ROWS = 3
 def pad_in_plane(x_BCHWD: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad H and W at their far ends with zeros, the mean of a normalised volume, to a multiple, H to three at least."""
     height, width = x_BCHWD.shape[2:4]
-    rows, columns = max(-(-height // multiple), FEWEST_ROWS) * multiple, -(-width // multiple) * multiple
-    if (rows, columns) == (height, width):
+    rows, columns = max(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple
+    # a traced graph also holds for sizes that need it where its example does not
+    if (rows, columns) == (height, width) and not torch.jit.is_tracing():
         return x_BCHWD
     return F.pad(x_BCHWD, (0, 0, 0, columns - width, 0, rows - height))
+
+
+def steps(length: int, step: int) -> int:
+    """How many steps cover a length. Without negative numbers, whose quotients ONNX rounds towards zero."""
+    return (length + step - 1) // step

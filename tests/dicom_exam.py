@@ -1,0 +1,76 @@
+"""A DICOM exam built in code: a cine cut into files, each of which a test may spoil before it is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy.spatial.transform import Rotation
+
+pydicom = pytest.importorskip("pydicom")
+
+NAME = "Doe^Jane^1950"
+SHAPE = (7, 5, 4, 6)  # H W D T
+SPACING_MM = (1.25, 1.5, 8.0)
+
+
+def oblique(spacing_mm=SPACING_MM, handed=1.0) -> np.ndarray:
+    """An affine to RAS whose slices lie as short-axis planes do."""
+    affine = np.eye(4)
+    affine[:3, :3] = Rotation.from_euler("xyz", [35, -20, 50], degrees=True).as_matrix() @ np.diag([-1.0, -1, handed])
+    affine[:3, :3] *= spacing_mm
+    affine[:3, 3] = [21.5, -40.25, 13.0]
+    return affine
+
+
+def voxels(shape=SHAPE) -> np.ndarray:
+    return np.random.default_rng(5).integers(0, 4000, shape).astype(np.uint16)
+
+
+def exam(voxels_HWDT: np.ndarray, affine: np.ndarray, one_series: bool = False) -> list[Any]:
+    """The data sets of an exam, slice by slice: every slice of another heart rate, in a series of its own or not."""
+    study, frame = pydicom.uid.generate_uid(), pydicom.uid.generate_uid()
+    series = [pydicom.uid.generate_uid() for _ in range(voxels_HWDT.shape[2])]
+    lps = np.diag([-1.0, -1, 1, 1]) @ affine
+    lengths = np.linalg.norm(lps[:3, :3], axis=0)
+    directions = lps[:3, :3] / lengths
+    datasets = []
+    for depth in range(voxels_HWDT.shape[2]):
+        for time in range(voxels_HWDT.shape[3]):
+            dataset = pydicom.Dataset()
+            dataset.PatientName, dataset.PatientID, dataset.Modality = NAME, NAME, "MR"
+            dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.MRImageStorage, pydicom.uid.generate_uid()
+            dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, frame
+            dataset.SeriesInstanceUID = series[0 if one_series else depth]
+            dataset.SeriesDescription = NAME
+            dataset.Columns, dataset.Rows = voxels_HWDT.shape[:2]
+            dataset.PixelSpacing = [float(lengths[1]), float(lengths[0])]
+            dataset.SliceThickness = 6.5
+            dataset.ImageOrientationPatient = [round(v, 10) for v in directions[:, :2].T.ravel().tolist()]
+            dataset.ImagePositionPatient = [round(v, 8) for v in (lps @ [0, 0, depth, 1])[:3].tolist()]
+            dataset.TriggerTime = round(12 + time * (40 + depth), 1)
+            dataset.CardiacNumberOfImages = voxels_HWDT.shape[3]
+            dataset.InstanceNumber = 1 + time + (depth * voxels_HWDT.shape[3] if one_series else 0)
+            dataset.SamplesPerPixel, dataset.PhotometricInterpretation = 1, "MONOCHROME2"
+            dataset.BitsAllocated = dataset.BitsStored = 16
+            dataset.HighBit, dataset.PixelRepresentation = 15, 0
+            dataset.PixelData = voxels_HWDT[:, :, depth, time].T.tobytes()  # rows x columns
+            dataset.file_meta = pydicom.dataset.FileMetaDataset()
+            dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+            datasets.append(dataset)
+    return datasets
+
+
+def write(datasets: list[Any], folder: Path, seed: int = 0, by_series: bool = False) -> Path:
+    """Write them under names whose order says nothing, in one folder or in one for each series."""
+    folder.mkdir(parents=True, exist_ok=True)
+    numbers = list(range(len(datasets)))
+    Random(seed).shuffle(numbers)
+    for number, dataset in zip(numbers, datasets, strict=True):
+        place = folder / str(dataset.SeriesInstanceUID)[-6:] if by_series else folder
+        place.mkdir(exist_ok=True)
+        dataset.save_as(place / f"IM{number:04d}", enforce_file_format=True)
+    return folder
