@@ -18,6 +18,7 @@ from monai.metrics import compute_dice
 
 from scripts import BUNDLE_ROOT
 from scripts.cine.acdc import load_exams
+from scripts.compare.entries import PEERS
 from scripts.files import CineError
 from scripts.latency.timer import Timing, time_in_turn
 from scripts.model import load_model
@@ -36,9 +37,9 @@ Named = tuple[str, Deployable]
 def peers() -> list[Named]:
     """The networks of every ``peer_*.json``, by the name in the file's."""
     found = []
-    for path in sorted((BUNDLE_ROOT / "configs").glob("peer_*.json")):
-        parser = ConfigParser(ConfigParser.load_config_file(path))
-        found.append((path.stem.removeprefix("peer_"), parser.get_parsed_content("network_def")))
+    for name in PEERS:
+        parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / f"peer_{name}.json"))
+        found.append((name, parser.get_parsed_content("network_def")))
     return found
 
 

@@ -7,7 +7,7 @@ import pickle
 
 import pytest
 
-from scripts.files import CineError, first_existing, model_folder, read_json, replacing, write_json
+from scripts.files import CineError, first_existing, model_folder, read_json, replacing, validate, write_json
 
 
 def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -33,6 +33,14 @@ def test_numbers_that_json_lacks_are_not_written(tmp_path):
     with pytest.raises(ValueError, match="JSON"):
         write_json(tmp_path / "a.json", {"a": float("nan")})
     assert not os.listdir(tmp_path)
+
+
+def test_names_that_do_not_fit_are_told():
+    schema = {"required": ["a", "b"], "properties": {"a": {}, "b": {}}, "additionalProperties": False}
+    with pytest.raises(CineError, match=r"found the unknown 'pear', 'c'; expected none but a, b\. Mend it\."):
+        validate({"a": 1, "pear": 2, "b": 3, "c": 4}, schema, "x.json", "Mend it.")
+    with pytest.raises(CineError, match=r"found no 'b'; expected all of a, b\."):
+        validate({"a": 1}, schema, "x.json", "Mend it.")
 
 
 def test_json_that_does_not_fit_is_refused_by_field(tmp_path):

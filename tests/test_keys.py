@@ -60,6 +60,7 @@ def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
         ("searches#0", [{"overlays": []}]),
         ("networks#0#random", [{"name": "a", "system": "s", "search": "rt", "random": -1}]),
         ("networks#0", [{"name": "a", "system": "s", "pear": "unet"}]),
+        ("networks", []),
     ],
 )
 def test_values_that_no_run_can_use_name_their_key(key, value):
@@ -69,7 +70,8 @@ def test_values_that_no_run_can_use_name_their_key(key, value):
 
 def test_warm_up_leaves_epochs_and_devices_are_here():
     with pytest.raises(CineError, match="warm_up_epochs: found 4; expected fewer than the 4 search_epochs"):
-        check_values({"search_epochs": 4, "warm_up_epochs": 4})
+        check_values({"search_epochs": 4, "warm_up_epochs": 4, "searcher": {"warm_up_epochs": "@warm_up_epochs"}})
+    check_values({"search_epochs": 4, "warm_up_epochs": 4, "searcher": {"annealing_epochs": 1}})  # HyperSegNAS has none
     for key in ("device", "cache_device"):
         with pytest.raises(CineError, match=f"^{key}: found 'foo'.*--{key} cpu"):
             check_values({key: "foo"})

@@ -167,13 +167,23 @@ def validate(content: Any, schema: dict[str, Any], where: str | Path, action: st
         error = next(_Validator(schema).iter_errors(content), None)  # what follows it may cost a hostile file's time
         if error is None:
             return
-        found = json.dumps(error.instance, default=str)
+        found, expected = _told(error)
     except RecursionError:
         raise CineError(where, "a nesting too deep to look at", "what its format names", action) from None
     field = "#".join(str(part) for part in error.absolute_path) or "the whole file"
     found = found if len(found) <= 120 else found[:117] + "..."
-    expected = f"{error.validator} {json.dumps(error.validator_value, default=str)[:200]}"
     raise CineError(f"{where}, field {field}", found, expected, action)
+
+
+def _told(error: jsonschema.ValidationError) -> tuple[str, str]:
+    """What was found and expected, in words where the rule is about names of fields."""
+    names, rule = error.instance, error.validator_value
+    if error.validator == "required":
+        return f"no {', '.join(repr(name) for name in rule if name not in names)}", f"all of {', '.join(rule)}"
+    if error.validator == "additionalProperties" and rule is False:
+        known = list(error.schema["properties"])
+        return f"the unknown {', '.join(repr(n) for n in names if n not in known)}", f"none but {', '.join(known)}"
+    return json.dumps(names, default=str), f"{error.validator} {json.dumps(rule, default=str)[:200]}"
 
 
 # JSON schema takes 2.0 for an integer, which would be no index

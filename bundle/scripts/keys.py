@@ -30,15 +30,18 @@ SCHEMA: dict[str, Any] = {
         "overlays": _NAMES,
         "overrides": {"type": "object"},
         "searches": _entries([], configs=_NAMES, overlays=_NAMES, overrides={"type": "object"}),
-        "networks": _entries(
-            ["system"],
-            system=_NAME,
-            search=_NAME,
-            derive={"type": "object"},
-            random=_NATURAL,
-            peer=_NAME,
-            architecture=_NAME,
-        ),
+        "networks": {
+            "minItems": 1,
+            **_entries(
+                ["system"],
+                system=_NAME,
+                search=_NAME,
+                derive={"type": "object"},
+                random=_NATURAL,
+                peer=_NAME,
+                architecture=_NAME,
+            ),
+        },
         "spacing_mm": {
             "type": "array",
             "items": {"type": "number", "minimum": 0.1, "maximum": 20},
@@ -83,7 +86,8 @@ def check_values(config: Mapping[str, Any]) -> None:
         key: value for key, value in config.items() if not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
     }
     validate(plain, SCHEMA, "the configuration", "Change the key.")
-    if {"search_epochs", "warm_up_epochs"} <= plain.keys() and plain["warm_up_epochs"] >= plain["search_epochs"]:
+    warms_up = "warm_up_epochs" in config.get("searcher", {}) and {"search_epochs", "warm_up_epochs"} <= plain.keys()
+    if warms_up and plain["warm_up_epochs"] >= plain["search_epochs"]:
         expected = f"fewer than the {plain['search_epochs']} search_epochs, which count them in"
         raise CineError("warm_up_epochs", str(plain["warm_up_epochs"]), expected, "Change one of them.")
     for key in ("device", "cache_device"):

@@ -11,7 +11,7 @@ SEARCHES = [{"name": "rt"}, {"name": "hw", "configs": ["hw_nas"], "overlays": ["
 def test_each_has_a_folder_of_its_name_s_letters_and_digits():
     searches = read_searches("work", SEARCHES)
     assert [str(search.folder) for search in searches.values()] == ["work/searches/rt", "work/searches/hw"]
-    (network,) = read_networks("work", [{"name": "RT-DNAS N=3, genetic", "system": "s", "peer": "p"}], searches)
+    (network,) = read_networks("work", [{"name": "RT-DNAS N=3, genetic", "system": "s", "peer": "dints"}], searches)
     assert str(network.folder) == "work/networks/rt_dnas_n_3_genetic"
 
 
@@ -21,7 +21,7 @@ def test_each_has_a_folder_of_its_name_s_letters_and_digits():
         ({"search": "rt"}, True),
         ({"search": "rt", "derive": {"paths": 3}}, True),
         ({"search": "rt", "random": 0}, False),
-        ({"peer": "unet"}, False),
+        ({"peer": "dints"}, False),
         ({"architecture": "a.json"}, False),
     ],
 )
@@ -37,6 +37,7 @@ def test_a_network_has_one_origin(origin, searched):
         ({"random": 3}, "found random;"),
         ({"peer": "unet", "search": "rt"}, "search with peer"),
         ({"search": "rt", "derive": {}, "random": 3}, "search with derive with random"),
+        ({"peer": "unet_4d"}, r"the peer unet_4d; expected one of \['bix_nas', .*'unet_3d_d4_32'\]"),
         ({"search": "ms"}, r"the search ms; expected one of \['rt', 'hw'\]"),
     ],
 )
@@ -47,6 +48,6 @@ def test_other_origins_are_refused(origin, found):
 
 @pytest.mark.parametrize("names", [("N=3", "n 3"), ("a", "a"), ("=", "b")])
 def test_networks_that_would_share_a_folder_are_refused(names):
-    entries = [{"name": name, "system": "s", "peer": "p"} for name in names]
+    entries = [{"name": name, "system": "s", "peer": "dints"} for name in names]
     with pytest.raises(CineError, match="differ in their letters or digits"):
         read_networks("w", entries, {})

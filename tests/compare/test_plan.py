@@ -70,7 +70,7 @@ def test_only_searches_that_networks_come_of_are_run(make_plan):
         ({"overlays": ["quik"]}, "overlays: found 'quik'"),
         ({"overrides": {"train_epocs": 3}}, "Did you mean train_epochs"),
         ({"settings": {"budget_ms": None}}, "budget_ms: found None"),
-        ({"networks": [{"name": "a", "system": "s", "peer": "nobody"}]}, "peer_nobody"),
+        ({"networks": [{"name": "a", "system": "s", "peer": "nobody"}]}, "networks, a: found the peer nobody"),
     ],
 )
 def test_what_no_step_could_use_is_refused_before_any_runs(make_plan, options, found):

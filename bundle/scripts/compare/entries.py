@@ -8,8 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from scripts import BUNDLE_ROOT
 from scripts.files import CineError
 
+PEERS = sorted(path.stem.removeprefix("peer_") for path in (BUNDLE_ROOT / "configs").glob("peer_*.json"))
 Entry = Mapping[str, Any]
 
 
@@ -87,7 +89,7 @@ def read_networks(work_dir: str, entries: Sequence[Entry], searches: Mapping[str
     """The networks in their order, in ``work_dir/networks``.
 
     Raises:
-        CineError: none or several origins, an unknown search, or two that share a folder.
+        CineError: none or several origins, an unknown search or peer, or two that share a folder.
     """
     folders = _folders(Path(work_dir) / "networks", entries)
     return [_network(entry, folder, searches) for entry, folder in zip(entries, folders, strict=True)]
@@ -102,6 +104,8 @@ def _network(entry: Entry, folder: Path, searches: Mapping[str, Search]) -> Netw
     ):
         expected = "search (alone, or with derive or random), peer or architecture"
         raise CineError(where, " with ".join(origin) or "no origin", expected, "Correct the entry.")
+    if "peer" in origin and origin["peer"] not in PEERS:
+        raise CineError(where, f"the peer {origin['peer']}", f"one of {PEERS}", "Correct the name.")
     name = origin.pop("search", None)
     if name is not None and name not in searches:
         raise CineError(where, f"the search {name}", f"one of {list(searches)}", "Name it in searches.")
