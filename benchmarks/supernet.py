@@ -25,7 +25,8 @@ from torch import nn
 
 from scripts import BUNDLE_ROOT
 from scripts.files import write_json
-from scripts.runtime.device import autocast, describe_device, keep_memory
+from scripts.runtime.device import describe_device, keep_memory
+from scripts.runtime.precision import autocast
 from scripts.search.memory import step_memory
 from scripts.search.relaxation import JointSoftmax
 from scripts.space.space import Space

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from scripts.files import CineError
 from scripts.runtime import choice
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.choice import choose_runtime, race
@@ -19,41 +20,51 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def races(monkeypatch):
-    """Counts the races; the last backend wins."""
+    """Counts the races; the last runtime wins."""
     held = []
 
     def race(runtimes):
-        held.append(runtimes)
-        return {runtime.backend: 10.0 - index for index, runtime in enumerate(runtimes)}
+        held.append(list(runtimes))
+        return {name: 10.0 - index for index, name in enumerate(runtimes)}
 
     monkeypatch.setattr(choice, "race", race)
-    monkeypatch.setattr(choice, "_candidates", lambda *_: [Runtime("cpu", "float32"), Other("cpu", "float32")])
+    monkeypatch.setattr(choice, "has_native_bfloat16", lambda device: True)
+    monkeypatch.setattr(choice, "BACKENDS", {name: BACKENDS[name] for name in ("compile", "eager")})
     return held
 
 
-class Other(Runtime):
-    """A second runtime that needs no package."""
-
-    def __post_init__(self):
-        super().__post_init__()
-        object.__setattr__(self, "backend", "compile")
-
-
 def test_the_fastest_is_measured_once_and_kept(races, cache):
-    assert choose_runtime().backend == "compile"
-    assert choose_runtime().backend == "compile"
+    assert choose_runtime() == Runtime("cpu", "bfloat16", "eager")
+    assert choose_runtime() == Runtime("cpu", "bfloat16", "eager")
     assert len(races) == 1
     (path,) = cache.glob("backends-*.json")
-    assert json.loads(path.read_text())["median_ms"] == {"eager": 10.0, "compile": 9.0}
+    assert list(json.loads(path.read_text())["median_ms"])[-1] == "eager bfloat16"
 
 
-@pytest.mark.parametrize("damage", ["", "{", '{"format": "rtdnas-backends-1", "median_ms": {"eager": -1}}'])
-def test_a_damaged_choice_is_measured_again(races, cache, damage):
-    choose_runtime()
-    (path,) = cache.glob("backends-*.json")
-    path.write_text(damage)
-    assert choose_runtime().backend == "compile"
-    assert len(races) == 2
+def test_a_processor_that_has_bfloat16_may_be_slower_in_it(races, monkeypatch):
+    monkeypatch.setattr(choice, "race", lambda runtimes: {"eager float32": 1.0, "eager bfloat16": 1.3})
+    assert choose_runtime(backend="eager") == Runtime("cpu", "float32", "eager")
+
+
+def test_both_precisions_of_a_named_backend_race(races):
+    choose_runtime(backend="eager")
+    assert races == [["eager float32", "eager bfloat16"]]
+
+
+def test_a_named_precision_races_alone(races):
+    choose_runtime(dtype="float32")
+    assert all(name.endswith("float32") for name in races[0])
+
+
+def test_without_bfloat16_there_is_no_race_of_precisions(races, monkeypatch):
+    monkeypatch.setattr(choice, "has_native_bfloat16", lambda device: False)
+    assert choose_runtime(backend="eager") == Runtime("cpu", "float32", "eager")
+    assert not races
+
+
+def test_an_unknown_precision_is_refused_by_name():
+    with pytest.raises(CineError, match="dtype"):
+        choose_runtime(dtype="float8")
 
 
 def test_a_named_backend_is_taken_without_a_race(races):
@@ -67,6 +78,6 @@ def test_a_backend_that_fails_is_left_out(monkeypatch, caplog):
 
     monkeypatch.setitem(BACKENDS, "broken", replace(BACKENDS["eager"], compile=fail))
     monkeypatch.setattr(choice, "RUNS", 1)
-    times = race([Runtime("cpu", "float32", "eager"), Runtime("cpu", "float32", "broken")])
-    assert times.keys() == {"eager"}
-    assert "Backend broken fails here (RuntimeError: out of order)" in caplog.text
+    runtimes = {f"{name} float32": Runtime("cpu", "float32", name) for name in ("eager", "broken")}
+    assert race(runtimes).keys() == {"eager float32"}
+    assert "Backend broken float32 fails here (RuntimeError: out of order)" in caplog.text

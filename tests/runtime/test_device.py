@@ -1,21 +1,10 @@
 from __future__ import annotations
 
 import psutil
-import pytest
 import torch
 
 from scripts.runtime import device
-from scripts.runtime.device import autocast, available_memory, peak_memory
-
-
-@pytest.mark.parametrize(("native", "dtype"), [(True, torch.bfloat16), (False, torch.float32)])
-def test_autocast_only_where_bfloat16_is_native(monkeypatch, native, dtype):
-    """Emulated, a search would take ten times as long and more."""
-    monkeypatch.setattr(device, "has_native_bfloat16", lambda name: native)
-    with autocast("cpu"):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == dtype
-    with autocast("cpu", enabled=False):
-        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
+from scripts.runtime.device import available_memory, peak_memory
 
 
 def test_available_memory_minds_the_control_group(monkeypatch, tmp_path):

@@ -63,12 +63,6 @@ def _has_avx512_bf16() -> bool:
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
 
 
-def autocast(device: str | torch.device, enabled: bool = True) -> torch.autocast:
-    """bfloat16 autocast where the device computes in it; emulated, convolutions take ten times as long and more."""
-    device = torch.device(device)
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_native_bfloat16(str(device)))
-
-
 def available_memory(device: str | torch.device) -> int:
     """Bytes that this process can still take on a device, within its control group where it is in one."""
     device = torch.device(device)

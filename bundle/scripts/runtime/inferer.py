@@ -13,7 +13,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 
-from scripts.runtime.device import autocast
+from scripts.runtime.precision import autocast
 from scripts.safety import explaining_memory
 
 

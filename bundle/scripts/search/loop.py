@@ -15,7 +15,8 @@ from tqdm import tqdm
 from scripts import checkpoint
 from scripts.files import CineError
 from scripts.interruption import Interruption, interrupted
-from scripts.runtime.device import autocast, keep_memory
+from scripts.runtime.device import keep_memory
+from scripts.runtime.precision import autocast
 from scripts.safety import check_finite, explaining_memory
 from scripts.search.memory import SMALLER
 from scripts.space.supernet import Supernet

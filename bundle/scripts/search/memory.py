@@ -10,8 +10,9 @@ from typing import Any
 import torch
 
 from scripts.files import CineError
-from scripts.runtime.device import autocast, available_memory
+from scripts.runtime.device import available_memory
 from scripts.runtime.living import LivingTensors
+from scripts.runtime.precision import autocast
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet

@@ -10,7 +10,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from scripts.files import CineError, write_json
-from scripts.runtime.device import autocast
+from scripts.runtime.precision import autocast
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
 from scripts.search.history import ONE_SHOT
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine

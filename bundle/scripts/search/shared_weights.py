@@ -11,7 +11,7 @@ import torch
 from monai.metrics import DiceMetric
 
 from scripts import checkpoint
-from scripts.runtime.device import autocast
+from scripts.runtime.precision import autocast
 from scripts.search.loop import Batch
 from scripts.search.one_shot import OneShotSearcher
 from scripts.space.architecture import Architecture
