@@ -7,6 +7,12 @@ from pathlib import Path
 
 from scripts import BUNDLE_ROOT
 
+_EPOCH = {"epoch": 1, "latency_ms": 1.0, "entropy": {}, "parameter_free_share": {}}
+HISTORY = {
+    **{"format": "rtdnas-search-1", "budget_ms": 7.5, "auto_budget": True},
+    "epochs": [{**_EPOCH, "mixing": {"nodes": {}, "cells": {}}}],
+}  # of a search, as far as others look into it
+
 
 def command(folder: Path, **overrides: object) -> list[str]:
     files = [str(BUNDLE_ROOT / "configs" / "compare.json"), str(folder / "compare_tiny.json")]

@@ -6,6 +6,7 @@ import pytest
 from monai.bundle import ConfigParser
 
 from scripts import BUNDLE_ROOT
+from scripts.keys import check_values
 
 CONFIGS = BUNDLE_ROOT / "configs"
 STEPS = {
@@ -69,6 +70,15 @@ def test_every_overlay_fits_every_step(overlay, files):
         assert parser[key] == value
 
 
+@pytest.mark.parametrize("system", ["hw_nas", "ms_nas", "hypersegnas"])
+def test_quick_over_another_system_leaves_epochs_for_all_its_phases(system):
+    """As `compare --overlays "['quick']"` lays them."""
+    parser = ConfigParser(read("search", system, "quick"))
+    check_values(parser.config)
+    phase = "annealing_epochs" if system == "hypersegnas" else "warm_up_epochs"
+    assert 1 <= parser.get_parsed_content(phase) < parser.get_parsed_content("search_epochs")
+
+
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("peer_*.json")), ids=lambda path: path.stem)
 def test_a_peer_says_where_it_is_from_and_is_nothing_but_a_network(path):
     overlay = json.loads(path.read_text())
@@ -120,7 +130,8 @@ def test_the_other_systems_hold_their_papers_figures():
     assert space["operations"] == ["identity", "conv_3x3x3"]
     assert (space["start"], space["end"], space["join"], space["share_cells"]) == ("any", "any", "mean", False)
     assert (hs["candidates"], hs["fine_tuned"], hs["assistance"]) == (2000, 10, "annealed")
-    assert (hs["search_epochs"] - hs["annealing_epochs"]) / hs["annealing_epochs"] == 160 / 20
+    annealing = ConfigParser(hs).get_parsed_content("annealing_epochs")
+    assert (hs["search_epochs"] - annealing) / annealing == 160 / 20
 
 
 def test_labels_are_rv_myo_lv():

@@ -72,6 +72,8 @@ def test_warm_up_leaves_epochs_and_devices_are_here():
     with pytest.raises(CineError, match="warm_up_epochs: found 4; expected fewer than the 4 search_epochs"):
         check_values({"search_epochs": 4, "warm_up_epochs": 4, "searcher": {"warm_up_epochs": "@warm_up_epochs"}})
     check_values({"search_epochs": 4, "warm_up_epochs": 4, "searcher": {"annealing_epochs": 1}})  # HyperSegNAS has none
+    with pytest.raises(CineError, match="annealing_epochs: found 9; expected fewer than the 4 search_epochs"):
+        check_values({"search_epochs": 4, "annealing_epochs": 9, "searcher": {"annealing_epochs": "@annealing_epochs"}})
     for key in ("device", "cache_device"):
         with pytest.raises(CineError, match=f"^{key}: found 'foo'.*--{key} cpu"):
             check_values({key: "foo"})

@@ -86,10 +86,11 @@ def check_values(config: Mapping[str, Any]) -> None:
         key: value for key, value in config.items() if not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
     }
     validate(plain, SCHEMA, "the configuration", "Change the key.")
-    warms_up = "warm_up_epochs" in config.get("searcher", {}) and {"search_epochs", "warm_up_epochs"} <= plain.keys()
-    if warms_up and plain["warm_up_epochs"] >= plain["search_epochs"]:
-        expected = f"fewer than the {plain['search_epochs']} search_epochs, which count them in"
-        raise CineError("warm_up_epochs", str(plain["warm_up_epochs"]), expected, "Change one of them.")
+    for key in ("warm_up_epochs", "annealing_epochs"):
+        counts = key in config.get("searcher", {}) and {"search_epochs", key} <= plain.keys()
+        if counts and plain[key] >= plain["search_epochs"]:
+            expected = f"fewer than the {plain['search_epochs']} search_epochs, which count them in"
+            raise CineError(key, str(plain[key]), expected, "Change one of them.")
     for key in ("device", "cache_device"):
         if key in plain:
             check_device(plain[key], key)

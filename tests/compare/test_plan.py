@@ -4,6 +4,7 @@ import json
 from random import Random
 
 import pytest
+from comparing import HISTORY
 from monai.bundle import ConfigParser
 
 from scripts.compare.entries import read_networks, read_searches
@@ -47,9 +48,21 @@ def test_a_given_number_of_paths_is_not_held_to_the_budget_and_auto_is(make_plan
 
 def test_overrides_of_a_search_stand_over_those_of_all(make_plan):
     searches = [{"name": "rt", "overrides": {"search_epochs": 3, "budget_ms": 9.0}}]
-    search = make_plan(searches=searches, overrides={"search_epochs": 2, "train_epochs": 5}).steps[0]
-    assert (search.settings["search_epochs"], search.settings["train_epochs"]) == (3, 5)
+    search = make_plan(searches=searches, overrides={"search_epochs": 2, "pool_size": 5}).steps[0]
+    assert (search.settings["search_epochs"], search.settings["pool_size"]) == (3, 5)
     assert search.settings["budget_ms"] == 9.0
+
+
+def test_an_override_reaches_only_the_steps_that_know_it(make_plan):
+    """Another number of training epochs must not search anew, nor another search train a peer anew."""
+    overrides = {"search_epochs": 2, "train_epochs": 5, "space#layers": 4}
+    reached = {
+        step.step: sorted(set(overrides) & step.settings.keys()) for step in make_plan(overrides=overrides).steps
+    }
+    assert reached == {
+        **{"search": ["search_epochs", "space#layers"], "derive": ["space#layers"]},
+        **{"train": ["train_epochs"], "evaluate": ["train_epochs"]},
+    }
 
 
 def test_searches_of_one_space_share_their_latency_table(make_plan):
@@ -70,6 +83,10 @@ def test_only_searches_that_networks_come_of_are_run(make_plan):
         ({"overlays": ["quik"]}, "overlays: found 'quik'"),
         ({"overrides": {"train_epocs": 3}}, "Did you mean train_epochs"),
         ({"settings": {"budget_ms": None}}, "budget_ms: found None"),
+        (
+            {"searches": [{"name": "rt", "overrides": {"space#deployment_size": [64, 64, 6]}}]},
+            r"search rt: found deployment_size \[64, 64, 6\]; expected \[128, 112, 20\]",
+        ),
         ({"networks": [{"name": "a", "system": "s", "peer": "nobody"}]}, "networks, a: found the peer nobody"),
     ],
 )
@@ -82,11 +99,8 @@ def test_an_auto_budget_is_that_of_the_first_search(make_plan):
     plan = make_plan(settings={"budget_ms": "auto"})
     assert plan.resolved_constraint() is None
     (search,) = plan.used_searches
-    epoch = {"epoch": 1, "latency_ms": 1.0, "entropy": {}, "parameter_free_share": {}, "mixing": {}}
-    epoch["mixing"] = {"nodes": {}, "cells": {}}
     search.history_file.parent.mkdir(parents=True)
-    content = {"format": "rtdnas-search-1", "budget_ms": 7.5, "auto_budget": True, "epochs": [epoch]}
-    search.history_file.write_text(json.dumps(content))
+    search.history_file.write_text(json.dumps(HISTORY))
     assert plan.resolved_constraint().budget_ms == 7.5
     assert make_plan().resolved_constraint().budget_ms == 50.0
 

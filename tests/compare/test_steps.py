@@ -7,8 +7,10 @@ import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
+from comparing import HISTORY
 
 from scripts import BUNDLE_ROOT
 from scripts.compare import steps
@@ -48,12 +50,33 @@ def test_a_step_runs_once(step, ran):
 
 @pytest.mark.parametrize("name", ["input", "base.json", "out"])
 def test_a_step_runs_again_where_its_input_its_configuration_or_its_output_changed(step, ran, name):
+    step = replace(step, step="evaluate")
     run_step(step)
     if name == "out":
         step.output.unlink()
     else:
         (step.folder / name).write_text('{"y": 2}')
     assert run_step(step) and not run_step(step)
+
+
+@pytest.mark.parametrize("name", ["input", "base.json"])
+def test_a_training_is_not_taken_for_one_with_other_settings_or_another_network(step, ran, name):
+    run_step(step)
+    (step.folder / name).write_text('{"y": 2}')
+    with pytest.raises(CineError, match=rf"a training with other settings.*delete {step.folder}"):
+        run_step(step)
+    assert ran == ["train"]
+
+
+def test_other_settings_of_a_training_are_refused_before_anything_runs(make_plan, monkeypatch):
+    trained = next(step for step in make_plan().steps if step.step == "train")
+    monkeypatch.setattr(steps, "_execute", lambda command, log: (0, ""))
+    for path in trained.inputs:
+        path.write_text("{}")
+    run_step(trained)
+    monkeypatch.setattr(steps, "run_step", lambda step: pytest.fail("ran"))
+    with pytest.raises(CineError, match=r"genetic in .*a training with other settings"):
+        run_plan(make_plan(overrides={"train_epochs": 3}))
 
 
 def test_a_step_that_fails_is_told_by_its_last_words_and_runs_again(step, monkeypatch):
@@ -120,7 +143,7 @@ def outcomes(monkeypatch, make_plan):
         step.output.write_text("{}")
         if step.step == "search":
             (step.folder / "search").mkdir(exist_ok=True)
-            (step.folder / "search" / "history.json").write_text('{"of": "the search"}')
+            (step.folder / "search" / "history.json").write_text(json.dumps(HISTORY))
 
     monkeypatch.setattr(steps, "run_step", run)
     return make_plan(), failing, ran
@@ -131,12 +154,22 @@ def test_each_network_starts_from_its_origin(outcomes):
     assert run_plan(plan) == {}
     assert ran == [(step.owner, step.step) for step in plan.steps]
     genetic, _, plain, chance = plan.entries
-    assert json.loads(genetic.history_file.read_text()) == {"of": "the search"}
+    assert json.loads(genetic.history_file.read_text()) == HISTORY
     assert plain.architecture_file.read_text() == "{}"
     architecture = Architecture.load(chance.architecture_file)
     assert (architecture.provenance["method"], architecture.provenance["seed"]) == ("random", 7)
     run_plan(plan)
     assert Architecture.load(chance.architecture_file) == architecture
+
+
+def test_there_is_nothing_to_derive_from_a_one_shot_search(outcomes):
+    plan, _, _ = outcomes
+    (search,) = plan.used_searches
+    (search.folder / "search").mkdir(parents=True)
+    (search.folder / "search" / "one_shot.json").write_text("{}")
+    failures = run_plan(plan)
+    assert list(failures) == ["genetic", "auto"]
+    assert "a one-shot search (HyperSegNAS)" in failures["auto"]
 
 
 def test_a_network_that_fails_stops_no_other(outcomes):

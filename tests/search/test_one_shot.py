@@ -6,6 +6,7 @@ from dataclasses import replace
 from functools import partial
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from identical import identical
@@ -14,10 +15,11 @@ from monai.losses import DiceCELoss
 
 from scripts.files import CineError
 from scripts.runtime.deploy import Runtime
+from scripts.search import candidates
 from scripts.search.candidates import CandidateFile, LatencyCost, MemoryCost, sample
 from scripts.search.coarse_to_fine import search_coarse_to_fine
 from scripts.search.constraint import BudgetMissed, Constraint
-from scripts.search.correlation import correlate, rank
+from scripts.search.correlation import correlate, rank, text_of
 from scripts.search.memory import measured_step_memory
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.shared_weights import SharedWeights, mean_dice
@@ -156,7 +158,9 @@ def test_the_constraint_is_never_exceeded(space, make_table, most):
 
 
 def test_a_constraint_that_nothing_keeps_names_the_least_cost(space, make_table):
-    with pytest.raises(CineError, match=r"0\.50 ms, which no random architecture keeps; expected 6\.00 at least"):
+    with pytest.raises(
+        CineError, match=r"0\.50 ms, which none of 1000 random architectures keeps; expected 6\.00 at least"
+    ):
         sample(space, 2, LatencyCost(make_table(space), 0.5), 0.5, seed=0)
 
 
@@ -282,10 +286,9 @@ def test_correlation_against_ranks_by_hand(build, validation, make_table, tmp_pa
     rows = result["architectures"]
     assert json.loads((tmp_path / "correlation.json").read_text())["architectures"] == rows
     scratch, shared = ([row[key] for row in rows] for key in ("scratch_dice", "dice"))
-    pairs = [(i, j) for i in range(4) for j in range(i)]
-    signs = [(scratch[i] - scratch[j]) * (shared[i] - shared[j]) for i, j in pairs]
-    if all(signs):  # without ties
-        assert result["dice"]["kendall_tau"] == pytest.approx(sum(1 if s > 0 else -1 for s in signs) / len(pairs))
+    x, y = ([np.sign(of[i] - of[j]) for i in range(4) for j in range(i)] for of in (scratch, shared))
+    tied = np.sqrt(np.square(x).sum() * np.square(y).sum())  # tau-b
+    assert result["dice"]["kendall_tau"] == (pytest.approx(np.dot(x, y) / tied) if tied else None)
     with pytest.raises(CineError, match="architectures"):
         correlate(searcher, validation, table, 2)
 
@@ -300,3 +303,30 @@ def test_ranks_that_agree_and_ranks_that_do_not(space, make_table):
     ranks = rank(found)
     assert ranks["dice"] == pytest.approx({"kendall_tau": 1, "spearman_rho": 1})
     assert ranks["fine_tuned_dice"] == pytest.approx({"kendall_tau": -1, "spearman_rho": -1})
+
+
+def test_what_is_the_same_for_all_ranks_nothing(space, make_table):
+    """Shared weights that learned nothing may give a Dice of 0 everywhere; JSON holds no NaN."""
+    found = sample(space, 3, LatencyCost(make_table(space), 1e9), 1e9, 0)
+    found = [replace(c, dice=0.0, fine_tuned_dice=0.1 * i, scratch_dice=0.2 * i) for i, c in enumerate(found)]
+    ranks = rank(found)
+    assert ranks["dice"] == {"kendall_tau": None, "spearman_rho": None}
+    assert ranks["fine_tuned_dice"]["kendall_tau"] == pytest.approx(1)
+    assert text_of(ranks["dice"]) == "no correlation, since one Dice is the same for all"
+
+
+def test_sampling_gives_up_where_fewer_than_one_in_a_thousand_keeps_the_bound(space, monkeypatch, caplog):
+    """Else it would go on for hours in a large space."""
+    monkeypatch.setattr(candidates, "TRIES", 50)
+    drawn = []
+
+    class Cost:
+        unit = "ms"
+
+        def __call__(self, architecture):
+            drawn.append(architecture)
+            return 1.0 if len(drawn) == 10 else 9.0
+
+    assert len(sample(space, 20, Cost(), 1.0, seed=0)) == 1
+    assert len(drawn) <= 100
+    assert "Only 1 of 20 candidates keep 1.00 ms" in caplog.text

@@ -102,17 +102,22 @@ class Plan:
 
     @cached_property
     def steps(self) -> list[Step]:
-        """All steps, checked: CineError names a budget or an overlay that is none, or a key that no step knows."""
+        """All steps, checked: CineError names a budget, overlay or size that cannot be, or a key that no step knows."""
         assert self.constraint
+        for search in self.used_searches:
+            self.check_size(f"search {search.name}", self.space_of(search))
         steps = [self.search_step(search) for search in self.used_searches]
         steps += [step for network in self.entries for step in self.steps_of(network)]
         for step in steps:
             check_keys(step.write_settings(), {})
+        unused = {k: v for k, v in self.overrides.items() if not any(k in step.settings for step in steps)}
+        check_keys(list(steps[-1].files), unused)
         return steps
 
     def search_step(self, search: Search) -> Step:
         files = self._search_files("search", search)
-        return Step("search", search.name, search.folder, files, self._of_search(search), (), search.architecture_file)
+        settings = self._of_search(search, files)
+        return Step("search", search.name, search.folder, files, settings, (), search.architecture_file)
 
     def steps_of(self, network: Network) -> list[Step]:
         """The steps of a network in order: derive, where it is derived; train; evaluate."""
@@ -121,24 +126,30 @@ class Plan:
         if network.derive is not None:
             assert network.search is not None
             unbound = {} if network.derive.get("paths", "auto") == "auto" else UNBOUND
-            settings = {**self._of_search(network.search), **unbound, **network.derive, "work_dir": str(folder)}
             files = self._search_files("derive", network.search)
+            settings = {**self._of_search(network.search, files), **unbound, **network.derive, "work_dir": str(folder)}
             output = network.architecture_file
             steps.append(Step("derive", name, folder, files, settings, (network.history_file,), output))
-        settings = {**self.settings, **self.overrides, "work_dir": str(folder)}
         inputs = () if network.peer else (network.architecture_file,)
-        train, *others = self._network_files(network)
+        files = train, *others = self._network_files(network)
         model = folder / "model.pt"
-        steps.append(Step("train", name, folder, (train, *others), settings, inputs, model))
+        settings = {**self.settings, **self._reaching(files), "work_dir": str(folder)}
+        steps.append(Step("train", name, folder, files, settings, inputs, model))
         files, inputs = (train, *_config_files("evaluate"), *others), (*inputs, model)
+        settings = {**self.settings, **self._reaching(files), "work_dir": str(folder)}
         return [*steps, Step("evaluate", name, folder, files, settings, inputs, folder / "metrics.json")]
 
     def _network_files(self, network: Network) -> tuple[str, ...]:
         return _config_files("train", *self.overlays, *([f"peer_{network.peer}"] if network.peer else []))
 
-    def _of_search(self, search: Search) -> dict[str, Any]:
+    def _of_search(self, search: Search, files: tuple[str, ...]) -> dict[str, Any]:
         own = {"work_dir": str(search.folder), "latency_file": self.latency_file(search)}
-        return {**self.settings, **own, **self.overrides, **search.overrides}
+        return {**self.settings, **own, **self._reaching(files), **search.overrides}
+
+    def _reaching(self, files: tuple[str, ...]) -> dict[str, Any]:
+        """The overrides that a step knows: a change of the others leaves what is done as it is."""
+        known = ConfigParser.load_config_files(list(files))
+        return {key: value for key, value in self.overrides.items() if key.split("#")[0] in known}
 
     def latency_file(self, search: Search) -> str:
         """The latency table of a search; searches of one space share it, since it takes minutes to measure."""
@@ -158,6 +169,15 @@ class Plan:
     def deployment_size(self) -> tuple[int, int, int]:
         """H W D in voxels of the volume whose latency counts, the same for all networks."""
         return self.space_of().deployment_size
+
+    def check_size(self, where: str, space: Space) -> None:
+        """CineError where a space has another deployment size: what it predicts is not what is timed."""
+        if space.deployment_size != self.deployment_size:
+            found, expected = (
+                f"deployment_size {list(space.deployment_size)}",
+                f"{list(self.deployment_size)}, as of all",
+            )
+            raise CineError(where, found, expected, "Put one size into overlays or overrides, which all share.")
 
     @cached_property
     def train_epochs(self) -> int:

@@ -21,6 +21,7 @@ from scripts.compare.entries import Network, Search
 from scripts.compare.plan import Plan, Step
 from scripts.files import CineError, read_json, replacing, sha256, write_json, writing
 from scripts.interruption import interrupted
+from scripts.search.history import load_history
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_architecture
 
@@ -43,6 +44,8 @@ def run_plan(plan: Plan) -> Failures:
         what became of the searches and networks that failed, by name: the last lines that they said.
     """
     failures: Failures = {}
+    for step in plan.steps:
+        _refuse_another_training(step)
     with tqdm(total=len(plan.steps), desc="compare", unit="step") as bar:
         for search in plan.used_searches:
             _attempt(_title(search), [plan.search_step(search)], failures, bar)
@@ -85,10 +88,13 @@ def _provide_architecture(network: Network, plan: Plan) -> None:
         architecture = random_architecture(plan.space_of(network.search), Random(network.random))
         architecture.with_provenance(method="random", seed=network.random).save(network.architecture_file)
     elif network.architecture is not None:
-        Architecture.load(network.architecture).save(network.architecture_file)
+        architecture = Architecture.load(network.architecture)
+        plan.check_size(network.architecture, architecture.space)
+        architecture.save(network.architecture_file)
     elif network.search is not None and network.derive is None:
         _copy(network.search.architecture_file, network.architecture_file)
     elif network.search is not None:
+        load_history(network.search.folder)  # says so where there is nothing to derive from
         _copy(network.search.history_file, network.history_file)
 
 
@@ -106,22 +112,44 @@ def run_step(step: Step) -> bool:
         CineError: it failed; with the last lines that it said.
     """
     files = step.write_settings()
-    state = {
-        "files": {Path(file).name: sha256(file) for file in files},
-        "inputs": {path.name: sha256(path) for path in step.inputs},
-    }
-    path = step.folder / "done.json"
-    done = read_json(path, SCHEMA, "Delete it.")["steps"] if path.exists() else {}
+    state = {"files": _digests(files), "inputs": _digests(step.inputs)}
+    done = _done(step)
     if step.output.exists() and done.get(step.step) == state:
         return False
+    _refuse_another_training(step, state["inputs"])
     command = [sys.executable, "-m", "monai.bundle", "run", step.step, "--config_file", str(files)]
     code, said = _execute(command, step.folder / "log.txt")
     if code:
         found = f"that {step.step} ended with exit code {code}, saying: {said.rstrip('.')}"
         action = "Mend the cause and give the same command again: what is done is not run again."
         raise CineError(step.folder / "log.txt", found, "exit code 0", action)
-    write_json(path, {"format": FORMAT, "steps": {**done, step.step: state}})
+    write_json(step.folder / "done.json", {"format": FORMAT, "steps": {**done, step.step: state}})
     return True
+
+
+def _done(step: Step) -> dict[str, Any]:
+    """The steps that are done in a step's folder, and what they read."""
+    path = step.folder / "done.json"
+    return read_json(path, SCHEMA, "Delete it.")["steps"] if path.exists() else {}
+
+
+def _digests(files: Sequence[str | Path]) -> dict[str, str]:
+    return {Path(file).name: sha256(file) for file in files}
+
+
+def _refuse_another_training(step: Step, inputs: Mapping[str, str] | None = None) -> None:
+    """A training that is done is never thrown away in silence, nor taken for one with other settings or inputs."""
+    before = _done(step).get(step.step)
+    if step.step != "train" or before is None:
+        return
+    now = {"files": _digests(step.write_settings()), "inputs": before["inputs"] if inputs is None else inputs}
+    if before != now:
+        raise CineError(
+            f"{step.owner} in {step.folder}",
+            "a training with other settings",
+            "the settings of now, or no training",
+            f"Restore the settings, delete {step.folder} to train it anew, or choose another work_dir.",
+        )
 
 
 def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:

@@ -89,7 +89,7 @@ def row_of(
         "dice": {name: dict.fromkeys(_STATISTICS) for name in (*STRUCTURES, "mean")},
         "failure": failures.get(network.name),
     }
-    if network.architecture_file.exists() and row["failure"] is None:
+    if network.peer is None and network.architecture_file.exists() and row["failure"] is None:
         architecture = Architecture.load(network.architecture_file)
         row["method"], row["paths"] = architecture.provenance.get("method"), len(architecture.paths)
         row["predicted_ms"] = _predicted_ms(network, plan, architecture, runtime)

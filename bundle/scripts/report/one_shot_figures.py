@@ -17,6 +17,7 @@ from scripts.report.style import OPERATION_COLOURS, latency_note, readable, save
 from scripts.report.trellis_figures import draw_cell, draw_tiles, trellis_axes
 from scripts.search.candidates import SCHEMA as CANDIDATES
 from scripts.search.correlation import FORMAT as CORRELATION
+from scripts.search.correlation import text_of
 from scripts.search.history import ONE_SHOT
 from scripts.search.one_shot import FORMAT as CURVE
 from scripts.space.architecture import Architecture
@@ -105,7 +106,9 @@ def candidates_figure(content: Mapping[str, Any], chosen: Architecture) -> Figur
             at = entry["cost"], entry["fine_tuned_dice"]
             axes.scatter(*at, s=130, facecolors="none", edgecolors="#d55e00", linewidths=2, label="chosen", zorder=4)
     most, unit = content["identity"]["most"], content["identity"]["cost"]
-    axes.axvline(most, color="#d55e00", linestyle="--", label=f"{most:g} {unit}")
+    costs = [entry["cost"] for entry in known]
+    if most <= max(costs) + (max(costs) - min(costs)):  # a line far away would squeeze the points into one
+        axes.axvline(most, color="#d55e00", linestyle="--", label=f"{most:g} {unit}")
     quantity = "predicted ms" if unit == "ms" else "MiB of a training step"
     tidy(axes, quantity, "mean Dice, architecture half", f"{len(known)} candidates")
     axes.legend(fontsize=9, frameon=False)
@@ -119,7 +122,6 @@ def correlation_figure(content: Mapping[str, Any]) -> Figure:
     titles = {"dice": "shared weights", "fine_tuned_dice": "fine-tuned"}
     for axes, (field, title) in zip(figure.subplots(1, 2, sharey=True), titles.items(), strict=True):
         axes.scatter([row[field] for row in content["architectures"]], scratch, s=30, color="#0072b2")
-        tau, rho = content[field]["kendall_tau"], content[field]["spearman_rho"]
-        named = f"{title}: Kendall's tau {tau:.2f}, Spearman's rho {rho:.2f}"
+        named = f"{title}: {text_of(content[field])}"
         tidy(axes, f"mean Dice, {title}", "mean Dice, trained from scratch" if field == "dice" else "", named)
     return figure

@@ -23,7 +23,7 @@ from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-candidates-1"
-TRIES = 1000  # for each candidate that is wanted
+TRIES = 1000  # for each candidate that is found, and for the first
 SECONDS = 10.0  # between two writings of the file
 
 
@@ -139,7 +139,8 @@ def sample(space: Space, count: int, cost: LatencyCost | MemoryCost, most: float
     """Distinct random architectures whose cost is at most ``most``.
 
     Raises:
-        CineError: among a thousand tries for each not one keeps it; names the least cost that was met.
+        CineError: not one of a thousand keeps it; names the least cost that was met. Where fewer than one in a thousand
+            does, there are fewer candidates than asked for, with a warning.
     """
     candidates: dict[str, Candidate] = {}
     least = float("inf")
@@ -153,10 +154,10 @@ def sample(space: Space, count: int, cost: LatencyCost | MemoryCost, most: float
             if value <= most:
                 candidates[architecture.digest] = Candidate(architecture, value)
                 bar.update()
-            if len(candidates) == count or (i >= TRIES and not candidates):
+            if len(candidates) == count or i + 1 >= TRIES * (1 + len(candidates)):
                 break
     if not candidates:
-        found = f"{most:.2f} {cost.unit}, which no random architecture keeps"
+        found = f"{most:.2f} {cost.unit}, which none of {TRIES} random architectures keeps"
         raise CineError("budget", found, f"{least:.2f} at least", "Raise it, or search a smaller space.")
     if len(candidates) < count:
         logger.warning("Only %d of %d candidates keep %.2f %s", len(candidates), count, most, cost.unit)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from scipy.stats import kendalltau, spearmanr
@@ -58,24 +58,30 @@ def correlate(
     result = {"format": FORMAT, "architectures": [_row(candidate) for candidate in found], **ranks}
     write_json(searcher.folder.parent / "correlation.json", result)
     for field in ("dice", "fine_tuned_dice"):
-        logger.info(
-            "%s and training from scratch: Kendall's tau %.2f, Spearman's rho %.2f",
-            *(field.replace("_", " "), ranks[field]["kendall_tau"], ranks[field]["spearman_rho"]),
-        )
+        logger.info("%s and training from scratch: %s", field.replace("_", " "), text_of(ranks[field]))
     return result
 
 
-def rank(found: list[Candidate]) -> dict[str, dict[str, float]]:
-    """Rank correlations with ``scratch_dice``."""
+def rank(found: list[Candidate]) -> dict[str, dict[str, float | None]]:
+    """Rank correlations with ``scratch_dice``; None where either Dice is the same for all, which ranks nothing."""
     scratch = [candidate.scratch_dice for candidate in found]
-    return {
-        field: {
-            "kendall_tau": float(kendalltau(values, scratch).statistic),
-            "spearman_rho": float(spearmanr(values, scratch).statistic),
-        }
-        for field in ("dice", "fine_tuned_dice")
-        for values in [[getattr(candidate, field) for candidate in found]]
-    }
+    ranks: dict[str, dict[str, float | None]] = {}
+    for field in ("dice", "fine_tuned_dice"):
+        values = [getattr(candidate, field) for candidate in found]
+        if len(set(values)) == 1 or len(set(scratch)) == 1:
+            ranks[field] = {"kendall_tau": None, "spearman_rho": None}
+            continue
+        tau, rho = kendalltau(values, scratch).statistic, spearmanr(values, scratch).statistic
+        ranks[field] = {"kendall_tau": float(tau), "spearman_rho": float(rho)}
+    return ranks
+
+
+def text_of(ranks: Mapping[str, float | None]) -> str:
+    """Both correlations of one field, for a person."""
+    tau, rho = ranks["kendall_tau"], ranks["spearman_rho"]
+    if tau is None or rho is None:
+        return "no correlation, since one Dice is the same for all"
+    return f"Kendall's tau {tau:.2f}, Spearman's rho {rho:.2f}"
 
 
 def _row(candidate: Candidate) -> dict[str, Any]:

@@ -103,7 +103,7 @@ class Architecture:
         Raises:
             CineError: names the field that does not fit; or the folder is not as its manifest lists it.
         """
-        action = "Write it anew with the step search or derive, or name another file."
+        action = "Write it anew with the step search or derive, or name another file; of a peer, its overlay."
         verify(FilePath(path).parent)
         content = read_json(path, SCHEMA, action)
         space = Space(**{entry.name: content[entry.name] for entry in fields(Space)})
