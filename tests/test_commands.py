@@ -145,7 +145,47 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
     metrics = json.loads((workplace.folder / "work" / "metrics.json").read_text())
     assert metrics["latency"]["median_ms"] > 0
     assert metrics["dice"]["mean"]["mean"] > 0.05  # a minute's training on few patients: more than chance
-    assert (workplace.folder / "work" / "figures" / "dice.png").exists()
+    for name in ("dice", "groups", "agreement", "exams"):
+        assert (workplace.folder / "work" / "figures" / f"{name}.png").stat().st_size > 10_000
+    functions = {entry["patient"]: entry for entry in metrics["function"]["patients"]}
+    assert functions.keys() == patients
+    volumes = {(row["patient"], row["phase"], row["structure"]): float(row["reference_ml"]) for row in rows}
+    for patient, function in functions.items():
+        edv, esv = (volumes[patient, phase, "LV"] for phase in ("ED", "ES"))
+        assert function["reference"]["LV_ef_percent"] == pytest.approx(100 * (edv - esv) / edv)
+    assert {row["group"] for row in rows} == metrics["dice_by_group"].keys()
+    log = " ".join(workplace.logs["evaluate"].split())
+    assert "level apex" in log and "LV EF (%)" in log
+
+
+def test_a_degraded_evaluation_leaves_the_plain_one_as_it_was(workplace):
+    """Half the slices, label and image alike: the most that a degradation does to an exam."""
+    kept = (workplace.folder / "work" / "metrics.json").read_bytes()
+    degraded = {"degradation": "half_slices", "severity": 1}
+    workplace.must("evaluate", "train", "evaluate", "evaluate_degraded", dataset_dir=workplace.data, **degraded)
+    assert (workplace.folder / "work" / "metrics.json").read_bytes() == kept
+    folder = workplace.folder / "work" / "degraded" / "half_slices-1"
+    metrics, plain = json.loads((folder / "metrics.json").read_text()), json.loads(kept)
+    assert metrics["degradation"] == {"kind": "half_slices", "severity": 1}
+    assert "latency" not in metrics
+    assert metrics["dice"]["mean"]["count"] == plain["dice"]["mean"]["count"]
+    assert metrics["dice"]["mean"]["mean"] > 0.05
+    with open(folder / "metrics.csv") as file:
+        row = next(csv.DictReader(file))
+    info = (workplace.data / row["patient"] / "Info.cfg").read_text()
+    frame = int(next(line for line in info.splitlines() if line.startswith(row["phase"])).split(":")[1])
+    label = nib.load(workplace.data / row["patient"] / f"{row['patient']}_frame{frame:02d}_gt.nii.gz")
+    voxels = np.count_nonzero(np.asarray(label.dataobj)[..., ::2] == 1)
+    ml = voxels * 2 * float(np.prod(label.header.get_zooms()[:3])) / 1000
+    assert float(row["reference_ml"]) == pytest.approx(ml, rel=1e-4)
+    assert (folder / "figures" / "exams.png").stat().st_size > 10_000
+    steps = json.loads((folder / "run.json").read_text())["steps"]
+    assert list(steps) == ["evaluate"] and "metrics.json" in steps["evaluate"]["outputs"]
+    refused = workplace.run(
+        "evaluate", "train", "evaluate", "evaluate_degraded", dataset_dir=workplace.data, degradation="motion"
+    )
+    assert refused.returncode == 2
+    assert "one of noise, undersampling, half_slices" in refused.stderr
 
 
 def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):

@@ -45,6 +45,25 @@ def test_evaluation_treats_the_image_alike_and_leaves_the_label_on_its_grid():
         assert settings == {k: v for k, v in theirs.items() if k not in ("keys", "mode")}
 
 
+def test_a_degradation_comes_before_all_else_and_changes_nothing_beside():
+    plain, degraded = (ConfigParser(read("train", "evaluate", *more)) for more in ([], ["evaluate_degraded"]))
+    for parser in (plain, degraded):
+        parser.parse()
+    transforms = degraded["preprocessing#transforms"]
+    first, ordering = transforms[1]["transforms"]
+    assert first["_target_"] == "scripts.cine.degradation.Degraded" and first["keys"] == ["image", "label"]
+    assert [transforms[0], ordering, *transforms[2:]] == plain["preprocessing#transforms"]
+    folder, seen = degraded.get_parsed_content("results_dir"), degraded.get_parsed_content("preprocessing").flatten()
+    assert folder == "runs/rtdnas/degraded/noise-0.5"
+    assert [type(t).__name__ for t in seen.transforms][:3] == ["LoadImaged", "Degraded", "ShortAxisOrderd"]
+    context = degraded["validate#handlers#2"]
+    assert context == {
+        "_target_": "scripts.report.metrics.ExamMetrics",
+        "folder": "@results_dir",
+        "context": {"degradation": {"kind": "@degradation", "severity": "@severity"}},
+    }
+
+
 @pytest.mark.parametrize(("step", "files"), STEPS.items())
 def test_every_step_answers_to_its_name_and_to_run(step, files):
     parser = ConfigParser(read(*files))

@@ -8,7 +8,7 @@ import pytest
 from release.eval_metrics import write
 from scripts import BUNDLE_ROOT
 from scripts.files import CineError, sha256
-from scripts.report.metrics import summarise
+from scripts.report.metrics import LEVEL_COLUMNS, summarise
 
 
 @pytest.fixture
@@ -25,7 +25,11 @@ def evaluated(bundle, tmp_path):
     """What the step evaluate leaves of two exams; mean Dice .8, .7 and .6."""
     dice = {"RV": (0.9, 0.7), "MYO": (0.8, 0.6), "LV": (0.5, 0.7)}
     rows = [
-        {"patient": f"p{i}", "phase": "ED", "structure": name, "dice": values[i], "hd95_mm": 2.0 + i}
+        {
+            **{"patient": f"p{i}", "group": "NOR", "phase": "ED", "structure": name, "dice": values[i]},
+            **{"hd95_mm": 2.0 + i, "volume_ml": 50.0, "reference_ml": 50.0},
+            **dict.fromkeys(LEVEL_COLUMNS.values(), values[i]),
+        }
         for name, values in dice.items()
         for i in range(2)
     ]

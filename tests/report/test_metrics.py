@@ -11,7 +11,8 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 from scipy.spatial.distance import cdist
 
-from scripts.report.metrics import ExamMetrics, format_summary, measure_exam, summarise
+from scripts.report.metrics import ExamMetrics, measure_exam, summarise
+from scripts.report.metrics_table import format_summary
 
 SPACING = (1.5, 1.0, 8.0)
 
@@ -48,6 +49,35 @@ def test_a_structure_absent_from_both_counts_nowhere_and_from_one_0(label):
     assert by_name(measure_exam(label, pred, SPACING))["LV"]["dice"] == 0.0
 
 
+def test_levels_are_scored_by_themselves():
+    """A square RV of 6x6 in slices 1 to 5 of 7, of which the prediction misses and adds rows."""
+    label = torch.zeros(12, 12, 7)
+    label[2:8, 2:8, 1:6] = 1
+    pred = label.clone()
+    pred[2:5, :, 1] = 0  # base, slices 1 and 2: 18 + 36 of 72 voxels found
+    pred[8:11, 2:8, 3] = 1  # middle, slice 3: 36 voxels and 18 too many
+    pred[..., 4:6] = 0  # apex, slices 4 and 5: nothing found
+    pred[2:8, 2:8, 0] = 1  # beyond the base: counts in the exam alone
+    row = by_name(measure_exam(pred, label, SPACING))["RV"]
+    assert row["dice_base"] == pytest.approx(2 * 54 / (54 + 72))
+    assert row["dice_middle"] == pytest.approx(2 * 36 / (54 + 36))
+    assert row["dice_apex"] == 0.0
+    found = 18 + 36 + 54 + 36
+    assert row["dice"] == pytest.approx(2 * (18 + 36 + 36) / (found + 5 * 36))
+
+
+def test_a_structure_may_be_absent_from_a_level_and_a_level_from_an_exam(label):
+    label[..., 2][label[..., 2] == 3] = 0  # two labelled slices, base and apex; the LV is in the first alone
+    rows = by_name(measure_exam(label, label, SPACING))
+    assert [rows["LV"][f"dice_{level}"] for level in ("base", "middle", "apex")] == [1.0, None, None]
+    assert [rows["RV"][f"dice_{level}"] for level in ("base", "middle", "apex")] == [1.0, None, 1.0]
+    more = label.clone()
+    more[0, 0, 2] = 3
+    assert by_name(measure_exam(more, label, SPACING))["LV"]["dice_apex"] == 0.0
+    nothing = by_name(measure_exam(more, torch.zeros_like(label), SPACING))["LV"]
+    assert [nothing[f"dice_{level}"] for level in ("base", "middle", "apex")] == [None] * 3
+
+
 def test_hausdorff_distance_is_in_mm(label):
     """Against all pairwise distances of the voxels on the surfaces."""
     pred = torch.zeros_like(label)
@@ -79,7 +109,8 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
 
     def evaluate(engine, item):  # as MONAI's evaluator: tensors in the output, the rest in the batch
         engine.state.batch = [item]
-        return [{"pred": item["pred"][None], "label": MetaTensor(label[None], affine=affine)}]
+        image = torch.rand(1, *label.shape)
+        return [{"image": image, "pred": item["pred"][None], "label": MetaTensor(label[None], affine=affine)}]
 
     engine = Engine(evaluate)
     ExamMetrics(str(tmp_path), {"fold": 3}).attach(engine)
@@ -87,7 +118,10 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
         engine.run(batches)
     with open(tmp_path / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"]
+    assert list(rows[0]) == [
+        *("patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
+        *("dice_base", "dice_middle", "dice_apex"),
+    ]
     assert len(rows) == 6
     summary = json.loads((tmp_path / "metrics.json").read_text())
     assert summary["fold"] == 3
@@ -96,14 +130,45 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
     assert summary["dice"]["LV"]["all"] == {"mean": 0.5, "std": pytest.approx(math.sqrt(0.5)), "count": 2}
     assert summary["dice"]["MYO"]["all"]["mean"] is None
     assert summary["dice"]["mean"]["mean"] == 0.5
-    assert (tmp_path / "figures" / "dice.png").stat().st_size > 1000
+    assert summary["dice_by_level"]["apex"]["LV"]["all"]["mean"] == 0.5
+    assert summary["dice_by_level"]["middle"]["mean"]["all"]["count"] == 0  # two labelled slices: base and apex
+    assert summary["dice_by_group"]["NOR"]["mean"]["ED"] == {"mean": 1.0, "std": 0.0, "count": 2}
+    (function,) = summary["function"]["patients"]
+    assert function["reference"]["LV_ef_percent"] == 0.0 and function["predicted"]["LV_ef_percent"] is None
+    assert summary["function"]["agreement"]["LV_ef_percent"]["undefined"] == 1
+    for name in ("dice", "groups", "agreement", "exams"):
+        assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
     assert "0.500 ± 0.707" in caplog.text
+
+
+def test_slices_are_found_on_whichever_axis_they_are(label, tmp_path):
+    """The same exam, stored with its slices first: every figure is the same."""
+    pred = label.clone()
+    pred[1, :, 1] = 0
+    found = []
+    for order in ((0, 1, 2), (2, 0, 1)):
+        metrics = ExamMetrics(str(tmp_path))
+        affine = torch.diag(torch.tensor([*(SPACING[axis] for axis in order), 1.0], dtype=torch.float64))
+        affine[:3, :3] = affine[:3, :3][torch.tensor(order).argsort()]
+        item = {"image": torch.rand(label.shape), "pred": pred, "label": label}
+        item = {key: x.permute(order)[None].contiguous() for key, x in item.items()}
+        item["label"] = MetaTensor(item["label"], affine=affine)
+        engine = Engine(lambda *_: None)
+        engine.state.batch, engine.state.output = [{"patient": "p", "group": "NOR", "phase": "ED"}], [item]
+        metrics._collect(engine)
+        found.append(metrics.rows)
+    assert found[0] == found[1]
+    assert found[0][0]["dice_base"] == pytest.approx(2 * 12 / (12 + 16))
 
 
 def test_the_table_shows_what_the_summary_holds():
     rows = [
-        {"patient": p, "phase": phase, "structure": s, "dice": d, "hd95_mm": 2.0}
-        for p, d in (("a", 0.9), ("b", 0.7))
+        {
+            **{"patient": p, "group": group, "phase": phase, "structure": s, "dice": d, "hd95_mm": 2.0},
+            **{"volume_ml": 50.0, "reference_ml": 40.0 if phase == "ES" else 50.0},
+            **{"dice_base": d - 0.1, "dice_middle": d, "dice_apex": None},
+        }
+        for p, d, group in (("a", 0.9, "NOR"), ("b", 0.7, "RV"))
         for phase in ("ED", "ES")
         for s in ("RV", "MYO", "LV")
     ]
@@ -117,7 +182,15 @@ def test_the_table_shows_what_the_summary_holds():
         "deployment_size": [128, 112, 20],
     }
     text = format_summary({**summarise(rows), "latency": latency})
-    assert "RV       0.800 ± 0.141" in text
+    lines = {line.split("  ")[0]: line for line in text.splitlines()}
+    assert lines["RV"].split()[1:4] == ["0.800", "±", "0.141"]
+    assert lines["level base"].split()[-3:] == ["0.700", "±", "0.104"]
+    assert lines["level apex"].split()[-1] == "-"
+    assert lines["group RV"].split()[-3:] == ["0.700", "±", "0.000"]
+    assert "group" not in format_summary(summarise(rows[:6]))
+    partial = format_summary(summarise(rows[:9]))  # no ES of the group RV
+    assert "group RV 0.700 ± 0.000 - 0.700 ± 0.000" in " ".join(partial.split())
+    assert lines["LV EF (%)"].split()[3:] == ["-20.0", "±", "0.0", "-20.0", "to", "-20.0", "-", "2"]
     assert "mean Dice 0.800 ± 0.104 over 2 patients" in text
     assert "latency 40.00 ms a volume of 128x112x20 (p95 44.00), 24.5 volumes a second" in text
     assert text.endswith("predicted 38.00 ms; budget 50.00 ms and 22 volumes a second: kept")

@@ -69,24 +69,41 @@ def cardiac_function(
     flags += _spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD))
     flags += _temporal_flags(volumes)
     sudden = {(flag["structure"], flag["frame"]) for flag in flags if flag["flag"] == "sudden change"}
-    ventricles = {name: _ventricle(name, volumes[name], ed, es, sudden, reasons) for name in ("LV", "RV")}
-    mass = None
-    if ed is None:
-        reasons["myocardial_mass_g"] = reasons["ed_frame"]
-    elif not volumes["MYO"][ed - 1]:
-        reasons["myocardial_mass_g"] = "no MYO at ED"
-    else:
-        mass = volumes["MYO"][ed - 1] * MYOCARDIAL_DENSITY
     return {
         "frames": frames,
         "ed_frame": ed,
         "es_frame": es,
         "volumes_ml": volumes,
-        **ventricles,
-        "myocardial_mass_g": mass,
+        **function_of_volumes(volumes, ed, es, reasons, sudden),
         "reasons": reasons,
         "flags": flags,
     }
+
+
+def function_of_volumes(
+    volumes_ml: Mapping[str, Sequence[float]],
+    ed: int | None,
+    es: int | None,
+    reasons: dict[str, str],
+    sudden: Collection[tuple[str, int]] = (),
+) -> dict[str, Any]:
+    """What follows from the volumes at ED and ES: LV and RV (edv_ml, esv_ml, sv_ml, ef_percent), myocardial_mass_g.
+
+    Args:
+        volumes_ml: structure -> one value a frame.
+        ed, es: frames, counted from 1; where one is None, ``reasons`` holds why, under "ed_frame" and "es_frame".
+        reasons: takes up why a value is None.
+        sudden: structures and frames in which the volume jumps.
+    """
+    ventricles = {name: _ventricle(name, volumes_ml[name], ed, es, sudden, reasons) for name in ("LV", "RV")}
+    mass = None
+    if ed is None:
+        reasons["myocardial_mass_g"] = reasons["ed_frame"]
+    elif not volumes_ml["MYO"][ed - 1]:
+        reasons["myocardial_mass_g"] = "no MYO at ED"
+    else:
+        mass = volumes_ml["MYO"][ed - 1] * MYOCARDIAL_DENSITY
+    return {**ventricles, "myocardial_mass_g": mass}
 
 
 def save_function(item: Mapping[str, Any], path: str | Path) -> None:
@@ -131,10 +148,10 @@ def _phases(
 
 def _ventricle(
     name: str,
-    volumes: list[float],
+    volumes: Sequence[float],
     ed: int | None,
     es: int | None,
-    sudden: set[tuple[str, int]],
+    sudden: Collection[tuple[str, int]],
     reasons: dict[str, str],
 ) -> dict[str, float | None]:
     result: dict[str, float | None] = dict.fromkeys(("edv_ml", "esv_ml", "sv_ml", "ef_percent"))

@@ -1,4 +1,4 @@
-"""Dice, Hausdorff distance and volumes of every exam, as a table and in summary."""
+"""Dice, also by level, Hausdorff distance and volumes of every exam, and their summary, also by group."""
 
 from __future__ import annotations
 
@@ -11,66 +11,105 @@ from typing import Any
 import numpy as np
 import torch
 from ignite.engine import Engine, Events
+from monai.data import MetaTensor
 from monai.data.utils import affine_to_spacing
 from monai.metrics import compute_dice, compute_hausdorff_distance
 from monai.networks.utils import one_hot
+from monai.utils import convert_to_tensor
 
 from scripts.cine import STRUCTURES
 from scripts.cine.function import volume_ml
+from scripts.cine.levels import LEVELS, slices_by_level
+from scripts.cine.transforms import ShortAxisOrder
 from scripts.files import replacing, write_json
+from scripts.report.agreement import agreement, function_of_patients
+from scripts.report.evaluation_figures import agreement_figure, groups_figure
+from scripts.report.exams_figure import exams_figure, view_exam
+from scripts.report.metrics_table import format_summary
 from scripts.report.style import save_figure
 from scripts.report.training_figures import dice_box_figure
 
 logger = logging.getLogger(__name__)
 
-COLUMNS = ("patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml")
+LEVEL_COLUMNS = {level: f"dice_{level}" for level in LEVELS}
+COLUMNS = (
+    *("patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
+    *LEVEL_COLUMNS.values(),
+)
 Row = dict[str, Any]
 
 
 def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tuple[float, ...]) -> list[Row]:
-    """One row a structure: dice, hd95_mm, volume_ml, reference_ml.
+    """One row a structure: dice, hd95_mm, volume_ml, reference_ml, and Dice by level: dice_base, _middle, _apex.
 
     Dice and distance are None where the structure is absent from both; absent from one, Dice is 0 and the
-    distance None.
+    distance None. The same holds in each level, the slices of which follow from the label (``slices_by_level``):
+    what is predicted in slices without label lowers the Dice of the exam and of no level.
 
     Args:
-        pred_HWD, label_HWD: labels on the original grid.
+        pred_HWD, label_HWD: labels on the original grid, slices last.
         spacing_mm: voxel size.
     """
+    dice = _dice(pred_HWD, label_HWD)
+    levels = {
+        LEVEL_COLUMNS[level]: _dice(pred_HWD[..., slices], label_HWD[..., slices])
+        for level, slices in slices_by_level(np.asarray(label_HWD)).items()
+    }
     pred, label = (one_hot(x.long()[None, None], 4) for x in (pred_HWD, label_HWD))
-    dice = compute_dice(pred, label, include_background=False)[0]
     found_ml, expected_ml = (volume_ml(np.asarray(x), spacing_mm) for x in (pred_HWD, label_HWD))
     rows = []
     for name, index in STRUCTURES.items():
-        found, expected = pred[:, index : index + 1], label[:, index : index + 1]
-        volumes = found_ml[name], expected_ml[name]
-        row: Row = {"structure": name, "dice": None, "hd95_mm": None}
-        row.update(volume_ml=volumes[0], reference_ml=volumes[1])
-        if all(volumes):
-            distance = compute_hausdorff_distance(
-                found, expected, include_background=True, percentile=95, spacing=spacing_mm
+        row: Row = {"structure": name, "dice": dice[name], "hd95_mm": None}
+        row.update(volume_ml=found_ml[name], reference_ml=expected_ml[name])
+        row |= {column: values[name] for column, values in levels.items()}
+        if found_ml[name] and expected_ml[name]:
+            found, expected = pred[:, index : index + 1], label[:, index : index + 1]
+            row["hd95_mm"] = float(
+                compute_hausdorff_distance(found, expected, include_background=True, percentile=95, spacing=spacing_mm)
             )
-            row.update(dice=float(dice[index - 1]), hd95_mm=float(distance))
-        elif any(volumes):
-            row["dice"] = 0.0
         rows.append(row)
     return rows
 
 
+def _dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
+    """Dice of each structure; None where it is absent from both, 0 where from one."""
+    pred, label = (one_hot(x.long()[None, None], 4) for x in (pred_HWD, label_HWD))
+    values = compute_dice(pred, label, include_background=False, ignore_empty=False)[0]
+    there = (pred + label).sum(dim=(0, 2, 3, 4)) > 0
+    return {name: float(values[index - 1]) if there[index] else None for name, index in STRUCTURES.items()}
+
+
 def summarise(rows: list[Row]) -> dict[str, Any]:
-    """Mean, standard deviation and number over exams, for each structure and phase, and over all."""
+    """Mean, standard deviation and number over exams, for each structure and phase, and over all.
+
+    Returns:
+        patients, their number; dice and hd95_mm: structure -> phase or "all" -> statistics, and "mean", those of all;
+        dice_by_level and dice_by_group: level or group -> structure or "mean" -> phase or "all" -> statistics;
+        function: "patients", their function (``function_of_patients``), and "agreement" of it.
+    """
+    summary: dict[str, Any] = {"patients": len({row["patient"] for row in rows})}
     phases = sorted({row["phase"] for row in rows})
-    summary: dict[str, Any] = {}
     for metric in ("dice", "hd95_mm"):
-        summary[metric] = {
-            structure: {
-                phase: _statistics([r[metric] for r in rows if r["structure"] == structure and r["phase"] in among])
-                for phase, among in [*((phase, [phase]) for phase in phases), ("all", phases)]
-            }
-            for structure in STRUCTURES
+        table = _by_structure(rows, metric, phases)
+        summary[metric] = {**table, "mean": table["mean"]["all"]}
+    summary["dice_by_level"] = {level: _by_structure(rows, column, phases) for level, column in LEVEL_COLUMNS.items()}
+    summary["dice_by_group"] = {
+        group: _by_structure([row for row in rows if row["group"] == group], "dice", phases)
+        for group in sorted({row["group"] for row in rows})
+    }
+    functions = function_of_patients(rows)
+    return {**summary, "function": {"patients": functions, "agreement": agreement(functions)}}
+
+
+def _by_structure(rows: list[Row], metric: str, phases: list[str]) -> dict[str, Any]:
+    """Structure or "mean" -> phase or "all" -> statistics."""
+    return {
+        name: {
+            phase: _statistics([r[metric] for r in rows if r["structure"] in structures and r["phase"] in among])
+            for phase, among in [*((phase, [phase]) for phase in phases), ("all", phases)]
         }
-        summary[metric]["mean"] = _statistics([row[metric] for row in rows])
-    return {"patients": len({row["patient"] for row in rows}), **summary}
+        for name, structures in [*((name, [name]) for name in STRUCTURES), ("mean", list(STRUCTURES))]
+    }
 
 
 def _statistics(values: list[float | None]) -> dict[str, float | int | None]:
@@ -83,7 +122,9 @@ def _statistics(values: list[float | None]) -> dict[str, float | int | None]:
 
 
 class ExamMetrics:
-    """Evaluator handler: ``metrics.csv``, ``metrics.json`` and a box plot in ``folder``.
+    """Evaluator handler: ``metrics.csv``, ``metrics.json`` and figures in ``folder``.
+
+    The engine's output holds image, pred and label on one grid, its batch patient, group and phase.
 
     Args:
         folder: where to write.
@@ -93,19 +134,27 @@ class ExamMetrics:
     def __init__(self, folder: str, context: dict[str, Any] | None = None):
         self.folder, self.context = Path(folder), context or {}
         self.rows: list[Row] = []
+        self.views: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
-        engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
+        engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
+
+    def _clear(self, engine: Engine) -> None:
+        self.rows.clear()
+        self.views.clear()
 
     def _collect(self, engine: Engine) -> None:
         # MONAI's evaluator leaves what is no tensor to the batch
         for exam, item in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
-            spacing_mm = tuple(float(s) for s in affine_to_spacing(item["label"].affine))
+            image, pred, label = (_working_order(item[key], item["label"].affine) for key in ("image", "pred", "label"))
+            spacing_mm = tuple(float(s) for s in affine_to_spacing(label.affine))
             exam = {key: exam[key] for key in ("patient", "group", "phase")}
-            pred, label = (torch.as_tensor(item[key])[0] for key in ("pred", "label"))
-            self.rows.extend({**exam, **row} for row in measure_exam(pred, label, spacing_mm))
+            rows = measure_exam(pred.as_tensor(), label.as_tensor(), spacing_mm)
+            self.rows.extend({**exam, **row} for row in rows)
+            view = view_exam(np.asarray(image), np.asarray(pred), np.asarray(label), spacing_mm)
+            self.views.append({**exam, **view, "dice": _statistics([row["dice"] for row in rows])["mean"]})
 
     def _write(self, engine: Engine) -> None:
         with replacing(self.folder / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:
@@ -114,40 +163,16 @@ class ExamMetrics:
             writer.writerows(self.rows)
         summary = {**summarise(self.rows), **self.context}
         write_json(self.folder / "metrics.json", summary)
-        save_figure(dice_box_figure(self.rows), self.folder / "figures" / "dice.png")
+        figures = {"dice": dice_box_figure(self.rows), "groups": groups_figure(self.rows)}
+        figures["exams"] = exams_figure(self.views)
+        if functions := summary["function"]["patients"]:
+            figures["agreement"] = agreement_figure(functions)
+        for name, figure in figures.items():
+            save_figure(figure, self.folder / "figures" / f"{name}.png")
         logger.info("The fold's test exams:\n%s", format_summary(summary))
 
 
-def format_summary(summary: dict[str, Any]) -> str:
-    """The summary as a table for the terminal."""
-    phases = list(summary["dice"]["RV"])
-    lines = [" " * 6 + "".join(f"{'Dice ' + phase:>16}" for phase in phases) + f"{'HD95 mm':>16}"]
-    for structure in STRUCTURES:
-        cells = [_cell(summary["dice"][structure][phase], 3) for phase in phases]
-        cells.append(_cell(summary["hd95_mm"][structure]["all"], 1))
-        lines.append(f"{structure:6}" + "".join(f"{cell:>16}" for cell in cells))
-    lines.append(f"mean Dice {_cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
-    if "latency" in summary:
-        lines.append(_latency_line(summary["latency"]))
-    return "\n".join(lines)
-
-
-def _latency_line(latency: dict[str, Any]) -> str:
-    line = f"latency {latency['median_ms']:.2f} ms a volume of {'x'.join(map(str, latency['deployment_size']))}"
-    line += f" (p95 {latency['p95_ms']:.2f}), {latency['volumes_per_second']:.1f} volumes a second"
-    if latency["predicted_ms"] is not None:
-        line += f"; predicted {latency['predicted_ms']:.2f} ms"
-    if latency["budget_ms"] is not None:
-        needed = latency["volumes_per_second_required"] or 0
-        kept = latency["p95_ms"] <= latency["budget_ms"] and latency["volumes_per_second"] >= needed
-        verdict = "kept" if kept else "not kept in this measurement"
-        rate = f" and {needed:g} volumes a second" if needed else ""
-        line += f"; budget {latency['budget_ms']:.2f} ms{rate}: {verdict}"
-    return line
-
-
-def _cell(statistics: dict[str, Any], digits: int) -> str:
-    if statistics["mean"] is None:
-        return "-"
-    spread = "" if statistics["std"] is None else f" ± {statistics['std']:.{digits}f}"
-    return f"{statistics['mean']:.{digits}f}{spread}"
+def _working_order(volume: torch.Tensor, affine: torch.Tensor) -> MetaTensor:
+    """1 H W D on the label's grid -> H W D with the slices last, on the CPU."""
+    ordered: Any = ShortAxisOrder()(MetaTensor(convert_to_tensor(volume, device="cpu"), affine=affine))
+    return ordered[0]

@@ -21,6 +21,7 @@ from monai.transforms import LoadImage
 
 from scripts.cine import STRUCTURES
 from scripts.cine.function import cardiac_function
+from scripts.cine.levels import LEVELS, labelled_slices
 from scripts.cine.reader import CineReader
 from scripts.cine.transforms import ShortAxisOrder
 from scripts.files import CineError
@@ -30,7 +31,7 @@ MARGIN_MM = 15.0
 LEAST_EXTENT_MM = 80.0
 FILL = 0.3
 """Opacity of a structure within its contour."""
-LEVELS = {"base": 0.15, "middle": 0.5, "apex": 0.85}
+DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
 """Depth of the shown slices in the labelled stack; its very ends hold slivers that show little."""
 
 
@@ -107,14 +108,9 @@ def overlay_figure(
 
 def shown_slices(labels_THWD: np.ndarray) -> list[tuple[str, int]]:
     """(name, index) of base, middle and apex: of the slices with labels, else of all; fewer where there are fewer."""
-    areas = np.count_nonzero(labels_THWD, axis=(0, 1, 2))
-    filled = np.flatnonzero(areas)
-    stack = filled if len(filled) else np.arange(len(areas))
-    ends = LEVELS if len(filled) else {"base": 0.0, "middle": 0.5, "apex": 1.0}
-    # the working order leaves open which end is the base; there the heart is wide
-    half = len(stack) // 2
-    if areas[stack[:half]].sum() < areas[stack[len(stack) - half :]].sum():
-        stack = stack[::-1]
+    filled = labelled_slices(labels_THWD)
+    stack = filled if len(filled) else np.arange(labels_THWD.shape[3])
+    ends = DEPTHS if len(filled) else dict(zip(LEVELS, (0.0, 0.5, 1.0), strict=True))
     if len(stack) < 3:
         return list(zip(("base", "apex") if len(stack) == 2 else ("middle",), stack.tolist(), strict=True))
     return [(level, int(stack[round(share * (len(stack) - 1))])) for level, share in ends.items()]
@@ -157,16 +153,21 @@ def draw_slice(
     """One slice as radiologists see it: the patient's left on the right, the back at the bottom."""
     aspect = spacing_mm[1] / spacing_mm[0]
     axes.imshow(image_HW.T, aspect=aspect, **grey)
-    masks_WH = {STRUCTURE_COLOURS[name]: (labels_HW == label).T for name, label in STRUCTURES.items()}
     fill_WHC = np.zeros((*labels_HW.T.shape, 4))
-    for colour, mask_WH in masks_WH.items():
-        fill_WHC[mask_WH] = to_rgba(colour, FILL)
+    for name, label in STRUCTURES.items():
+        fill_WHC[(labels_HW == label).T] = to_rgba(STRUCTURE_COLOURS[name], FILL)
     axes.imshow(fill_WHC, aspect=aspect, interpolation="nearest")
-    for colour, mask_WH in masks_WH.items():
-        if min(mask_WH.shape) > 1 and mask_WH.any() and not mask_WH.all():
-            axes.contour(mask_WH.astype(float), levels=[0.5], colors=colour, linewidths=1.3)
+    draw_contours(axes, labels_HW, STRUCTURE_COLOURS)
     axes.set(xticks=[], yticks=[])
     axes.spines[:].set_visible(False)
+
+
+def draw_contours(axes: Axes, labels_HW: np.ndarray, colours: Mapping[str, str], **style: Any) -> None:
+    """The outline of each structure, over a slice that was drawn before; ``style`` is of ``Axes.contour``."""
+    for name, label in STRUCTURES.items():
+        mask_WH = (labels_HW == label).T
+        if min(mask_WH.shape) > 1 and mask_WH.any() and not mask_WH.all():
+            axes.contour(mask_WH.astype(float), levels=[0.5], colors=colours[name], **{"linewidths": 1.3, **style})
 
 
 def _draw_volumes(axes: Axes, function: Mapping[str, Any]) -> None:

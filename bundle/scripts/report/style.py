@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -56,6 +57,12 @@ def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "", whole_
     axes.spines[["top", "right"]].set_visible(False)
     if whole_x:
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+
+
+def spread(count: int, width: float) -> np.ndarray:
+    """Offsets that keep so many points apart, within ``width`` around 0."""
+    # the golden ratio spreads any number of points evenly, and the same way each time
+    return width * ((np.arange(count) * 0.618034) % 1.0 - 0.5)
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:

@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 
 from scripts.cine import STRUCTURES
 from scripts.files import CineError
-from scripts.report.style import STRUCTURE_COLOURS, tidy
+from scripts.report.style import STRUCTURE_COLOURS, spread, tidy
 
 
 def training_curves_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
@@ -101,9 +101,7 @@ def _draw_box(axes: Axes, at: float, values: list[float], colour: str) -> None:
         boxprops={"facecolor": colour, "alpha": 0.45},
         medianprops={"color": "0.15", "linewidth": 1.8},
     )
-    # the golden ratio spreads any number of points evenly, and the same way each time
-    offsets = 0.4 * ((np.arange(len(values)) * 0.618034) % 1.0 - 0.5)
-    axes.scatter(at + offsets, values, s=14, color=colour, edgecolors="0.25", linewidths=0.6, zorder=3)
+    axes.scatter(at + spread(len(values), 0.4), values, s=14, color=colour, edgecolors="0.25", linewidths=0.6, zorder=3)
     mean = float(np.mean(values))
     axes.scatter(at, mean, s=46, marker="D", color="white", edgecolors="black", linewidths=1.2, zorder=4)
     axes.annotate(f"{mean:.3f}", (at, 1.0), (0, 4), textcoords="offset points", ha="center", va="bottom", fontsize=9)

@@ -1,0 +1,52 @@
+"""The summary of an evaluation as people read it in the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from scripts.cine import STRUCTURES
+from scripts.report.agreement import format_agreement
+
+
+def format_summary(summary: Mapping[str, Any]) -> str:
+    """The summary as a table for the terminal."""
+    phases = list(summary["dice"]["RV"])
+    means = {f"level {name}": table["mean"] for name, table in summary["dice_by_level"].items()}
+    if len(summary["dice_by_group"]) > 1:
+        means |= {f"group {name}": table["mean"] for name, table in summary["dice_by_group"].items()}
+    first = max(map(len, means))
+    lines = [" " * first + "".join(f"{'Dice ' + phase:>16}" for phase in phases) + f"{'HD95 mm':>16}"]
+    for structure in STRUCTURES:
+        cells = [_cell(summary["dice"][structure][phase], 3) for phase in phases]
+        cells.append(_cell(summary["hd95_mm"][structure]["all"], 1))
+        lines.append(f"{structure:{first}}" + "".join(f"{cell:>16}" for cell in cells))
+    for name, mean in means.items():
+        lines.append(f"{name:{first}}" + "".join(f"{_cell(mean[phase], 3):>16}" for phase in phases))
+    lines.append(f"mean Dice {_cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
+    if summary["function"]["patients"]:
+        lines.append(format_agreement(summary["function"]["agreement"]))
+    if "latency" in summary:
+        lines.append(_latency_line(summary["latency"]))
+    return "\n".join(lines)
+
+
+def _latency_line(latency: Mapping[str, Any]) -> str:
+    line = f"latency {latency['median_ms']:.2f} ms a volume of {'x'.join(map(str, latency['deployment_size']))}"
+    line += f" (p95 {latency['p95_ms']:.2f}), {latency['volumes_per_second']:.1f} volumes a second"
+    if latency["predicted_ms"] is not None:
+        line += f"; predicted {latency['predicted_ms']:.2f} ms"
+    if latency["budget_ms"] is not None:
+        needed = latency["volumes_per_second_required"] or 0
+        kept = latency["p95_ms"] <= latency["budget_ms"] and latency["volumes_per_second"] >= needed
+        verdict = "kept" if kept else "not kept in this measurement"
+        rate = f" and {needed:g} volumes a second" if needed else ""
+        line += f"; budget {latency['budget_ms']:.2f} ms{rate}: {verdict}"
+    return line
+
+
+def _cell(statistics: Mapping[str, Any], digits: int) -> str:
+    if statistics["mean"] is None:
+        return "-"
+    spread = "" if statistics["std"] is None else f" ± {statistics['std']:.{digits}f}"
+    return f"{statistics['mean']:.{digits}f}{spread}"
