@@ -17,7 +17,8 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts import BUNDLE_ROOT
-from scripts.runtime.choice import choose_runtime
+from scripts.runtime.deploy import Runtime
+from scripts.runtime.precision import bfloat16_pays
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.shared_weights import SharedWeights
 from scripts.space.sampling import random_subgraph
@@ -77,7 +78,8 @@ def main() -> None:
         for title, row in ((ROWS[name], row) for name, row in result.items())
     ]
     shared.table(["assistant", "mean Dice", "least-most", "s a volume"], rows)
-    shared.finish(result, arguments.json, choose_runtime(arguments.device, backend="eager"))
+    precision = "bfloat16" if bfloat16_pays(arguments.device) else "float32"
+    shared.finish(result, arguments.json, Runtime(arguments.device, precision, "eager"))
 
 
 if __name__ == "__main__":
