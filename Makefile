@@ -1,4 +1,5 @@
 # make demo: the main job on the phantom. make test: everything that is checked. Both install what they need.
+# make test-label: a real MONAI Label server with the packed bundle, on loopback, in an environment of its own.
 # make sbom: build/sbom.json and build/licences.csv. make audit: known vulnerabilities of what is pinned; asks PyPI.
 # make manifest: SHA-256 of the models that are shipped. See docs/SECURITY.md.
 # make bundle: dist/cardiac_cine_mri_rtdnas_segmentation_v<version>.zip, as the model zoo hosts it.
@@ -6,13 +7,14 @@
 PYTHON ?= python3
 VENV := .venv
 AUDIT := .venv-audit
+LABEL := .venv-label
 PY := $(VENV)/bin/python
 CONFIGS := bundle/configs
 WORK ?= runs/demo
 RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
 
-.PHONY: install demo test lint sbom audit manifest metrics bundle clean
+.PHONY: install demo test test-label lint sbom audit manifest metrics bundle clean
 
 install: $(VENV)/.installed
 
@@ -40,6 +42,16 @@ lint: install
 test: lint
 	$(PY) -m pytest
 
+# a venv of its own, all of it pinned: what MONAI Label asks for does not go together with what the bundle runs on
+$(LABEL)/.installed: constraints.txt tests/label/requirements.txt
+	$(PYTHON) -m venv $(LABEL)
+	$(LABEL)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
+	$(LABEL)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/label/requirements.txt
+	touch $@
+
+test-label: $(LABEL)/.installed
+	PYTHONPATH=bundle:. $(LABEL)/bin/python -W ignore tests/label/check.py
+
 # a venv of their own: these tools are no part of what they describe
 $(AUDIT)/.installed: constraints.txt
 	$(PYTHON) -m venv $(AUDIT)
@@ -65,4 +77,4 @@ bundle: install
 	PYTHONPATH=bundle $(PY) -m release.pack dist
 
 clean:
-	rm -rf $(VENV) $(AUDIT) build dist runs .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) $(AUDIT) $(LABEL) build dist runs .pytest_cache .mypy_cache .ruff_cache

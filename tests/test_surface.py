@@ -55,7 +55,7 @@ def run_ids(config: dict) -> list[str]:
     names = [
         key
         for key, value in config.items()
-        if str(value) in {f"%{step}{end}" for step in steps for end in ("", "#run")}
+        if str(value) in {f"{sign}{step}{end}" for step in steps for sign in "%@" for end in ("", "#run")}
     ]
     return sorted(steps + names)
 

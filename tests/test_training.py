@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import random
 import signal
@@ -45,7 +46,7 @@ def train(folder, epochs, stop_in=None, signal_in=None, nan_in=None, **identity)
     trainer.register_events(*IterationEvents)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
     handler = EpochCheckpoint(
-        str(folder / "c.pt"), str(folder / "model.pt"), parts, loader, seed=5, identity={"exams": ["a"], **identity}
+        str(folder / "model.pt"), parts, loader, str(folder / "c.pt"), seed=5, identity={"exams": ["a"], **identity}
     )
     handler.attach(trainer)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: scheduler.step())
@@ -181,3 +182,38 @@ def test_a_training_without_a_whole_batch_is_refused():
     assert count_steps([1, 2], 3) == 6
     with pytest.raises(CineError, match="batch_size: found no whole batch"):
         count_steps([], 3)
+
+
+def fine_tune(folder, weights, exams, epochs=2, signal_in=None):
+    """A training without a checkpoint, whose weights an earlier handler loads at the start."""
+    network = torch.nn.Linear(3, 1)
+    loader = DataLoader(list(torch.ones(2, 3)), batch_size=1)
+
+    def step(engine, batch):
+        engine.state.output = {"loss": network(batch).mean()}
+        if engine.state.iteration == signal_in:
+            signal.raise_signal(signal.SIGTERM)
+        return engine.state.output
+
+    trainer = Engine(step)
+    trainer.register_events(*IterationEvents)
+    trainer.add_event_handler(Events.STARTED, lambda: network.load_state_dict(weights))
+    identity = {"architecture": "d", "exams": exams}
+    EpochCheckpoint(str(folder / "model.pt"), {"network": network}, loader, identity=identity).attach(trainer)
+    trainer.run(loader, max_epochs=epochs)
+
+
+def test_without_a_checkpoint_a_training_begins_with_the_weights_that_were_loaded(tmp_path):
+    weights = {"weight": torch.tensor([[1.0, 2.0, 3.0]]), "bias": torch.tensor([4.0])}
+    fine_tune(tmp_path, weights, ["a", "b"])
+    assert identical(torch.load(tmp_path / "model.pt", weights_only=True), weights)
+    fine_tune(tmp_path, weights, ["b", "c"])
+    assert json.loads((tmp_path / "model.json").read_text())["exams"] == ["a", "b", "c"]  # all that it has seen
+    assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.json"}
+
+
+def test_a_signal_ends_it_and_leaves_the_model(tmp_path):
+    weights = {"weight": torch.zeros(1, 3), "bias": torch.zeros(1)}
+    with pytest.raises(KeyboardInterrupt, match="The model stays as it was"):
+        fine_tune(tmp_path, weights, ["a"], signal_in=1)
+    assert not list(tmp_path.iterdir())

@@ -16,6 +16,7 @@ from monai.bundle import BundleWorkflow, ConfigParser
 
 from scripts import BUNDLE_ROOT
 from scripts.files import CineError, cine_error_of
+from scripts.host import in_monai_label
 from scripts.keys import check_values
 from scripts.lock import hold
 
@@ -34,11 +35,15 @@ _FREE = {"label_map", "overrides"}  # their keys are the user's label values, an
 def start(work_dir: str | None = None) -> None:
     """Check the run's overrides, overlays and values, and report what ends it: see ``report``.
 
+    Within MONAI Label only the former: it reports errors, ends, and lets one training run at a time by itself.
+
     Args:
         work_dir: held for this run alone, where given.
     """
-    sys.excepthook = report
-    if threading.current_thread() is threading.main_thread():
+    alone = not in_monai_label()
+    if alone:
+        sys.excepthook = report
+    if alone and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open closes, as on Ctrl-C
     run = _bundle_run()
     if run is not None:
@@ -46,7 +51,7 @@ def start(work_dir: str | None = None) -> None:
     workflow = running_workflow()
     if workflow is not None:
         check_values(workflow.parser.config)
-    if work_dir is not None:
+    if alone and work_dir is not None:
         hold(work_dir, " ".join(sys.argv[1:3]))
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 from scripts import BUNDLE_ROOT
@@ -21,14 +22,19 @@ _LINE = re.compile(r"([0-9a-f]{64})  ([\w-][\w.-]*)")
 _MOST_LINES = 1000
 
 
-def write(folder: str | Path) -> Path:
+def write(folder: str | Path, names: Collection[str] | None = None) -> Path:
     """List the files of a folder (hidden ones and folders apart) in its manifest, and return that.
+
+    Args:
+        folder: of models.
+        names: where given, other files are left out.
 
     Raises:
         CineError: there is none of a model's files, or a name that the format does not hold.
     """
     folder = Path(folder)
     files = sorted(path for path in folder.glob("[!.]*") if path.is_file() and path.name != NAME)
+    files = [path for path in files if names is None or path.name in names]
     if not {path.name for path in files} & set(MODEL_FILES):
         raise CineError(folder, "no model", f"a folder with {', '.join(MODEL_FILES)}", "Name the folder of a model.")
     lines = [f"{sha256(path)}  {path.name}" for path in files]
@@ -38,6 +44,13 @@ def write(folder: str | Path) -> Path:
     with replacing(folder / NAME) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     return folder / NAME
+
+
+def renew(folder: str | Path) -> None:
+    """Where a folder has a manifest, list its models anew, once a training put its own in their place."""
+    folder = Path(folder)
+    if (folder / NAME).exists():
+        write(folder, {*_read(folder / NAME), *MODEL_FILES})
 
 
 def verify(folder: str | Path) -> None:

@@ -21,6 +21,13 @@ def model_card(model_path: str | Path) -> Path:
     return Path(model_path).with_suffix(".json")
 
 
+def seen_exams(model_path: str | Path, more: Iterable[str] = ()) -> list[str]:
+    """The exams that a model's card lists, where it has one, and others."""
+    card_path = model_card(model_path)
+    listed = read_json(card_path, CARD_SCHEMA, "Restore it.")["exams"] if card_path.exists() else []
+    return list(dict.fromkeys([*listed, *more]))
+
+
 def load_model(
     path: str | Path, network: Deployable, exams: Collection[str] = (), spacing_mm: Sequence[float] | None = None
 ) -> None:

@@ -21,7 +21,7 @@ from scripts.checkpoint import (
 )
 from scripts.files import CineError, write_json
 from scripts.interruption import Interruption, interrupted
-from scripts.model import FORMAT, model_card
+from scripts.model import FORMAT, model_card, seen_exams
 from scripts.safety import check_finite, explaining_memory
 
 logger = logging.getLogger(__name__)
@@ -40,21 +40,22 @@ class EpochCheckpoint:
     It also stops before the optimiser's step where the loss is not finite, and between two steps on Ctrl-C or SIGTERM.
 
     Args:
-        path: the checkpoint.
         model_path: a plain state dict of parts["network"], written when training completes; ``model.json`` beside it
             holds the identity.
         parts: the objects with a state, by name; "network" among them.
         loader: the training DataLoader, seeded anew each epoch.
+        path: the checkpoint; None to begin with the weights that an earlier handler loaded (fine-tuning), and to save
+            the model alone.
         seed: together with the epoch's number it seeds the epoch.
         identity: what a resumed run must share with the checkpoint.
     """
 
     def __init__(
         self,
-        path: str,
         model_path: str,
         parts: dict[str, Any],
         loader: Any,
+        path: str | None = None,
         seed: int = 0,
         identity: dict[str, Any] | None = None,
     ):
@@ -75,6 +76,8 @@ class EpochCheckpoint:
 
     def _resume(self, engine: Engine) -> None:
         self.interruption.__enter__()
+        if self.path is None:
+            return
         checkpoint = load(self.path, "cpu", self.identity)
         if checkpoint is None:
             initialise(self.parts["network"], self.seed)
@@ -105,7 +108,7 @@ class EpochCheckpoint:
         """Between two steps, when every handler of the last one is through."""
         if self.interruption.wanted:
             self._save_state(engine.state.epoch - 1, engine.state.iteration)
-            raise KeyboardInterrupt(interrupted(self.path))
+            raise KeyboardInterrupt(interrupted(self.path) if self.path else "The model stays as it was.")
 
     def _check(self, engine: Engine) -> None:
         output: Any = engine.state.output
@@ -116,6 +119,8 @@ class EpochCheckpoint:
         self._save_state(engine.state.epoch, engine.state.iteration)
 
     def _save_state(self, epoch: int, iteration: int) -> None:
+        if self.path is None:
+            return
         parts = {name: part.state_dict() for name, part in self.parts.items()}
         state = {"epoch": epoch, "iteration": iteration, "random": random_states()}
         save_newest(self.path, {**state, "parts": parts, "identity": self.identity})
@@ -128,6 +133,9 @@ class EpochCheckpoint:
 
     def _save_model(self, engine: Engine) -> None:
         self.interruption.__exit__()
+        card = {"format": FORMAT, **self.identity}
+        if self.path is None:  # the model that was refined has seen its exams too
+            card["exams"] = seen_exams(self.model_path, card.get("exams", []))
         save(self.model_path, self.parts["network"].state_dict())
-        write_json(model_card(self.model_path), {"format": FORMAT, **self.identity})
+        write_json(model_card(self.model_path), card)
         logger.info("Saved %s", self.model_path)

@@ -96,3 +96,15 @@ def test_a_manifest_is_written_for_models_alone(tmp_path):
     (tmp_path / "a b").write_text("")
     with pytest.raises(CineError, match="a name that the manifest cannot hold"):
         manifest.write(tmp_path)
+
+
+def test_a_training_in_place_of_shipped_models_renews_their_manifest(shipped, tmp_path):
+    (shipped / "model.pt").write_bytes(b"trained")
+    (shipped / "run.json").write_text("{}")
+    with pytest.raises(CineError, match="SHA-256"):
+        manifest.verify(shipped)
+    manifest.renew(shipped)
+    manifest.verify(shipped)
+    assert "run.json" not in (shipped / manifest.NAME).read_text()  # which the next training writes anew
+    manifest.renew(tmp_path / "work_dir")  # without a manifest: nothing
+    assert not (tmp_path / "work_dir").exists()

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.cine.acdc import exam_names, halve, load_exams, patients_apart, split_exams
+from scripts.cine.acdc import complete, exam_names, halve, load_exams, patients_apart, split_exams
 from scripts.files import CineError
 
 
@@ -246,3 +246,21 @@ def test_a_patient_or_a_file_in_two_parts_is_refused():
     for leak, found in ((exam("a", "5"), "a in the parts train and test"), (exam("d", "2"), "2 in the parts")):
         with pytest.raises(CineError, match=found):
             patients_apart({"train": train, "test": [*test, leak]})
+
+
+def test_items_of_an_image_and_a_label_become_exams(dataset):
+    exams = load_exams(dataset)
+    assert complete(exams) == exams
+    items = [{key: exam[key] for key in ("image", "label")} for exam in exams[:2]]
+    completed = complete(items, least=2)
+    names = [exam["image"].rsplit("/", 1)[1].removesuffix(".nii.gz") for exam in exams[:2]]
+    assert [exam["patient"] for exam in completed] == names
+    assert [exam["label"] for exam in completed] == [exam["label"] for exam in exams[:2]]
+    assert {exam["phase"] for exam in completed} == {"unknown"}
+    with pytest.raises(CineError, match="2 labelled; expected at least 3"):
+        complete(items, least=3)
+    cine = exams[0]["image"].replace(names[0], exams[0]["patient"] + "_4d")
+    with pytest.raises(CineError, match="found shape"):
+        complete([{"image": cine, "label": exams[0]["label"]}])
+    with pytest.raises(CineError, match="the label values"):
+        complete(items, {"5": 1})

@@ -80,6 +80,30 @@ def load_exams(
     return sorted(exams, key=lambda exam: (exam["patient"], exam["phase"], exam["image"]))
 
 
+def complete(
+    items: Sequence[Mapping[str, str]], label_map: Mapping[int | str, int] | None = None, least: int = 0
+) -> list[Exam]:
+    """Exams from items that name an image and its label alone, as MONAI Label's do; exams of ``load_exams`` stay.
+
+    Each such volume is taken for a patient of its own, called after its file.
+
+    Raises:
+        CineError: fewer exams than ``least``; image and label are not on one grid (a cine with the label of one frame,
+            say); or an unexpected label.
+    """
+    if len(items) < least:
+        raise CineError("exams", f"{len(items)} labelled", f"at least {least}", "Label some, then train.")
+    exams = []
+    for item in items:
+        if "patient" in item:
+            exams.append(dict(item))
+            continue
+        image, label = Path(item["image"]), Path(item["label"])
+        exams.append(_exam(image, label, image.name.split(".")[0], "unknown", "unknown"))
+        _check_pair(exams[-1], _allowed_labels(label_map))
+    return exams
+
+
 def split_exams(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int = 0) -> tuple[list[Exam], list[Exam]]:
     """Training and test part of a cross-validation by patient, stratified by group.
 

@@ -1,4 +1,4 @@
-"""Only what MONAI lacks: the working order of short-axis stacks, and a transform for each frame of a cine.
+"""Only what MONAI lacks: the working order of short-axis stacks, one frame of a cine, a transform for each of them.
 
 Tensors are channel first, C H W D; the frames of a cine are channels, T H W D.
 """
@@ -12,9 +12,10 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor, get_track_meta
-from monai.transforms import InvertibleTransform, MapTransform, Transform
+from monai.transforms import InvertibleTransform, MapTransform, Spacingd, Transform
 from monai.utils import MetaKeys, TraceKeys, convert_to_tensor
 
+from scripts.cine.reader import CONSTANT
 from scripts.files import CineError
 
 # directions in RAS; the tilt decides, alike for every axis order, where two axes agree equally well
@@ -85,6 +86,50 @@ class ShortAxisOrderd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             result[key] = self.transform.inverse(result[key])
         return result
+
+
+class ChosenFramed(MapTransform):
+    """The one frame of a cine that its item asks for, as MONAI Label's items do; an item that asks for none keeps all.
+
+    Args:
+        keys: images, T H W D.
+        frame_key: where an item may hold the frame's number, counted from 0.
+    """
+
+    def __init__(self, keys: KeysCollection, frame_key: str = "frame"):
+        super().__init__(keys)
+        self.frame_key = frame_key
+
+    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
+        """T H W D -> 1 H W D; CineError where there is no such frame."""
+        result = dict(data)
+        if result.get(self.frame_key) is not None:
+            for key in self.key_iterator(result):
+                result[key] = self._frame(result[key], result[self.frame_key])
+        return result
+
+    def _frame(self, image_THWD: torch.Tensor, asked: Any) -> torch.Tensor:
+        frames, text = image_THWD.shape[0], str(asked).strip()
+        if not text.isdecimal() or int(text) >= frames:
+            expected = f"a number from 0 to {frames - 1}" if frames > 1 else "0, since the image has one frame"
+            raise CineError(self.frame_key, repr(asked), expected, "Choose another frame.")
+        frame = int(text)
+        chosen = _with_meta(_plain(image_THWD)[frame : frame + 1], image_THWD)
+        if isinstance(chosen, MetaTensor) and CONSTANT in chosen.meta:
+            chosen.meta[CONSTANT] = chosen.meta[CONSTANT][frame : frame + 1]
+        return chosen
+
+
+class SpacingBesideTextd(Spacingd):
+    """MONAI's Spacingd for items with text under keys that begin like an image's, such as MONAI Label's image_path.
+
+    Spacingd takes each of these for the image's metadata, and fails (MONAI 1.6.1).
+    """
+
+    def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
+        texts = {key: value for key, value in data.items() if isinstance(value, str)}
+        spaced = super().__call__({key: value for key, value in data.items() if key not in texts}, lazy)
+        return {**spaced, **texts}
 
 
 class ForEachFrame(Transform):

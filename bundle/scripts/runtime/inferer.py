@@ -13,6 +13,7 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 
+from scripts.runtime.backends import channels_last
 from scripts.runtime.precision import autocast
 from scripts.safety import explaining_memory
 
@@ -35,6 +36,8 @@ class CineInferer(Inferer):
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
+        if isinstance(network, torch.nn.Module):
+            channels_last(network)  # MONAI Label hands it over as it was built, and other kernels round otherwise
         # MetaTensor would dispatch every operation of the network through Python
         images_BTHWD = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         batch, frames, *size = images_BTHWD.shape
