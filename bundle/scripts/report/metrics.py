@@ -97,6 +97,7 @@ class ExamMetrics:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, lambda _: self.rows.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _collect(self, engine: Engine) -> None:
@@ -106,6 +107,12 @@ class ExamMetrics:
             exam = {key: exam[key] for key in ("patient", "group", "phase")}
             pred, label = (torch.as_tensor(item[key])[0] for key in ("pred", "label"))
             self.rows.extend({**exam, **row} for row in measure_exam(pred, label, spacing_mm))
+
+    def _publish(self, engine: Engine) -> None:
+        """Where experiment trackers look."""
+        dice = summarise(self.rows)["dice"]
+        means = {"mean": dice["mean"]["mean"], **{name: dice[name]["all"]["mean"] for name in STRUCTURES}}
+        engine.state.metrics.update({f"dice_{name}": mean for name, mean in means.items() if mean is not None})
 
     def _write(self, engine: Engine) -> None:
         with replacing(self.folder / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:

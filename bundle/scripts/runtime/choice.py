@@ -12,6 +12,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from scripts.distributed import on_main
 from scripts.files import CineError, read_json, user_cache, write_json
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Deployed, Runtime
@@ -25,6 +26,7 @@ FORMAT = "rtdnas-backends-1"
 ROUNDS, RUNS = 3, 5
 
 
+@on_main
 def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "auto") -> Runtime:
     """How networks run here.
 
