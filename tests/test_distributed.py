@@ -134,13 +134,13 @@ NETWORK = {
         "spatial_dims": 3,
         "in_channels": 1,
         "out_channels": 4,
-        "kernel_size": [3, 3],
-        "strides": [1, [2, 2, 1]],
-        "upsample_kernel_size": [[2, 2, 1]],
-        "filters": [4, 8],
+        "kernel_size": [3, 3, 3],
+        "strides": [1, [2, 2, 1], [2, 2, 1]],
+        "upsample_kernel_size": [[2, 2, 1], [2, 2, 1]],
+        "filters": [4, 8, 8],
         "_mode_": "callable",
     },
-    "multiple": 2,
+    "multiple": 4,
     "deployment_size": [64, 64, 6],
 }
 # what makes two processes equal to one: a normalisation of each exam by itself, a loss that is a mean over them, no

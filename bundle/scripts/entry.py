@@ -44,6 +44,7 @@ def start(work_dir: str | None = None, several: bool = False) -> None:
     if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open closes, as on Ctrl-C
     join(several)
+    sys.excepthook = report  # torch put its own around it, which loses what is said before an exit
     run = _bundle_run()
     if run is not None:
         check_keys(run["config_file"], run["override"], run["args_file"], run["tracking"])
