@@ -13,12 +13,13 @@ from typing import Any
 import pytest
 import torch
 from identical import identical
+from monai.bundle import ConfigParser
 from monai.data import DistributedSampler
 from small_search import small_loader, small_search, small_volumes
 from test_commands import TINY
+from tiny_exams import write_exams
 
 from scripts import BUNDLE_ROOT
-from scripts.cine.phantom import write_phantom
 from scripts.distributed import any_process, gather, join, mean, on_main
 from scripts.files import CineError
 from scripts.search.history import load_history
@@ -105,6 +106,13 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_the_search_resumes_in
     assert load_history(folder / "0" / "broken") == load_history(folder / "0" / "whole")
 
 
+def test_another_number_of_processes_does_not_resume(both):
+    data = small_volumes()
+    one = small_search(both[0] / "0" / "whole", weight_loader=small_loader(data[:4]))
+    with pytest.raises(CineError, match="a run with processes = 2; expected 1"):
+        one.run()
+
+
 def test_the_first_process_alone_writes(both):
     folder, _ = both
     assert [path.name for path in (folder / "1").iterdir()] == ["results.pt"]
@@ -141,14 +149,14 @@ NETWORK = {
         "_mode_": "callable",
     },
     "multiple": 4,
-    "deployment_size": [64, 64, 6],
+    "deployment_size": [16, 16, 3],
 }
 # what makes two processes equal to one: a normalisation of each exam by itself, a loss that is a mean over them, no
-# random augmentation; and an optimiser that does not blow up rounding, as Adam does where a gradient is nothing else
+# random augmentation; and float32, and an optimiser that does not blow up rounding, as Adam does where a gradient is
+# nothing else
 COMPARABLE = {
-    **{key: TINY[key] for key in ("patch_size", "backend")},
-    "train_epochs": 6,
-    "val_interval": 6,
+    "patch_size": [16, 16, 3],
+    **{"train_epochs": 40, "val_interval": 40, "train#inferer#amp": False, "validate#inferer#amp": False},
     "network_def": NETWORK,
     "loss": {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True, "batch": False},
     "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
@@ -175,33 +183,40 @@ ONE_PROCESS = {
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("commands")
-    write_phantom(folder / "acdc", patients=6)
-    for name, content in (("tiny", TINY), ("comparable", COMPARABLE), ("one", ONE_PROCESS)):
+    write_exams(folder, patients=10)
+    for name, content in (("tiny", {**TINY, "profile_seconds": 1}), ("comparable", COMPARABLE), ("one", ONE_PROCESS)):
         (folder / f"{name}.json").write_text(json.dumps(content))
     return folder
 
 
+def config_files(*names: str) -> list[str]:
+    """Those that are shipped, or lie in the working directory."""
+    shipped = [CONFIGS / f"{name}.json" for name in names]
+    return [str(path if path.exists() else path.name) for path in shipped]
+
+
 def command(step: str, *configs: str, **overrides: object) -> list[str]:
-    shipped = [CONFIGS / f"{name}.json" for name in configs]
-    files = [str(path if path.exists() else path.name) for path in shipped]
-    arguments = ["-m", "monai.bundle", "run", step, "--config_file", str(files), "--dataset_dir", "acdc"]
+    files = str(config_files(*configs))
+    arguments = ["-m", "monai.bundle", "run", step, "--config_file", files, "--datalist", "exams.json"]
     return arguments + [str(part) for key, value in overrides.items() for part in (f"--{key}", value)]
 
 
-def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(folder):
-    one = [sys.executable, *command("train", "train", "comparable", "one", work_dir="one")]
-    done = subprocess.run(one, cwd=folder, env=environment(), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-3000:]
+def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    parser = ConfigParser()
+    parser.read_config(config_files("train", "comparable", "one"))
+    parser.update({"datalist": "exams.json", "work_dir": "one"})
+    parser.get_parsed_content("train#trainer").run()
 
-    two = command("train", "train", "multi_gpu_train", "comparable", work_dir="two")[1:]
-    process = torchrun("-m", *two, cwd=folder)
+    two = command("train", "train", "multi_gpu_train", "comparable", work_dir="two")
+    process = torchrun(*two, cwd=folder)
     while not (folder / "two" / "train" / "history.json").exists() and process.poll() is None:
         time.sleep(0.01)
     process.terminate()
     said = process.communicate(timeout=120)[1]
     assert "The same command goes on from there" in said, said[-3000:]
     assert not (folder / "two" / "model.pt").exists()
-    said = ended(torchrun("-m", *two, cwd=folder))
+    said = ended(torchrun(*two, cwd=folder))
     assert said.count("Resumed after epoch") == 1  # the other process is silent
 
     whole, found = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("one", "two"))
@@ -209,15 +224,14 @@ def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(fold
     for key, value in whole.items():
         torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
     histories = [json.loads((folder / name / "train" / "history.json").read_text()) for name in ("one", "two")]
-    for ours, theirs in zip(*histories, strict=True):
-        assert ours == pytest.approx(theirs, rel=1e-4)
+    for ours, theirs in list(zip(*histories, strict=True))[-10:]:  # epochs that were not interrupted
+        assert [ours[key] for key in ("epoch", "lr")] == [theirs[key] for key in ("epoch", "lr")]
+        assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
+        # whole voxels: where two classes are as likely, rounding decides
+        assert ours.get("val_dice") == pytest.approx(theirs.get("val_dice"), abs=1e-3)
     assert histories[0][-1]["loss"] < histories[0][0]["loss"] - 0.01
     assert json.loads((folder / "two" / "model.json").read_text())["processes"] == 2
-    other = subprocess.run(
-        [sys.executable, *command("train", "train", "comparable", work_dir="two")],
-        **{"cwd": folder, "env": environment(), "capture_output": True, "text": True, "check": False},
-    )
-    assert other.returncode == 2 and "a run with processes = 2; expected 1" in other.stderr
+    assert list((folder / "two" / "train" / "tensorboard" / "epochs").iterdir())
 
 
 def test_the_search_runs_by_torchrun_and_measures_once(folder):

@@ -100,7 +100,7 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
         brought = {k: v for k, v in content.items() if k in read or (k in known and isinstance(v, dict))}
         known = {**_flatten(brought), **known}
     if tracking is not None:
-        settings = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) or ConfigParser.load_config_files(tracking)
+        settings: Any = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) or ConfigParser.load_config_files(tracking)
         known = {**dict.fromkeys(settings["configs"]), **known}
     _refuse_unknown(override, known, files[0])
     _refuse_other_types(override, known, files[0])
