@@ -13,12 +13,16 @@ from typing import Any
 
 import ignite.distributed as idist
 import torch
-from monai.data import DistributedSampler
-from small_search import small_loader, small_search, small_volumes
+from conftest import table_of
+from monai.data import DataLoader, Dataset, DistributedSampler
+from small_search import ONE_SHOT_SPACE, blocks, small_loader, small_one_shot, small_search, small_volumes
 
 from scripts import checkpoint, distributed
 from scripts.files import CineError
-from scripts.search.constraint import BudgetMissed
+from scripts.runtime.deploy import Runtime
+from scripts.search.candidates import LatencyCost
+from scripts.search.coarse_to_fine import search_coarse_to_fine
+from scripts.search.constraint import BudgetMissed, Constraint
 
 
 def shared_out(items: list[Any], noise: float = 0.5) -> Any:
@@ -57,6 +61,24 @@ def interrupt_in_the_second(searcher: Any, at: int) -> None:
     searcher.weight_step = weight_step
 
 
+def one_shot(folder: Path) -> dict[str, Any]:
+    """HyperSegNAS from the shared weights to the architecture."""
+    items = blocks()
+    loader = DataLoader(Dataset(items), sampler=DistributedSampler(items, drop_last=True), generator=torch.Generator())
+    searcher = small_one_shot(folder, weight_loader=loader)
+    table = table_of(ONE_SHOT_SPACE)
+    chosen = search_coarse_to_fine(
+        searcher,
+        DataLoader(Dataset(items), batch_size=2),
+        LatencyCost(table, 1000.0),
+        Constraint(1000.0, 0.001),
+        table,
+        Runtime("cpu", "float32"),
+        **{"candidates": 8, "fine_tuned": 2, "fine_tune_steps": 3},
+    )
+    return {**states(searcher), "chosen": chosen.digest, "measured": chosen.provenance["measured_ms"]}
+
+
 @distributed.on_main
 def missed(folder: Path) -> None:
     (folder / "main").touch()
@@ -84,6 +106,8 @@ def main(folder: Path) -> dict[str, Any]:
     resumed = search(folder / "broken")
     resumed.run()
     results["resumed"] = states(resumed)
+
+    results["one_shot"] = one_shot(folder / "one_shot")
 
     def nan_in_the_second(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return logits.sum() * (1.0 if distributed.is_main() else float("nan"))

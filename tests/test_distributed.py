@@ -65,7 +65,7 @@ def both(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
 
 def test_all_processes_hold_the_same_after_a_search(both):
     _, (first, second) = both
-    for name in ("plain", "whole"):
+    for name in ("plain", "whole", "one_shot"):
         assert identical(first[name], second[name])
     assert first["history"] == second["history"]
 
@@ -117,6 +117,7 @@ def test_the_first_process_alone_writes(both):
     folder, _ = both
     assert [path.name for path in (folder / "1").iterdir()] == ["results.pt"]
     assert (folder / "0" / "whole" / "search" / "checkpoint.pt").exists()
+    assert (folder / "0" / "one_shot" / "architecture.json").exists()
     assert list((folder / "0" / "whole" / "search" / "tensorboard").rglob("events*"))
 
 
