@@ -78,6 +78,14 @@ def test_arguments_from_a_file_are_checked_too():
         check_keys(None, {}, {"config_file": str(CONFIGS / "train.json"), "train_epoch": 3, "run_id": "train"})
 
 
+def test_what_an_experiment_tracker_is_told_may_be_overridden():
+    check_keys(str(CONFIGS / "train.json"), {"experiment_name": "mine", "output_dir": "elsewhere"}, None, "mlflow")
+    with pytest.raises(CineError, match="Did you mean experiment_name"):
+        check_keys(str(CONFIGS / "train.json"), {"experiment_nam": "mine"}, None, "mlflow")
+    with pytest.raises(CineError, match="the key experiment_name"):
+        check_keys(str(CONFIGS / "train.json"), {"experiment_name": "mine"})
+
+
 def run(*arguments: str, cwd) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", *arguments]
     return subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=False)

@@ -24,6 +24,7 @@ import numpy as np
 import pytest
 import torch
 from packaging.requirements import Requirement
+from tiny_exams import write_exams
 
 from release.pack import NAME, files_of, pack
 from scripts import BUNDLE_ROOT, checkpoint, manifest, model
@@ -111,16 +112,7 @@ def cine(place):
 
 @pytest.fixture(scope="module")
 def exams(place):
-    """A datalist of five patients."""
-    generator, items = np.random.default_rng(0), []
-    for number in range(5):
-        item = {"image": f"{number}.nii.gz", "label": f"{number}_gt.nii.gz", "patient": number}
-        label = generator.integers(0, 4, (16, 16, 3)).astype(np.uint8)
-        for voxels, key in ((label * 50.0, "image"), (label, "label")):
-            nib.save(nib.Nifti1Image(voxels.astype(np.uint8), np.diag([-1.5, -1.5, 8, 1])), place / item[key])
-        items.append(item)
-    (place / "exams.json").write_text(json.dumps({"training": items}))
-    return place / "exams.json"
+    return write_exams(place)
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ import itertools
 import logging
 import os
 import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from typing import Any
 import numpy as np
 import torch
 from monai.utils import set_determinism
+from torch.utils.data import DistributedSampler
 
+from scripts import distributed
 from scripts.archive import load_whole
 from scripts.files import PARTIAL, CineError, replacing
 
@@ -23,10 +25,17 @@ logger = logging.getLogger(__name__)
 
 
 def seed_epoch(seed: int, epoch: int, loaders: Iterable[Any]) -> None:
-    """Seed every random state from (seed, epoch), so that an epoch is the same whether or not a run was resumed."""
-    seed = 1_000_003 * seed + epoch
+    """Seed every random state from (seed, epoch), so that an epoch is the same whether or not a run was resumed.
+
+    Of several processes each augments by random numbers of its own, but shares out the same order of the exams.
+    """
+    shared = 1_000_003 * seed + epoch
+    seed = shared + 100_003 * distributed.rank()
     set_determinism(seed)
     for loader in loaders:
+        sampler = getattr(loader, "sampler", None)
+        if isinstance(sampler, DistributedSampler):
+            sampler.set_epoch(shared)
         if getattr(loader, "generator", None) is not None:
             loader.generator.manual_seed(seed)
         transform: Any = getattr(getattr(loader, "dataset", None), "transform", None)
@@ -34,19 +43,21 @@ def seed_epoch(seed: int, epoch: int, loaders: Iterable[Any]) -> None:
             transform.set_random_state(seed % 2**31)
 
 
-def random_states() -> dict[str, Any]:
-    """The states of the global random generators, of what ``load`` accepts."""
+def random_states() -> list[dict[str, Any]]:
+    """The states of the global random generators of each process, of what ``load`` accepts."""
     name, keys, *rest = np.random.get_state(legacy=True)
-    states = {
+    states: dict[str, Any] = {
         "python": random.getstate(),
         "numpy": [name, np.asarray(keys).tolist(), *rest],
         "torch": torch.get_rng_state(),
     }
-    return {**states, "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+    states["cuda"] = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    return distributed.gather(states)
 
 
-def restore_random_states(states: Mapping[str, Any]) -> None:
+def restore_random_states(of_processes: Sequence[Mapping[str, Any]]) -> None:
     """Go on with the random numbers where ``random_states`` was called."""
+    states = of_processes[distributed.rank()]
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
     np.random.set_state(tuple(states["numpy"]))
@@ -65,12 +76,14 @@ def initialise(network: torch.nn.Module, seed: int) -> None:
                 reset()
 
 
+@distributed.on_main
 def save(path: str | Path, content: Any) -> None:
     """Write tensors and plain values, whole or not at all; CineError where the disk takes no more."""
     with replacing(path) as temporary:
         _write(temporary, content)
 
 
+@distributed.on_main
 def save_newest(path: str | Path, content: Any) -> None:
     """Write a checkpoint; the one before it stays, in case that this one cannot be read."""
     with replacing(path) as temporary:
@@ -127,6 +140,7 @@ def fitting(path: str | Path) -> Iterator[None]:
         raise CineError(path, found, "those of this run", "Delete it to start anew.") from error
 
 
+@distributed.on_main
 def _newest(path: str | Path, device: str | torch.device) -> dict[str, Any] | None:
     for orphan in Path(path).parent.glob(PARTIAL + "*"):  # of a run that was killed; who resumes holds the work_dir
         with suppress(OSError):

@@ -12,13 +12,17 @@ from collections.abc import Iterable, Iterator
 from types import FrameType, TracebackType
 from typing import Any
 
+import ignite.distributed as idist
 from monai.bundle import BundleWorkflow, ConfigParser
+from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from scripts import BUNDLE_ROOT
+from scripts.distributed import join, on_main
 from scripts.files import CineError, cine_error_of
 from scripts.host import in_monai_label
 from scripts.keys import check_values
 from scripts.lock import hold
+from scripts.runtime.precision import bfloat16_pays
 
 BAD_INPUT, INTERRUPTED = 2, 130
 # arguments of `monai.bundle run` itself
@@ -32,27 +36,33 @@ _PATHS = ("_dir", "_file")
 _FREE = {"label_map", "overrides"}  # their keys are the user's label values, and keys of the steps that compare runs
 
 
-def start(work_dir: str | None = None) -> None:
+def start(work_dir: str | None = None, several: bool = False) -> None:
     """Check the run's overrides, overlays and values, and report what ends it: see ``report``.
 
     Within MONAI Label only the former: it reports errors, ends, and lets one training run at a time by itself.
 
     Args:
         work_dir: held for this run alone, where given.
+        several: whether processes that torchrun started share the step.
     """
     alone = not in_monai_label()
     if alone:
         sys.excepthook = report
     if alone and threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open closes, as on Ctrl-C
+    join(several)
+    if several:
+        bfloat16_pays(str(idist.device()))  # one precision for all, measured while they still do the same
+    if alone:
+        sys.excepthook = report  # torch put its own around it, which loses what is said before an exit
     run = _bundle_run()
     if run is not None:
-        check_keys(run["config_file"], run["override"], run["args_file"])
+        check_keys(run["config_file"], run["override"], run["args_file"], run["tracking"])
     workflow = running_workflow()
     if workflow is not None:
         check_values(workflow.parser.config)
     if alone and work_dir is not None:
-        hold(work_dir, " ".join(sys.argv[1:3]))
+        on_main(hold)(work_dir, " ".join(sys.argv[1:3]))
 
 
 def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
@@ -71,8 +81,10 @@ def report(kind: type[BaseException], error: BaseException, trace: TracebackType
     raise SystemExit(BAD_INPUT)
 
 
-def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None) -> None:
+def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None, tracking: Any = None) -> None:
     """Hold every override against the configuration's keys, and every key of an overlay against all configs'.
+
+    The settings that MONAI's ``tracking`` brings into the configuration may be overridden too.
 
     Raises:
         CineError: a key is unknown; names the nearest one. MONAI itself would accept it in silence.
@@ -80,6 +92,7 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
     if args_file is not None:
         arguments = ConfigParser.load_config_file(args_file) if isinstance(args_file, str) else dict(args_file)
         config_file = config_file if config_file is not None else arguments.get("config_file")
+        tracking = tracking if tracking is not None else arguments.get("tracking")
         override = {**{k: v for k, v in arguments.items() if k not in _RUN_ARGUMENTS}, **override}
     files = config_file.split(",") if isinstance(config_file, str) else [str(file) for file in config_file or []]
     base = ConfigParser.load_config_files(files[:1])
@@ -96,6 +109,9 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
         read = {name.split("#")[0] for name in re.findall(r"@([\w#]+)", json.dumps(content))}
         brought = {k: v for k, v in content.items() if k in read or (k in known and isinstance(v, dict))}
         known = {**_flatten(brought), **known}
+    if tracking is not None:
+        settings: Any = DEFAULT_EXP_MGMT_SETTINGS.get(tracking) or ConfigParser.load_config_files(tracking)
+        known = {**dict.fromkeys(settings["configs"]), **known}
     _refuse_unknown(override, known, files[0])
     _refuse_other_types(override, known, files[0])
 

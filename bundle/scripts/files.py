@@ -40,7 +40,7 @@ class CineError(ValueError):
 
     def __reduce__(self):
         # a worker process hands the error over by pickling it
-        return type(self), (self.where, self.found, self.expected, self.action)
+        return type(self), (self.where, self.found, self.expected, self.action), self.__dict__
 
 
 def cine_error_of(error: BaseException) -> CineError | None:

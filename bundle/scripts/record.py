@@ -14,6 +14,7 @@ from typing import Any
 
 import psutil
 
+from scripts.distributed import on_main
 from scripts.entry import running_workflow
 from scripts.files import CineError, read_json, sha256, write_json
 from scripts.runtime.device import describe_device, peak_memory
@@ -28,6 +29,7 @@ SCHEMA: dict[str, Any] = {
 }
 
 
+@on_main
 def record_run(
     step: str,
     folder: str,

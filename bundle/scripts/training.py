@@ -19,6 +19,7 @@ from scripts.checkpoint import (
     save_newest,
     seed_epoch,
 )
+from scripts.distributed import any_process, mean, on_main, share_buffers, world_size
 from scripts.files import CineError, write_json
 from scripts.interruption import Interruption, interrupted
 from scripts.model import FORMAT, model_card, seen_exams
@@ -38,6 +39,7 @@ class EpochCheckpoint:
     """Trainer handler: seeds each epoch, saves after each, resumes at the start, writes the model at the end.
 
     It also stops before the optimiser's step where the loss is not finite, and between two steps on Ctrl-C or SIGTERM.
+    The loss in the trainer's output becomes the mean over the processes, for the handlers that come after.
 
     Args:
         model_path: a plain state dict of parts["network"], written when training completes; ``model.json`` beside it
@@ -60,9 +62,14 @@ class EpochCheckpoint:
         identity: dict[str, Any] | None = None,
     ):
         self.path, self.model_path, self.parts = path, model_path, parts
-        self.loader, self.seed, self.identity = loader, seed, {"seed": seed, **(identity or {})}
+        self.loader, self.seed, self.identity = (
+            loader,
+            seed,
+            {"seed": seed, "processes": world_size(), **(identity or {})},
+        )
         self.done = 0  # steps of the epoch that an interruption cut short
-        self.random: dict[str, Any] = {}
+        self.random: list[dict[str, Any]] = []
+        self.loss: Any = None
         self.interruption = Interruption()
 
     def attach(self, engine: Engine) -> None:
@@ -70,6 +77,7 @@ class EpochCheckpoint:
         engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
         engine.add_event_handler(Events.GET_BATCH_STARTED, self._stop_if_wanted)
         engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._tell)
         engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
         engine.add_event_handler(Events.COMPLETED, self._save_model)
         engine.add_event_handler(Events.EXCEPTION_RAISED, self._explain)
@@ -106,16 +114,23 @@ class EpochCheckpoint:
 
     def _stop_if_wanted(self, engine: Engine) -> None:
         """Between two steps, when every handler of the last one is through."""
-        if self.interruption.wanted:
+        if any_process(self.interruption.wanted):
             self._save_state(engine.state.epoch - 1, engine.state.iteration)
             raise KeyboardInterrupt(interrupted(self.path) if self.path else "The model stays as it was.")
 
     def _check(self, engine: Engine) -> None:
         output: Any = engine.state.output
-        check_finite(output["loss"], f"epoch {engine.state.epoch}, step {engine.state.iteration}: loss")
+        self.loss = mean(output["loss"])
+        check_finite(self.loss, f"epoch {engine.state.epoch}, step {engine.state.iteration}: loss")
+
+    def _tell(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for item in output if isinstance(output, list) else [output]:
+            item["loss"] = self.loss
 
     def _save(self, engine: Engine) -> None:
         self.done, engine.state.epoch_length = 0, len(self.loader)
+        share_buffers(self.parts["network"])
         self._save_state(engine.state.epoch, engine.state.iteration)
 
     def _save_state(self, epoch: int, iteration: int) -> None:
@@ -133,6 +148,10 @@ class EpochCheckpoint:
 
     def _save_model(self, engine: Engine) -> None:
         self.interruption.__exit__()
+        self._write_model()
+
+    @on_main
+    def _write_model(self) -> None:
         card = {"format": FORMAT, **self.identity}
         if self.path is None:  # the model that was refined has seen its exams too
             card["exams"] = seen_exams(self.model_path, card.get("exams", []))

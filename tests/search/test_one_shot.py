@@ -3,7 +3,6 @@ from __future__ import annotations
 import json
 import signal
 from dataclasses import replace
-from functools import partial
 from random import Random
 
 import numpy as np
@@ -11,7 +10,7 @@ import pytest
 import torch
 from identical import identical
 from monai.data import DataLoader, Dataset
-from monai.losses import DiceCELoss
+from small_search import ONE_SHOT_SPACE, blocks, small_one_shot
 
 from scripts.files import CineError
 from scripts.runtime.deploy import Runtime
@@ -21,7 +20,6 @@ from scripts.search.coarse_to_fine import search_coarse_to_fine
 from scripts.search.constraint import BudgetMissed, Constraint
 from scripts.search.correlation import correlate, rank, text_of
 from scripts.search.memory import measured_step_memory
-from scripts.search.one_shot import OneShotSearcher
 from scripts.search.shared_weights import SharedWeights, mean_dice
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
@@ -32,38 +30,17 @@ from scripts.space.supernet import Supernet
 
 @pytest.fixture
 def space() -> Space:
-    return Space(
-        **{"layers": 2, "scales": 2, "nodes": 1, "channels": 4, "operations": ("identity", "conv_3x3x3")},
-        **{"deployment_size": (8, 8, 2), "start": "any", "end": "any", "join": "mean", "share_cells": False},
-    )
+    return ONE_SHOT_SPACE
 
 
 @pytest.fixture
 def volumes() -> list[dict[str, torch.Tensor]]:
-    generator = torch.Generator().manual_seed(3)
-    blocks = torch.randint(0, 4, (4, 1, 2, 2, 1), generator=generator).float()
-    labels = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat_interleave(2, 4)
-    noise = 0.1 * torch.randn(labels.shape, generator=generator)
-    return [{"image": image, "label": label} for image, label in zip(labels - 1.5 + noise, labels, strict=True)]
+    return blocks()
 
 
 @pytest.fixture
-def build(space, volumes, tmp_path):
-    def make(work_dir=tmp_path, **changes) -> OneShotSearcher:
-        options = {
-            "supernet": Supernet(space, partial=1),
-            "space": space,
-            "weight_loader": DataLoader(Dataset(volumes), batch_size=2, shuffle=True, generator=torch.Generator()),
-            "weight_loss": DiceCELoss(to_onehot_y=True, softmax=True),
-            "weight_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
-            "work_dir": str(work_dir),
-            "epochs": 5,
-            "annealing_epochs": 2,
-            "amp": False,
-        }
-        return OneShotSearcher(**{**options, **changes})
-
-    return make
+def build(tmp_path):
+    return lambda work_dir=tmp_path, **changes: small_one_shot(work_dir, **changes)
 
 
 @pytest.fixture

@@ -2,70 +2,28 @@ from __future__ import annotations
 
 import json
 import signal
-from functools import partial
 
 import pytest
 import torch
 from identical import identical
-from monai.data import DataLoader, Dataset
-from monai.losses import DiceCELoss
-from monai.transforms import Compose, RandGaussianNoised
+from small_search import SPACE, small_search
 
 from scripts.files import CineError
 from scripts.latency.expectation import LatencyExpectation
-from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import Constraint
-from scripts.search.derive import Deriver
 from scripts.search.history import load_history
-from scripts.search.objective import LatencyObjective
-from scripts.search.relaxation import JointSoftmax
-from scripts.search.searcher import Searcher
-from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 
 @pytest.fixture
 def space():
-    return Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))
+    return SPACE
 
 
 @pytest.fixture
-def build(space, make_table, tmp_path):
+def build(tmp_path):
     """``build(**changes)`` makes a small search whose every random state comes from its seed."""
-
-    def make(work_dir=tmp_path, **changes) -> Searcher:
-        torch.manual_seed(7)
-        generator = torch.Generator().manual_seed(3)
-        volumes = torch.rand(6, 1, 8, 8, 2, generator=generator)
-        data = [{"image": volume, "label": (4 * volume).floor()} for volume in volumes]
-
-        def loader(items):
-            transform = Compose([RandGaussianNoised("image", prob=0.5, std=0.1)])
-            return DataLoader(Dataset(items, transform), batch_size=1, shuffle=True, generator=torch.Generator())
-
-        loss = DiceCELoss(to_onehot_y=True, softmax=True)
-        options = {
-            "supernet": Supernet(space, partial=2),
-            "relaxation": JointSoftmax(space),
-            "weight_loader": loader(data[:3]),
-            "architecture_loader": loader(data[3:]),
-            "weight_loss": loss,
-            "architecture_loss": DiceCELoss(to_onehot_y=True, softmax=True, lambda_dice=0.0),
-            "objective": LatencyObjective(weight=0.1),
-            "expectation": LatencyExpectation(make_table(space), space),
-            "deriver": Deriver(paths=1, generations=2),
-            "constraint": Constraint(5.0),
-            "runtime": Runtime("cpu", "float32"),
-            "weight_optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
-            "architecture_optimizer": partial(torch.optim.Adam, lr=0.05),
-            "work_dir": str(work_dir),
-            "epochs": 4,
-            "warm_up_epochs": 1,
-            "amp": False,
-        }
-        return Searcher(**{**options, **changes})
-
-    return make
+    return lambda work_dir=tmp_path, **changes: small_search(work_dir, **changes)
 
 
 def state(module):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from random import Random
 
+from scripts.distributed import on_main
 from scripts.files import CineError
 from scripts.latency.calibration import calibrate
 from scripts.latency.isolated import time_operations
@@ -38,6 +39,7 @@ def measure(space: Space, runtime: Runtime, seconds: float = 240.0, seed: int = 
     return LatencyTable(entries, relevant(space), describe_device(runtime.device), runtime.describe(), calibration)
 
 
+@on_main
 def load_or_measure(
     path: str | Path, space: Space, runtime: Runtime, seconds: float = 240.0, target: str = "here"
 ) -> LatencyTable:

@@ -139,6 +139,7 @@ class ExamMetrics:
     def attach(self, engine: Engine) -> None:
         engine.add_event_handler(Events.STARTED, self._clear)
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._publish)
         engine.add_event_handler(Events.COMPLETED, self._write)
 
     def _clear(self, engine: Engine) -> None:
@@ -155,6 +156,12 @@ class ExamMetrics:
             self.rows.extend({**exam, **row} for row in rows)
             view = view_exam(np.asarray(image), np.asarray(pred), np.asarray(label), spacing_mm)
             self.views.append({**exam, **view, "dice": _statistics([row["dice"] for row in rows])["mean"]})
+
+    def _publish(self, engine: Engine) -> None:
+        """Where experiment trackers look."""
+        dice = summarise(self.rows)["dice"]
+        means = {"mean": dice["mean"]["mean"], **{name: dice[name]["all"]["mean"] for name in STRUCTURES}}
+        engine.state.metrics.update({f"dice_{name}": mean for name, mean in means.items() if mean is not None})
 
     def _write(self, engine: Engine) -> None:
         with replacing(self.folder / "metrics.csv") as temporary, open(temporary, "w", newline="") as file:

@@ -10,6 +10,7 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from scripts.distributed import on_main
 from scripts.files import read_json
 from scripts.latency.table import LatencyTable
 from scripts.report.search_figures import breakdown_figure
@@ -26,6 +27,7 @@ logger = logging.getLogger(__name__)
 ACTION = "Run the step search with hypersegnas.json anew."
 
 
+@on_main
 def report_one_shot(work_dir: str, table: LatencyTable) -> None:
     """Draw trellis.png, curves.png, candidates.png and latency.png into the folder ``figures`` of ``work_dir``."""
     folder = Path(work_dir)

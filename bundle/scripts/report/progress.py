@@ -8,6 +8,7 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
+from scripts.distributed import is_main, on_main
 from scripts.files import read_json, write_json
 from scripts.report.style import save_figure
 from scripts.report.training_figures import training_curves_figure
@@ -41,12 +42,12 @@ class TrainingProgress:
             entries = read_json(path, SCHEMA, "Delete it; the curves then start at the epoch that resumes.")
             self.history = [entry for entry in entries if entry["epoch"] <= engine.state.epoch]
         total = (engine.state.max_epochs or 0) * (engine.state.epoch_length or 0)
-        self.bar = tqdm(total=total, initial=engine.state.iteration, desc="train", unit="step")
+        self.bar = tqdm(total=total, initial=engine.state.iteration, desc="train", unit="step", disable=not is_main())
 
     def _step(self, engine: Engine) -> None:
         # a sum on the device: reading every loss would wait for it
         output: Any = engine.state.output
-        self.loss_sum, self.loss_count = self.loss_sum + output["loss"].detach(), self.loss_count + 1
+        self.loss_sum, self.loss_count = self.loss_sum + output[0]["loss"].detach(), self.loss_count + 1
         self.bar.update()
 
     def _record(self, engine: Engine) -> None:
@@ -60,7 +61,7 @@ class TrainingProgress:
             entry["val_dice"] = float(next(iter(self.evaluator.state.metrics.values())))
         self.history.append(entry)
         self.bar.set_postfix({k: f"{v:.4g}" for k, v in entry.items() if k != "lr"})
-        write_json(self.folder / "history.json", self.history)
+        on_main(write_json)(self.folder / "history.json", self.history)
 
     def _validated(self, engine: Engine) -> bool:
         """Whether the evaluator ran in this epoch: MONAI numbers its runs by the trainer's epoch."""
@@ -68,4 +69,7 @@ class TrainingProgress:
 
     def _finish(self, engine: Engine) -> None:
         self.bar.close()
+        on_main(self._draw)()
+
+    def _draw(self) -> None:
         save_figure(training_curves_figure(self.history), self.folder / "curves.png")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
+from scripts.distributed import on_main
 from scripts.latency.table import LatencyTable
 from scripts.report.search_figures import write_search_figures
 from scripts.search.history import load_history
@@ -14,6 +15,7 @@ from scripts.space.supernet import Mixing
 logger = logging.getLogger(__name__)
 
 
+@on_main
 def report_search(work_dir: str, table: LatencyTable) -> None:
     """Draw the search and the architecture of ``work_dir`` into its folder ``figures``."""
     architecture = Architecture.load(Path(work_dir) / "architecture.json")

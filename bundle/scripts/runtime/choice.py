@@ -9,6 +9,7 @@ import time
 import torch
 from tqdm import tqdm
 
+from scripts.distributed import on_main
 from scripts.files import CineError
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Deployed, Runtime
@@ -23,6 +24,7 @@ FORMAT = "rtdnas-backends-2"
 ROUNDS, RUNS = 3, 5
 
 
+@on_main
 def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "auto") -> Runtime:
     """How networks run here.
 

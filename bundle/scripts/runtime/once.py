@@ -8,11 +8,13 @@ import logging
 from collections.abc import Callable, Collection
 from typing import Any
 
+from scripts.distributed import on_main
 from scripts.files import CineError, read_json, user_cache, write_json
 
 logger = logging.getLogger(__name__)
 
 
+@on_main
 def measured_once(
     name: str,
     version: str,

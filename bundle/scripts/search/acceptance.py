@@ -6,6 +6,7 @@ import logging
 from dataclasses import replace
 from pathlib import Path
 
+from scripts.distributed import on_main
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
@@ -79,6 +80,7 @@ def derive(
     raise error
 
 
+@on_main
 def derive_from_search(
     work_dir: str,
     space: Space,

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
+from scripts.distributed import on_main
 from scripts.files import CineError, read_json, write_json
 from scripts.latency.table import LatencyTable
 from scripts.search.memory import measured_step_memory
@@ -121,6 +122,7 @@ class CandidateFile:
             candidates.append(Candidate(Architecture(space, cells, paths), **entry))
         return candidates
 
+    @on_main
     def save(self, candidates: Iterable[Candidate], now: bool = False) -> None:
         """Write, though not more often than every few seconds unless ``now``."""
         if not now and time.monotonic() - self._written < SECONDS:

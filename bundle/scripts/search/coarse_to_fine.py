@@ -8,6 +8,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
+from scripts.distributed import is_main, on_main
 from scripts.latency.table import LatencyTable
 from scripts.runtime.deploy import Runtime
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, MemoryCost, sample
@@ -51,7 +52,7 @@ def search_coarse_to_fine(
     """
     searcher.run_epochs()
     space, seed = searcher.space, searcher.seed
-    most = cost.resolved(space, seed)
+    most = on_main(cost.resolved)(space, seed)
     if constraint.budget_ms == "auto":
         budget_ms = most if isinstance(cost, LatencyCost) else LatencyCost(table, "auto").resolved(space, seed)
         constraint = replace(constraint, budget_ms=budget_ms)
@@ -60,7 +61,7 @@ def search_coarse_to_fine(
         **{"fine_tune_steps": fine_tune_steps, "search": searcher.identity},
     }
     file = CandidateFile(searcher.folder / "candidates.json", identity)
-    found = file.load(space) or sample(space, candidates, cost, most, seed)
+    found = on_main(lambda: file.load(space) or sample(space, candidates, cost, most, seed))()
     file.save(found, now=True)
     shared = SharedWeights(searcher, validation_loader)
     fill(found, "dice", range(len(found)), shared.dice, file)
@@ -74,7 +75,7 @@ def search_coarse_to_fine(
         candidates=len(found),
         seed=seed,
     )
-    architecture.save(searcher.folder.parent / "architecture.json")
+    on_main(architecture.save)(searcher.folder.parent / "architecture.json")
     logger.info("%d cells; saved %s", len(architecture.union), searcher.folder.parent / "architecture.json")
     return architecture
 
@@ -88,7 +89,7 @@ def fill(
 ) -> None:
     """Evaluate the candidates whose field is unknown."""
     unknown = [i for i in which if getattr(found[i], field) is None]
-    for i in tqdm(unknown, desc=field.replace("_", " "), unit="architecture"):
+    for i in tqdm(unknown, desc=field.replace("_", " "), unit="architecture", disable=not is_main()):
         found[i] = replace(found[i], **{field: evaluate(found[i].architecture)})
         file.save(found)
     file.save(found, now=True)

@@ -6,6 +6,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from scripts.distributed import on_main
 from scripts.files import CineError
 from scripts.latency.network import measure_network
 from scripts.latency.table import LatencyTable
@@ -73,6 +74,7 @@ class BudgetMissed(CineError):
     excess: float = 1.0
 
 
+@on_main
 def judge(architecture: Architecture, table: LatencyTable, runtime: Runtime) -> Timing:
     """What a network takes: measured here, or as predicted where the table is of another device."""
     if table.foreign:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from scripts.distributed import on_main
 from scripts.files import CineError, read_json, write_json
 
 FORMAT = "rtdnas-search-1"
 ONE_SHOT = "one_shot.json"  # the curve of a search that leaves no probabilities
 
 
+@on_main
 def save_history(work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs: list[dict[str, Any]]) -> None:
     """Write the history: the budget in ms, whether it was "auto", and each epoch's curves and mixing weights."""
     content = {"format": FORMAT, "budget_ms": budget_ms, "auto_budget": auto_budget, "epochs": epochs}

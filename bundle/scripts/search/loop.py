@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 import logging
 import math
@@ -13,6 +14,7 @@ import torch
 from tqdm import tqdm
 
 from scripts import checkpoint
+from scripts.distributed import any_process, average_gradients, is_main, mean, world_size
 from scripts.files import CineError
 from scripts.interruption import Interruption, interrupted
 from scripts.runtime.device import keep_memory
@@ -20,6 +22,7 @@ from scripts.runtime.precision import autocast
 from scripts.safety import check_finite, explaining_memory
 from scripts.search.memory import SMALLER
 from scripts.space.supernet import Supernet
+from scripts.tracking import CurveWriter
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]
@@ -63,8 +66,9 @@ class EpochLoop:
         self.loaders = list(loaders.values())
         self.folder = Path(work_dir) / "search"
         self.epochs, self.seed, self.amp = epochs, seed, amp
-        self.identity = {"epochs": epochs, "seed": seed, **identity}
+        self.identity = {"epochs": epochs, "seed": seed, "processes": world_size(), **identity}
         self.history: list[dict[str, Any]] = []
+        self.round = 1
         self._begun: dict[str, Any] | None = None  # of an epoch that an interruption cut short
         self._resumed = False
         self._where = ""
@@ -112,13 +116,15 @@ class EpochLoop:
         if first == self.epochs:
             return
         initial = first * steps + (self._begun["steps"] if self._begun else 0)
-        bar = tqdm(total=self.epochs * steps, initial=initial, desc="search", unit="step")
+        bar = tqdm(total=self.epochs * steps, initial=initial, desc="search", unit="step", disable=not is_main())
         batch, patch = (self.identity.get(key) for key in ("search_batch_size", "search_patch_size"))
         explaining = explaining_memory(f"a step on {batch} patches of {patch}", SMALLER)
-        with Interruption() as interruption, explaining, bar:
+        curves = CurveWriter(self.folder / "tensorboard" / f"round{self.round}")
+        with Interruption() as interruption, explaining, bar, contextlib.closing(curves):
             for epoch in range(first, self.epochs):
                 self.history.append(self._epoch(epoch, bar, interruption))
                 self._begun = None
+                curves.add_entry({k: v for k, v in self.history[-1].items() if k not in ("epoch", "mixing")}, epoch + 1)
                 self.save_epoch()
 
     def _epoch(self, epoch: int, bar: tqdm, interruption: Interruption) -> dict[str, Any]:
@@ -130,7 +136,7 @@ class EpochLoop:
                 continue  # drawn again, so that the random numbers of the next steps are the same
             if number == begun["steps"] + 1 and "random" in begun:
                 checkpoint.restore_random_states(begun["random"])
-            if interruption.wanted:
+            if any_process(interruption.wanted):
                 self._begun = {"steps": number - 1, "carried": carried, "random": checkpoint.random_states()}
                 self.save_checkpoint()
                 raise KeyboardInterrupt(interrupted(self.folder))
@@ -144,13 +150,15 @@ class EpochLoop:
     def descend(
         self, optimizer: torch.optim.Optimizer, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable
     ) -> torch.Tensor:
-        """One step of the weights; returns the loss."""
+        """One step of the weights; returns the loss, the mean over the processes."""
         value = self.loss(loss, batch, forward)
         value.backward()
+        value = mean(value)
         check_finite(value, self._where + "weight loss")
+        average_gradients(optimizer)
         optimizer.step()
         optimizer.zero_grad()  # memory that the next step can have
-        return value.detach()
+        return value
 
     def loss(
         self, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable[[torch.Tensor], torch.Tensor]
@@ -185,7 +193,7 @@ class EpochLoop:
 
     def _resume(self) -> None:
         path = self.folder / "checkpoint.pt"
-        content = checkpoint.load(path, self.device, self.identity)
+        content = checkpoint.load(path, "cpu", self.identity)
         self._resumed = True
         if content is None:
             self.start_anew()
@@ -194,6 +202,9 @@ class EpochLoop:
             self.restore(content)
             self.load_parts(content["parts"])
             self.history, self._begun = content["history"], content["begun"]
+            if self._begun:
+                carried = self._begun["carried"]
+                carried.update({k: v.to(self.device) for k, v in carried.items() if isinstance(v, torch.Tensor)})
         logger.info("Resumed after epoch %d of %d from %s", len(self.history), self.epochs, path)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from scripts.distributed import on_main
 from scripts.files import CineError, write_json
 from scripts.runtime.precision import autocast
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
@@ -125,7 +126,7 @@ class OneShotSearcher(EpochLoop):
 
     def save_epoch(self) -> None:
         self.save_checkpoint()
-        write_json(self.folder / ONE_SHOT, {"format": FORMAT, "epochs": self.history})
+        on_main(write_json)(self.folder / ONE_SHOT, {"format": FORMAT, "epochs": self.history})
 
     def _forward(self, architecture: Architecture, annealed: float) -> Callable[[torch.Tensor], torch.Tensor]:
         def forward(image_BCHWD: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 
+from scripts.distributed import average_gradients, mean, on_main
 from scripts.files import CineError, replacing
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
@@ -101,7 +102,6 @@ class Searcher(EpochLoop):
         self.weight_scheduler = cosine(self.weight_optimizer, epochs, final_lr)
         self.architecture_scheduler = cosine(self.architecture_optimizer, epochs - warm_up_epochs, final_lr)
         self.warm_up_epochs = warm_up_epochs
-        self.round = 1
         # L_ub of this round; "auto" is resolved when the search starts
         self.aim_ms = math.nan if constraint.budget_ms == "auto" else constraint.budget_ms
         self._initial = {name: deepcopy(part.state_dict()) for name, part in self.parts.items()}
@@ -128,12 +128,16 @@ class Searcher(EpochLoop):
 
     def restart(self, aim_ms: float) -> None:
         """Begin the next round: all as it was at the start, under another L_ub; the last round's history is kept."""
-        history = self.folder / "history.json"
-        with replacing(history.with_name(f"history_round{self.round}.json")) as kept:
-            shutil.copyfile(history, kept)
+        self._keep_history()
         self.load_parts(self._initial)
         self.history, self.round, self.aim_ms = [], self.round + 1, aim_ms
         self.save_checkpoint()
+
+    @on_main
+    def _keep_history(self) -> None:
+        history = self.folder / "history.json"
+        with replacing(history.with_name(f"history_round{self.round}.json")) as kept:
+            shutil.copyfile(history, kept)
 
     def start_anew(self) -> None:
         space, table = self.expectation.space, self.expectation.table
@@ -209,11 +213,13 @@ class Searcher(EpochLoop):
             latency_ms = self.expectation(self.relaxation.for_latency(progress), derived)
             loss = self.objective(accuracy_loss, latency_ms, self.aim_ms, progress)
             loss.backward()
+            accuracy_loss, loss = mean(accuracy_loss), mean(loss)
             check_finite(loss, self._where + "architecture loss")
+            average_gradients(self.architecture_optimizer)
             self.architecture_optimizer.step()
         finally:
             self.supernet.requires_grad_(True)
-        return accuracy_loss.detach(), loss.detach()
+        return accuracy_loss, loss
 
     def _derived_paths(self) -> list[Path]:
         """The paths of the network that the deriver would choose now, as few as it may choose.

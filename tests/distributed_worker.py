@@ -1,0 +1,137 @@
+"""What each of two processes does in tests/test_distributed.py; torchrun starts them with a folder.
+
+Every process works in a folder of its own, RANK below that one, so that it shows who writes; ``results.pt`` there is
+the test's own.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+import ignite.distributed as idist
+import torch
+from conftest import table_of
+from monai.data import DataLoader, Dataset, DistributedSampler
+from small_search import ONE_SHOT_SPACE, blocks, small_loader, small_one_shot, small_search, small_volumes
+
+from scripts import checkpoint, distributed
+from scripts.files import CineError
+from scripts.runtime.deploy import Runtime
+from scripts.search.candidates import LatencyCost
+from scripts.search.coarse_to_fine import search_coarse_to_fine
+from scripts.search.constraint import BudgetMissed, Constraint
+
+
+def shared_out(items: list[Any], noise: float = 0.5) -> Any:
+    """The loader that multi_gpu_search.json makes of a loader."""
+    return small_loader(items, noise, sampler=DistributedSampler(items, drop_last=True), shuffle=False)
+
+
+def search(folder: Path, noise: float = 0.5, **changes: Any) -> Any:
+    data = small_volumes()
+    halves = {"weight_loader": shared_out(data[:4], noise), "architecture_loader": shared_out(data[2:], noise)}
+    return small_search(folder, **{**halves, **changes})
+
+
+def states(searcher: Any) -> dict[str, Any]:
+    return {name: part.state_dict() for name, part in searcher.parts.items()}
+
+
+def told(action: Any) -> str:
+    """The error that ends an action."""
+    try:
+        action()
+    except (CineError, KeyboardInterrupt) as error:
+        return f"{type(error).__name__} {error}"
+    return "none"
+
+
+def interrupt_in_the_second(searcher: Any, at: int) -> None:
+    """A signal that one process alone gets, in a step."""
+    step, steps = searcher.weight_step, iter(range(1, 100))
+
+    def weight_step(batch: Any) -> Any:
+        if next(steps) == at and not distributed.is_main():
+            signal.raise_signal(signal.SIGTERM)
+        return step(batch)
+
+    searcher.weight_step = weight_step
+
+
+def one_shot(folder: Path) -> dict[str, Any]:
+    """HyperSegNAS from the shared weights to the architecture."""
+    items = blocks()
+    loader = DataLoader(Dataset(items), sampler=DistributedSampler(items, drop_last=True), generator=torch.Generator())
+    searcher = small_one_shot(folder, weight_loader=loader)
+    table = table_of(ONE_SHOT_SPACE)
+    chosen = search_coarse_to_fine(
+        searcher,
+        DataLoader(Dataset(items), batch_size=2),
+        LatencyCost(table, 1000.0),
+        Constraint(1000.0, 0.001),
+        table,
+        Runtime("cpu", "float32"),
+        **{"candidates": 8, "fine_tuned": 2, "fine_tune_steps": 3},
+    )
+    return {**states(searcher), "chosen": chosen.digest, "measured": chosen.provenance["measured_ms"]}
+
+
+@distributed.on_main
+def missed(folder: Path) -> None:
+    (folder / "main").touch()
+    distributed.on_main(lambda: None)()  # within, nobody waits for anybody
+    error = BudgetMissed("budget_ms", "5", "6", "Raise it.")
+    error.excess = 1.5
+    raise error
+
+
+def main(folder: Path) -> dict[str, Any]:
+    results: dict[str, Any] = {}
+    rank = distributed.rank()
+
+    searcher = search(folder / "plain", noise=0.0)
+    searcher.run()
+    results["plain"], results["history"] = states(searcher), searcher.history
+
+    whole = search(folder / "whole")
+    whole.run()
+    results["whole"] = states(whole)
+    broken = search(folder / "broken")
+    interrupt_in_the_second(broken, at=5)
+    results["interrupted"] = told(broken.run)
+    results["steps"] = broken._begun["steps"]
+    resumed = search(folder / "broken")
+    resumed.run()
+    results["resumed"] = states(resumed)
+
+    results["one_shot"] = one_shot(folder / "one_shot")
+
+    def nan_in_the_second(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
+        return logits.sum() * (1.0 if distributed.is_main() else float("nan"))
+
+    results["nan"] = told(search(folder / "nan", weight_loss=nan_in_the_second).run)
+
+    try:
+        missed(folder)
+    except BudgetMissed as error:
+        results["missed"] = (str(error), error.excess)
+
+    loader = shared_out(small_volumes())
+    checkpoint.seed_epoch(0, 3, [loader])
+    results["order"] = list(loader.sampler)
+    results["noise"] = next(iter(loader))["image"].sum().item(), torch.rand(()).item()
+    norm = torch.nn.BatchNorm1d(1)
+    norm(torch.full((2, 1), float(rank)))
+    distributed.share_buffers(norm)
+    results["running_mean"] = norm.running_mean.item()
+    return results
+
+
+if __name__ == "__main__":
+    distributed.join(True)
+    own = Path(sys.argv[1]) / str(idist.get_rank())
+    own.mkdir()
+    torch.save(main(own), own / "results.pt")

@@ -1,0 +1,89 @@
+"""Searches small enough for tests, whose every random state comes from their seed."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Any
+
+import torch
+from conftest import table_of
+from monai.data import DataLoader, Dataset
+from monai.losses import DiceCELoss
+from monai.transforms import Compose, RandGaussianNoised
+
+from scripts.latency.expectation import LatencyExpectation
+from scripts.runtime.deploy import Runtime
+from scripts.search.constraint import Constraint
+from scripts.search.derive import Deriver
+from scripts.search.objective import LatencyObjective
+from scripts.search.one_shot import OneShotSearcher
+from scripts.search.relaxation import JointSoftmax
+from scripts.search.searcher import Searcher
+from scripts.space.space import Space
+from scripts.space.supernet import Supernet
+
+SPACE = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))
+ONE_SHOT_SPACE = Space(
+    **{"layers": 2, "scales": 2, "nodes": 1, "channels": 4, "operations": ("identity", "conv_3x3x3")},
+    **{"deployment_size": (8, 8, 2), "start": "any", "end": "any", "join": "mean", "share_cells": False},
+)
+
+
+def small_volumes() -> list[dict[str, torch.Tensor]]:
+    volumes = torch.rand(6, 1, 8, 8, 2, generator=torch.Generator().manual_seed(3))
+    return [{"image": volume, "label": (4 * volume).floor()} for volume in volumes]
+
+
+def small_loader(items: list[dict[str, torch.Tensor]], noise: float = 0.5, **arguments: Any) -> DataLoader:
+    """Batches of one item, shuffled unless there is a sampler, with noise added at a probability."""
+    dataset = Dataset(items, Compose([RandGaussianNoised("image", prob=noise, std=0.1)]))
+    return DataLoader(dataset, **{"batch_size": 1, "shuffle": True, "generator": torch.Generator(), **arguments})
+
+
+def small_search(work_dir: Any, kind: type[Searcher] = Searcher, **changes: Any) -> Searcher:
+    torch.manual_seed(7)
+    data = small_volumes()
+    options = {
+        "supernet": Supernet(SPACE, partial=2),
+        "relaxation": JointSoftmax(SPACE),
+        "weight_loader": small_loader(data[:3]),
+        "architecture_loader": small_loader(data[3:]),
+        "weight_loss": DiceCELoss(to_onehot_y=True, softmax=True),
+        "architecture_loss": DiceCELoss(to_onehot_y=True, softmax=True, lambda_dice=0.0),
+        "objective": LatencyObjective(weight=0.1),
+        "expectation": LatencyExpectation(table_of(SPACE), SPACE),
+        "deriver": Deriver(paths=1, generations=2),
+        "constraint": Constraint(5.0),
+        "runtime": Runtime("cpu", "float32"),
+        "weight_optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
+        "architecture_optimizer": partial(torch.optim.Adam, lr=0.05),
+        "work_dir": str(work_dir),
+        "epochs": 4,
+        "warm_up_epochs": 1,
+        "amp": False,
+    }
+    return kind(**{**options, **changes})
+
+
+def blocks() -> list[dict[str, torch.Tensor]]:
+    """Volumes whose labels, in blocks, show in the image."""
+    generator = torch.Generator().manual_seed(3)
+    blocks = torch.randint(0, 4, (4, 1, 2, 2, 1), generator=generator).float()
+    labels = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat_interleave(2, 4)
+    noise = 0.1 * torch.randn(labels.shape, generator=generator)
+    return [{"image": image, "label": label} for image, label in zip(labels - 1.5 + noise, labels, strict=True)]
+
+
+def small_one_shot(work_dir: Any, **changes: Any) -> OneShotSearcher:
+    options = {
+        "supernet": Supernet(ONE_SHOT_SPACE, partial=1),
+        "space": ONE_SHOT_SPACE,
+        "weight_loader": DataLoader(Dataset(blocks()), batch_size=2, shuffle=True, generator=torch.Generator()),
+        "weight_loss": DiceCELoss(to_onehot_y=True, softmax=True),
+        "weight_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
+        "work_dir": str(work_dir),
+        "epochs": 5,
+        "annealing_epochs": 2,
+        "amp": False,
+    }
+    return OneShotSearcher(**{**options, **changes})
