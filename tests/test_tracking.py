@@ -66,6 +66,7 @@ def test_monai_s_switch_tracks_training_and_evaluation_in_mlflow(tmp_path):
         command += [str(part) for key, value in arguments.items() for part in (f"--{key}", value)]
         done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stderr[-3000:]
+    assert {path.name for path in (tmp_path / "work" / "tracking").iterdir()} <= {"mlruns", "mlruns.db"}
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/work/tracking/mlruns.db")
     (experiment,) = (found for found in client.search_experiments() if found.name == "mine")
     evaluated, trained = client.search_runs([experiment.experiment_id])  # the newest first
