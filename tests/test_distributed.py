@@ -161,12 +161,9 @@ COMPARABLE = {
     "network_def": NETWORK,
     "loss": {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True, "batch": False},
     "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
-    "train#augmentation": {
-        "_target_": "Compose",
-        "transforms": [
-            {"_target_": "ResizeWithPadOrCropd", "keys": ["image", "label"], "spatial_size": "@patch_size"},
-            {"_target_": "ToTensord", "keys": ["image", "label"], "track_meta": False},
-        ],
+    **{
+        f"augmentation#{key}": 0.0
+        for key in ("rotation", "scaling", "flip", "gamma_probability", "brightness", "noise")
     },
 }
 ONE_PROCESS = {
@@ -177,7 +174,6 @@ ONE_PROCESS = {
         "num_replicas": 1,
         "rank": 0,
     },
-    "train#dataloader#shuffle": False,
 }
 
 

@@ -7,17 +7,21 @@ Tensors: B batch, H W in-plane, D slices; h w d of a crop.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Sized
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch.nn import functional as F
+from torch.utils.data import Sampler
 from tqdm import tqdm
 
+from scripts.distributed import is_main
 from scripts.files import CineError
 
 MOST_PLACES = 4096
+WORKERS = 2
 
 
 @dataclass(frozen=True)
@@ -66,6 +70,7 @@ class CropLoader:
         patch_size: h, w, d of a crop, voxels. Smaller exams are surrounded by zeros, the mean of an image.
         device: where exams and crops are.
         augmentation: how much crops vary.
+        sampler: the exams of an epoch in their order, such as those of one of several processes; by default all.
 
     Raises:
         CineError: an exam without the batch's keys, or a size that cannot be.
@@ -78,6 +83,7 @@ class CropLoader:
         patch_size: Sequence[int],
         device: str | torch.device = "cpu",
         augmentation: Augmentation | None = None,
+        sampler: Sampler[int] | None = None,
     ):
         for name, values, count in (("batch_size", [batch_size], 1), ("patch_size", list(patch_size), 3)):
             if len(values) != count or not all(isinstance(n, int) and n >= 1 for n in values):
@@ -85,17 +91,21 @@ class CropLoader:
         self.dataset, self.batch_size = dataset, batch_size
         self.patch_size: tuple[int, int, int] = tuple(patch_size)  # type: ignore[assignment]
         self.device, self.augmentation = torch.device(device), augmentation or Augmentation()
-        self.generator = torch.Generator()
+        self.sampler, self.generator = sampler, torch.Generator()
         self._exams: list[Prepared] = []
 
     def __len__(self) -> int:
-        return len(self.dataset) // self.batch_size
+        exams: Sized = self.dataset if self.sampler is None else self.sampler  # type: ignore[assignment]
+        return len(exams) // self.batch_size
 
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         if not self._exams:
-            items = tqdm(range(len(self.dataset)), desc="exams to the device", unit="exam", delay=3)
-            self._exams = [self._prepare(self.dataset[index]) for index in items]
+            with ThreadPoolExecutor(WORKERS) as pool:
+                items = pool.map(self.dataset.__getitem__, range(len(self.dataset)))
+                bar = tqdm(items, "exams", len(self.dataset), unit="exam", disable=not is_main())
+                self._exams = [self._prepare(item) for item in bar]
         order = torch.randperm(len(self._exams), generator=self.generator).tolist()
+        order = order if self.sampler is None else list(self.sampler)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             crops = [self._crop(self._exams[index]) for index in order[start : start + self.batch_size]]
             images, labels = (torch.stack(tensors)[:, None] for tensors in zip(*crops, strict=True))
