@@ -161,12 +161,9 @@ COMPARABLE = {
     "network_def": NETWORK,
     "loss": {"_target_": "DiceCELoss", "to_onehot_y": True, "softmax": True, "batch": False},
     "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
-    "train#augmentation": {
-        "_target_": "Compose",
-        "transforms": [
-            {"_target_": "ResizeWithPadOrCropd", "keys": ["image", "label"], "spatial_size": "@patch_size"},
-            {"_target_": "ToTensord", "keys": ["image", "label"], "track_meta": False},
-        ],
+    **{
+        f"augmentation#{key}": 0.0
+        for key in ("rotation", "scaling", "flip", "gamma_probability", "brightness", "noise")
     },
 }
 ONE_PROCESS = {
@@ -177,7 +174,6 @@ ONE_PROCESS = {
         "num_replicas": 1,
         "rank": 0,
     },
-    "train#dataloader#shuffle": False,
 }
 
 
@@ -223,7 +219,7 @@ def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(fold
     whole, found = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("one", "two"))
     assert whole.keys() == found.keys()
     for key, value in whole.items():
-        torch.testing.assert_close(found[key], value, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(found[key], value, rtol=1e-3, atol=1e-4)
     histories = [json.loads((folder / name / "train" / "history.json").read_text()) for name in ("one", "two")]
     for ours, theirs in list(zip(*histories, strict=True))[-10:]:  # epochs that were not interrupted
         assert [ours[key] for key in ("epoch", "lr")] == [theirs[key] for key in ("epoch", "lr")]

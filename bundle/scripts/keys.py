@@ -91,6 +91,5 @@ def check_values(config: Mapping[str, Any]) -> None:
         if counts and plain[key] >= plain["search_epochs"]:
             expected = f"fewer than the {plain['search_epochs']} search_epochs, which count them in"
             raise CineError(key, str(plain[key]), expected, "Change one of them.")
-    for key in ("device", "cache_device"):
-        if key in plain:
-            check_device(plain[key], key)
+    if "device" in plain:
+        check_device(plain["device"])

@@ -1,0 +1,141 @@
+"""Crops of resident exams: each voxel where it should be, by MONAI's transforms or by hand."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from monai.transforms import AdjustContrast, Affine
+
+from scripts.cine.crops import Augmentation, CropLoader
+from scripts.files import CineError
+
+NONE = Augmentation(0.0, 0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def exam(size=(40, 32, 12), place=(25, 14, 6)):
+    """An image whose voxels (multiples of 1/8, exact in float16) are all different nearby, and one labelled voxel."""
+    generator = torch.Generator().manual_seed(1)
+    image = torch.randint(-16, 16, (1, *size), generator=generator) / 8
+    label = torch.zeros(1, *size)
+    label[(0, *place)] = 3
+    return {"image": image, "label": label}
+
+
+def first_batch(loader, seed=0):
+    loader.generator.manual_seed(seed)
+    return next(iter(loader))
+
+
+def test_without_variation_a_crop_is_a_box_of_the_exam():
+    item = exam()
+    batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=NONE))
+    (where,) = batch["label"][0, 0].nonzero().tolist()
+    start = [place - at for place, at in zip((25, 14, 6), where, strict=True)]
+    assert start[:2] == [17, 6]  # the labelled voxel is in the middle of the plane
+    box = tuple(slice(at, at + n) for at, n in zip(start, (16, 16, 4), strict=True))
+    torch.testing.assert_close(batch["image"][0, 0], item["image"][0][box], atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch["label"][0, 0], item["label"][0][box])
+
+
+def test_crops_stay_within_the_exam():
+    """A window around a voxel near the border is moved inside, as far as the exam reaches."""
+    item = exam(place=(0, 31, 11))
+    batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=NONE))
+    torch.testing.assert_close(batch["image"][0, 0], item["image"][0, :16, 16:, 8:], atol=1e-5, rtol=0)
+
+
+def test_smaller_exams_are_surrounded_by_zeros():
+    item = exam(size=(10, 12, 3), place=(5, 5, 1))
+    batch = first_batch(CropLoader([item], 1, (16, 16, 6), augmentation=NONE))
+    expected = torch.zeros(16, 16, 6)
+    expected[3:13, 2:14, 1:4] = item["image"][0]
+    torch.testing.assert_close(batch["image"][0, 0], expected, atol=1e-5, rtol=0)
+
+
+def test_rotation_and_scaling_are_those_of_monai(monkeypatch):
+    """By MONAI's Affine of the whole plane, where the crop is the whole plane."""
+    item = exam(size=(32, 32, 5), place=(16, 16, 2))
+    loader = CropLoader([item], 1, (32, 32, 5), augmentation=Augmentation(*[0.5, 0.2, 0.0, (1.0, 1.0)], *[0.0] * 5))
+    draws = iter([torch.tensor([0.6]), torch.tensor([0.5, -0.4])])  # angle, stretch of columns and of rows
+    monkeypatch.setattr(loader, "_uniform", lambda *size: next(draws, torch.zeros(*size)))
+    batch = first_batch(loader)
+    monai = Affine(
+        rotate_params=(0.0, 0.0, -0.3),
+        scale_params=(0.92, 1.1, 1.0),
+        padding_mode="zeros",
+        mode="bilinear",
+        image_only=True,
+    )
+    expected = monai(item["image"])[0]
+    inside = (slice(8, 24), slice(8, 24))
+    torch.testing.assert_close(batch["image"][0, 0][inside], torch.as_tensor(expected)[inside], atol=2e-3, rtol=0)
+
+
+def test_a_flip_turns_the_slices_of_image_and_label():
+    item = exam(size=(16, 16, 4), place=(8, 8, 0))
+    flipped = first_batch(
+        CropLoader([item], 1, (16, 16, 4), augmentation=Augmentation(*[0.0, 0.0, 1.0, (1.0, 1.0)], *[0.0] * 5))
+    )
+    torch.testing.assert_close(flipped["image"][0, 0], item["image"][0].flip(2), atol=1e-5, rtol=0)
+    assert flipped["label"][0, 0].nonzero().tolist() == [[8, 8, 3]]
+
+
+def test_contrast_is_that_of_monai():
+    item = exam(size=(16, 16, 4), place=(8, 8, 0))
+    only_gamma = Augmentation(0.0, 0.0, 0.0, (2.0, 2.0), 1.0, 0.0, 0.0, 0.0, 0.0)
+    batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=only_gamma))
+    torch.testing.assert_close(
+        batch["image"][0], torch.as_tensor(AdjustContrast(2.0)(item["image"])), atol=1e-4, rtol=0
+    )
+
+
+def test_variation_has_the_size_that_was_asked_for():
+    """Brightness within its range and noise of at most its deviation, different for each exam."""
+    item = exam(size=(32, 32, 8), place=(16, 16, 4))
+    bright = Augmentation(0.0, 0.0, 0.0, (1.0, 1.0), 0.0, 0.15, 0.0, 0.0, 0.0)
+    images = first_batch(CropLoader([item] * 8, 8, (32, 32, 8), augmentation=bright))["image"].flatten(1)
+    plain = item["image"].flatten()
+    factors = images.std(dim=1) / plain.std()
+    offsets = images.mean(dim=1) - factors * plain.mean()
+    assert 0.85 <= factors.min() < 0.97 and 1.03 < factors.max() <= 1.15
+    assert -0.15 <= offsets.min() < -0.03 and 0.03 < offsets.max() <= 0.15
+    noisy = Augmentation(0.0, 0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.1, 1.0, 0.0)
+    images = first_batch(CropLoader([item] * 8, 8, (32, 32, 8), augmentation=noisy))["image"].flatten(1)
+    deviations = (images - plain).std(dim=1)
+    assert deviations.max() <= 0.101 and deviations.unique().numel() == 8
+
+
+def test_an_epoch_takes_each_exam_once_in_whole_batches():
+    items = [exam(size=(16, 16, 4), place=(8, 8, 0)) for _ in range(5)]
+    for index, item in enumerate(items):
+        item["label"] *= 0
+        item["label"] += index
+    loader = CropLoader(items, 2, (16, 16, 4), augmentation=NONE)
+    seen = [int(label.max()) for batch in loader for label in batch["label"]]
+    assert len(loader) == 2 and len(seen) == len(set(seen)) == 4
+
+
+def test_a_seed_repeats_an_epoch_whatever_else_draws_random_numbers():
+    loader = CropLoader([exam(), exam(place=(3, 3, 3))], 1, (16, 16, 4))
+    loader.generator.manual_seed(3)
+    first = [batch["image"] for batch in loader]
+    torch.manual_seed(99)
+    np.random.seed(99)
+    loader.generator.manual_seed(3)
+    assert all(torch.equal(a, b["image"]) for a, b in zip(first, loader, strict=True))
+    assert not torch.equal(first[0], next(iter(loader))["image"])
+
+
+def test_most_crops_hold_a_label_and_some_do_not():
+    loader = CropLoader([exam(size=(96, 96, 20), place=(80, 80, 18))] * 200, 200, (16, 16, 4))
+    found = first_batch(loader)["label"].flatten(1).amax(1).gt(0).float().mean()
+    assert 0.8 < found < 0.97
+
+
+@pytest.mark.parametrize(
+    ("batch", "patch", "key"), [(0, (8, 8, 8), "batch_size"), (1, (8, 8), "patch_size"), (1, (8, 8, 0), "patch_size")]
+)
+def test_sizes_that_cannot_be_are_refused_by_key(batch, patch, key):
+    with pytest.raises(CineError, match=key):
+        CropLoader([exam()], batch, patch)
