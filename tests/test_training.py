@@ -19,11 +19,12 @@ from scripts.files import CineError
 from scripts.training import EpochCheckpoint, count_steps
 
 
-def train(folder, epochs, stop_in=None, signal_in=None, nan_in=None, **identity):
+def train(folder, epochs, stop_in=None, signal_in=None, nan_in=None, pretrained=None, lr=0.1, **identity):
     """A small regression under ignite, with random augmentation and momentum."""
     torch.manual_seed(0)
     network = torch.nn.Linear(3, 1)
-    optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+    network.digest = "a"
+    optimizer = torch.optim.SGD(network.parameters(), lr=lr, momentum=0.9)
     scheduler = torch.optim.lr_scheduler.ExponentialLR(optimizer, 0.9)
     data = list(torch.linspace(0, 1, 12).reshape(4, 3))
     dataset = Dataset(data, RandGaussianNoise(prob=1.0, std=0.5))
@@ -45,9 +46,8 @@ def train(folder, epochs, stop_in=None, signal_in=None, nan_in=None, **identity)
     trainer = Engine(step)
     trainer.register_events(*IterationEvents)
     parts = {"network": network, "optimizer": optimizer, "scheduler": scheduler}
-    handler = EpochCheckpoint(
-        str(folder / "model.pt"), parts, loader, str(folder / "c.pt"), seed=5, identity={"exams": ["a"], **identity}
-    )
+    known = {"exams": ["a"], **identity}
+    handler = EpochCheckpoint(str(folder / "model.pt"), parts, loader, str(folder / "c.pt"), pretrained, 5, known)
     handler.attach(trainer)
     trainer.add_event_handler(Events.ITERATION_COMPLETED, lambda engine: scheduler.step())
 
@@ -70,6 +70,22 @@ def trained_state(folder):
     """Parts and random states of the last checkpoint."""
     content = torch.load(folder / "c.pt", weights_only=True)
     return {key: content[key] for key in ("epoch", "iteration", "parts", "random")}
+
+
+def test_fine_tuning_begins_with_the_weights_that_it_is_given_and_names_their_exams_too(tmp_path):
+    train(tmp_path / "first", 3, format="rtdnas-model-1", architecture="a", exams=["b"])
+    (tmp_path / "first" / "model.json").write_text(
+        json.dumps({"format": "rtdnas-model-1", "architecture": "a", "exams": ["b"]})
+    )
+    origin = str(tmp_path / "first" / "model.pt")
+    before = torch.load(origin, weights_only=True)["weight"]
+    tuned = train(tmp_path / "tuned", 1, pretrained=origin, lr=0.0)
+    assert torch.equal(tuned.weight, before)
+    assert json.loads((tmp_path / "tuned" / "model.json").read_text())["exams"] == ["b", "a"]
+    with pytest.raises(CineError, match=r"a run with pretrained = '[0-9a-f]{64}'; expected None"):
+        train(tmp_path / "tuned", 1)
+    with pytest.raises(CineError, match=r"pretrained: found nowhere.pt, which is no file"):
+        train(tmp_path / "other", 1, pretrained="nowhere.pt")
 
 
 def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):

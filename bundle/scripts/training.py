@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sized
+from pathlib import Path
 from typing import Any
 
 from ignite.engine import Engine, Events
@@ -20,9 +21,9 @@ from scripts.checkpoint import (
     seed_epoch,
 )
 from scripts.distributed import any_process, mean, on_main, share_buffers, world_size
-from scripts.files import CineError, write_json
+from scripts.files import CineError, sha256, write_json
 from scripts.interruption import Interruption, interrupted
-from scripts.model import FORMAT, model_card, seen_exams
+from scripts.model import FORMAT, load_model, model_card, seen_exams
 from scripts.safety import check_finite, explaining_memory
 
 logger = logging.getLogger(__name__)
@@ -48,6 +49,7 @@ class EpochCheckpoint:
         loader: the training DataLoader, seeded anew each epoch.
         path: the checkpoint; None to begin with the weights that an earlier handler loaded (fine-tuning), and to save
             the model alone.
+        pretrained: a ``model.pt`` whose weights a new training begins with; None, random ones.
         seed: together with the epoch's number it seeds the epoch.
         identity: what a resumed run must share with the checkpoint.
     """
@@ -58,15 +60,16 @@ class EpochCheckpoint:
         parts: dict[str, Any],
         loader: Any,
         path: str | None = None,
+        pretrained: str | None = None,
         seed: int = 0,
         identity: dict[str, Any] | None = None,
     ):
         self.path, self.model_path, self.parts = path, model_path, parts
-        self.loader, self.seed, self.identity = (
-            loader,
-            seed,
-            {"seed": seed, "processes": world_size(), **(identity or {})},
-        )
+        self.loader, self.pretrained, self.seed = loader, pretrained, seed
+        if pretrained is not None and not Path(pretrained).is_file():
+            raise CineError("pretrained", f"{pretrained}, which is no file", "a model.pt", "Correct the path.")
+        origin = None if pretrained is None else sha256(pretrained)
+        self.identity = {"seed": seed, "processes": world_size(), "pretrained": origin, **(identity or {})}
         self.done = 0  # steps of the epoch that an interruption cut short
         self.random: list[dict[str, Any]] = []
         self.loss: Any = None
@@ -89,6 +92,8 @@ class EpochCheckpoint:
         checkpoint = load(self.path, "cpu", self.identity)
         if checkpoint is None:
             initialise(self.parts["network"], self.seed)
+            if self.pretrained is not None:
+                load_model(self.pretrained, self.parts["network"], spacing_mm=self.identity.get("spacing_mm"))
             return
         with fitting(self.path):
             for name, part in self.parts.items():
@@ -153,8 +158,9 @@ class EpochCheckpoint:
     @on_main
     def _write_model(self) -> None:
         card = {"format": FORMAT, **self.identity}
-        if self.path is None:  # the model that was refined has seen its exams too
-            card["exams"] = seen_exams(self.model_path, card.get("exams", []))
+        origin = self.model_path if self.path is None else self.pretrained
+        if origin is not None:  # the model that was refined has seen its exams too
+            card["exams"] = seen_exams(origin, card.get("exams", []))
         save(self.model_path, self.parts["network"].state_dict())
         write_json(model_card(self.model_path), card)
         logger.info("Saved %s", self.model_path)
