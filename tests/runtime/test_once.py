@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from scripts.files import cine_error_of
 from scripts.runtime.once import measured_once
 
 
@@ -53,6 +54,17 @@ def test_a_damaged_file_is_measured_again(measure, cache, damage):
     path.write_text(damage)
     assert once(measure)["fast"] == 1.0
     assert len(measure.calls) == 2
+
+
+def test_what_a_measurement_says_is_not_taken_for_a_missing_file():
+    """An error whose context is a CineError would be told as that one."""
+
+    def fail():
+        raise RuntimeError("out of order")
+
+    with pytest.raises(RuntimeError) as error:
+        once(fail)
+    assert cine_error_of(error.value) is None
 
 
 def test_a_folder_that_takes_no_file_is_told(measure, cache, caplog):

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
@@ -42,9 +44,12 @@ def test_nothing_is_timed_where_bfloat16_is_emulated(monkeypatch):
     assert bfloat16_pays("cpu") is False
 
 
-def test_both_precisions_are_timed_for_real():
+@pytest.mark.parametrize("context", [nullcontext, torch.no_grad, torch.inference_mode])
+def test_both_precisions_are_timed_for_real(context):
+    """In an inference too, which may be what asks first."""
     before = torch.get_rng_state()
-    median_ms = precision._time_training()
+    with context():
+        median_ms = precision._time_training()
     assert torch.equal(torch.get_rng_state(), before), "what follows would depend on the cache"
     assert median_ms.keys() == {"float32", "bfloat16"}
     assert all(ms > 0 for ms in median_ms.values())

@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from typing import Any
 
 from scripts.distributed import on_main
@@ -46,10 +47,9 @@ def measured_once(
             },
         },
     }
-    try:
+    with suppress(CineError, OSError):  # none yet, or damaged
         return read_json(path, schema, "Delete it.")["median_ms"]
-    except (CineError, OSError):  # none yet, or damaged
-        median_ms = measure()
+    median_ms = measure()
     shown = ", ".join(f"{choice} {ms:.2f}" for choice, ms in sorted(median_ms.items(), key=lambda pair: pair[1]))
     logger.info("Measured once on this device (%s), ms: %s", name, shown)
     try:
