@@ -134,6 +134,14 @@ def test_most_crops_hold_a_label_and_some_do_not():
 
 
 @pytest.mark.parametrize(
+    ("key", "value"), [("flip", 3.0), ("scaling", 1.0), ("rotation", -0.1), ("gamma", [2.0, 1.0]), ("noise", "much")]
+)
+def test_variation_that_cannot_be_is_refused_by_key(key, value):
+    with pytest.raises(CineError, match=f"augmentation#{key}"):
+        Augmentation(**{key: value})
+
+
+@pytest.mark.parametrize(
     ("batch", "patch", "key"), [(0, (8, 8, 8), "batch_size"), (1, (8, 8), "patch_size"), (1, (8, 8, 0), "patch_size")]
 )
 def test_sizes_that_cannot_be_are_refused_by_key(batch, patch, key):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping, Sequence, Sized
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -36,6 +36,9 @@ class Augmentation:
         brightness: factor and offset, in standard deviations of the image.
         noise: the most standard deviation of Gaussian noise, with ``noise_probability``.
         background: the share of crops that are placed anywhere, not on a labelled voxel.
+
+    Raises:
+        CineError: a value that cannot be, by its key.
     """
 
     rotation: float = math.pi / 6
@@ -47,6 +50,20 @@ class Augmentation:
     noise: float = 0.1
     noise_probability: float = 0.3
     background: float = 0.1
+
+    def __post_init__(self) -> None:
+        most = {"rotation": math.pi, "scaling": 0.9, "noise": 10.0}  # all others are shares
+        for name, value in asdict(self).items():
+            fits = (
+                len(value) == 2 and 0 < value[0] <= value[1]
+                if name == "gamma"
+                else isinstance(value, int | float) and 0 <= value <= most.get(name, 1.0)
+            )
+            if not fits:
+                expected = (
+                    "two exponents above 0, the smaller first" if name == "gamma" else f"0 to {most.get(name, 1):g}"
+                )
+                raise CineError(f"augmentation#{name}", repr(value), expected, "Change the key.")
 
 
 @dataclass(frozen=True)
