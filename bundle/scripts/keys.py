@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from scripts.files import CineError, validate
-from scripts.runtime.device import check_device
+from scripts.runtime.device import DTYPES, check_device
 
 _COUNT = {"type": "integer", "minimum": 1, "maximum": 2**31 - 1}
 _NATURAL = {**_COUNT, "minimum": 0}
@@ -68,11 +68,16 @@ SCHEMA: dict[str, Any] = {
         "paths": {"anyOf": [{"const": "auto"}, _COUNT]},
         "network_reading": {"enum": ["derived", "paths", "n_best"]},
         "enforced": {"type": "boolean"},
+        "precision": {"enum": ["auto", *DTYPES]},
         "memory_mib": _RATE | {"maximum": 1e9},
         "gumbel_temperature": {"type": "array", "items": _RATE, "minItems": 2, "maxItems": 2},
         "assistance": {"enum": ["annealed", "kept", "image", "removed", "none"]},
     },
 }
+
+
+def _is_expression(value: Any) -> bool:
+    return value[:1] in ("$", "@", "%") if isinstance(value, str) else isinstance(value, dict) and "_target_" in value
 
 
 def check_values(config: Mapping[str, Any]) -> None:
@@ -82,9 +87,7 @@ def check_values(config: Mapping[str, Any]) -> None:
         CineError: names the key, what it is and what it may be. Keys that are expressions are judged where they are
             used.
     """
-    plain = {
-        key: value for key, value in config.items() if not (isinstance(value, str) and value[:1] in ("$", "@", "%"))
-    }
+    plain = {key: value for key, value in config.items() if not _is_expression(value)}
     validate(plain, SCHEMA, "the configuration", "Change the key.")
     for key in ("warm_up_epochs", "annealing_epochs"):
         counts = key in config.get("searcher", {}) and {"search_epochs", key} <= plain.keys()

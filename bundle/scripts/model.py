@@ -46,8 +46,10 @@ def load_model(
     verify(Path(path).parent)
     action = "Run the step train with this work_dir, or name the work_dir where it ran."
     card_path = model_card(path)
+    activations: dict[str, tuple[float, float]] = {}
     if card_path.exists():
         card = read_json(card_path, CARD_SCHEMA, action)
+        activations = card.get("activations", {})
         if card["architecture"] != network.digest:
             found = f"weights of the network {card['architecture'][:12]}"
             expected = f"{network.digest[:12]}, that of the network that is configured"
@@ -74,6 +76,7 @@ def load_model(
         raise CineError(path, "weights of another network", "those of the one that is configured", action) from error
     if not all(value.isfinite().all() for value in network.state_dict().values()):
         raise CineError(path, "weights that are not finite", "numbers", "Train anew.")
+    network.activations = activations
 
 
 class ModelLoader:
@@ -102,6 +105,10 @@ CARD_SCHEMA: dict[str, Any] = {
         "format": {"const": FORMAT},
         "architecture": {"type": "string"},
         "exams": {"type": "array", "items": {"type": "string"}},
+        "activations": {
+            "type": "object",
+            "additionalProperties": {"type": "array", "minItems": 2, "maxItems": 2, "items": {"type": "number"}},
+        },
         "spacing_mm": {
             "type": "array",
             "minItems": 2,

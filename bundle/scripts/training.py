@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 from collections.abc import Sized
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
+from torch import nn
 
 from scripts.checkpoint import (
     fitting,
@@ -24,9 +26,11 @@ from scripts.distributed import any_process, mean, on_main, share_buffers, world
 from scripts.files import CineError, sha256, write_json
 from scripts.interruption import Interruption, interrupted
 from scripts.model import FORMAT, load_model, model_card, seen_exams
+from scripts.runtime.quantization import Ranges, observe
 from scripts.safety import check_finite, explaining_memory
 
 logger = logging.getLogger(__name__)
+OBSERVED = 20  # batches
 
 
 def count_steps(loader: Sized, epochs: int) -> int:
@@ -155,12 +159,21 @@ class EpochCheckpoint:
         self.interruption.__exit__()
         self._write_model()
 
+    def _activations(self) -> Ranges:
+        """What the convolutions read of some crops: a network that computes in integers needs to know."""
+        network: nn.Module = self.parts["network"]
+        seed_epoch(self.seed, 0, [self.loader])
+        network.eval()
+        device = next(network.parameters()).device
+        return observe(network, (batch["image"].to(device) for batch in itertools.islice(self.loader, OBSERVED)))
+
     @on_main
     def _write_model(self) -> None:
         card = {"format": FORMAT, **self.identity}
         origin = self.model_path if self.path is None else self.pretrained
         if origin is not None:  # the model that was refined has seen its exams too
             card["exams"] = seen_exams(origin, card.get("exams", []))
+        card["activations"] = self._activations()
         save(self.model_path, self.parts["network"].state_dict())
         write_json(model_card(self.model_path), card)
         logger.info("Saved %s", self.model_path)

@@ -24,6 +24,7 @@ import torch._dynamo
 from torch import nn
 
 Call = Callable[[torch.Tensor], torch.Tensor]
+FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Backend:
     device: str
     compile: Callable[[nn.Module, torch.Tensor, torch.dtype], Call]
     packages: tuple[str, ...] = ()
-    precisions: tuple[torch.dtype, ...] = (torch.float32, torch.bfloat16, torch.float16)
+    precisions: tuple[torch.dtype, ...] = FLOATS
     compiler: bool = False
     own_threads: bool = False
 
@@ -79,6 +80,8 @@ def place(module: nn.Module, like: torch.Tensor, dtype: torch.dtype) -> nn.Modul
 
 
 def _eager(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
+    if not dtype.is_floating_point:  # integers are told apart, but computed in float32
+        dtype = torch.float32
     network = place(network, example_BCHWD, dtype)
     return lambda x_BCHWD: network(x_BCHWD.to(dtype, memory_format=torch.channels_last_3d))
 
@@ -132,7 +135,8 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
         warnings.simplefilter("ignore")  # tracing is deprecated, and sizes become constants: they are, here
         traced = torch.jit.trace(network, example_BCHWD, check_trace=False)
         model = openvino.convert_model(traced, example_input=example_BCHWD, input=[list(example_BCHWD.shape)])
-    precision = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
+    # of a network whose convolutions are rounded, the rest is computed in float32
+    precision = {torch.bfloat16: "bf16", torch.float16: "f16"}.get(dtype, "f32")
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,
@@ -203,11 +207,17 @@ def _quiet(*names: str) -> Iterator[None]:
 
 
 BACKENDS: dict[str, Backend] = {
-    "eager": Backend("any", _eager),
+    "eager": Backend("any", _eager, precisions=(*FLOATS, torch.int8)),
     "compile": Backend("cpu", _compile, compiler=True),
     "onnxruntime": Backend(
         "cpu", _onnxruntime, ("onnxruntime", "onnx", "onnxscript"), precisions=(torch.float32,), own_threads=True
     ),
-    "openvino": Backend("cpu", _openvino, ("openvino",), own_threads=True),
+    "openvino": Backend(
+        "cpu",
+        _openvino,
+        ("openvino",),
+        precisions=(*FLOATS, torch.int8),
+        own_threads=True,
+    ),
     "cuda_graph": Backend("cuda", _cuda_graph),
 }

@@ -16,6 +16,7 @@ from scripts.runtime.deploy import Deployed, Runtime
 from scripts.runtime.device import check_device, describe_device, has_native_bfloat16
 from scripts.runtime.once import measured_once
 from scripts.space.architecture import Architecture
+from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
 from scripts.space.space import Space
 
@@ -30,7 +31,7 @@ def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "aut
 
     Args:
         device: torch device.
-        dtype: a name out of ``DTYPES``, or "auto".
+        dtype: a name out of ``DTYPES``, or "auto". Integers change what a network says, so they are never chosen.
         backend: a name out of ``BACKENDS``, or "auto". What is "auto" is the fastest on this device, measured at the
             first call and kept in the user's cache until the device, torch or a backend changes.
     """
@@ -41,6 +42,11 @@ def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "aut
     described = {"device": describe_device(device), "runtimes": [runtime.describe() for runtime in runtimes.values()]}
     median_ms = measured_once("backends", FORMAT, described, runtimes, lambda: race(runtimes))
     return runtimes[min(median_ms, key=median_ms.__getitem__)]
+
+
+def accepted_precision(network: Deployable) -> str:
+    """What a network asks to run in: "int8" where it was accepted in that, else "auto"."""
+    return "int8" if network.provenance.get("runtime", {}).get("dtype") == "int8" else "auto"
 
 
 def _candidates(device: str, dtype: str, backend: str) -> dict[str, Runtime]:

@@ -40,8 +40,11 @@ def inference_cost(network: nn.Module, size: Sequence[int], runtime: Runtime) ->
     it (torch's meta device): engines plan theirs in ways that no process can ask for. On CUDA it is measured.
     """
     folded = runtime.deploy(network).network
-    shadow = copy.deepcopy(folded).to("meta", DTYPES[runtime.dtype])
-    image = torch.empty(1, 1, *size, device="meta", dtype=DTYPES[runtime.dtype])
+    dtype = DTYPES[runtime.dtype]
+    if not dtype.is_floating_point:  # between convolutions in integers tensors are float32
+        dtype = torch.float32
+    shadow = copy.deepcopy(folded).to("meta", dtype)
+    image = torch.empty(1, 1, *size, device="meta", dtype=dtype)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(image)
     if runtime.device.startswith("cuda"):

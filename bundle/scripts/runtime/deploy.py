@@ -19,6 +19,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from scripts.files import CineError
 from scripts.runtime.backends import BACKENDS, Call
 from scripts.runtime.device import DTYPES, check_device, has_native_bfloat16, keep_memory
+from scripts.runtime.quantization import Ranges, observe, quantize
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class Runtime:
     Args:
         device: torch device, such as "cpu" or "cuda:0".
         dtype: a name out of ``DTYPES``, or "auto": bfloat16 where the device computes it natively and the backend
-            knows it, else float32.
+            knows it, else float32. "int8" is for convolutions, the rest of a network is float32.
         backend: a name out of ``BACKENDS``.
 
     Raises:
@@ -55,7 +56,12 @@ class Runtime:
 
     def deploy(self, network: nn.Module) -> Deployed:
         """The network as it runs on the device, image in, logits out; the network itself stays as it is."""
-        return Deployed(self, fold_norms(copy.deepcopy(network).cpu().float().eval()).requires_grad_(False))
+        ranges = getattr(network, "activations", None)
+        if self.dtype == "int8" and ranges == {}:
+            action = "Train it anew with this version, or run it with --precision auto."
+            raise CineError("model.json", "no activations", "the ranges that int8 needs", action)
+        folded = fold_norms(copy.deepcopy(network).cpu().float().eval()).requires_grad_(False)
+        return Deployed(self, folded, ranges)
 
     def describe(self) -> dict[str, Any]:
         """What a measurement depends on, for the files that record one."""
@@ -74,13 +80,19 @@ class Deployed(nn.Module):
     """A deployed network: images B C H W D in, logits B classes H W D out, on the runtime's device.
 
     It is compiled anew for every shape that it meets.
+
+    Args:
+        runtime: how it runs.
+        network: on the CPU, in eval mode, its norm folded.
+        ranges: what its convolutions read, for int8; None, as they read the first image of a shape. That is for
+            measuring networks that nobody has trained.
     """
 
-    def __init__(self, runtime: Runtime, network: nn.Module):
+    def __init__(self, runtime: Runtime, network: nn.Module, ranges: Ranges | None = None):
         super().__init__()
         keep_memory()
         self.runtime = runtime
-        self.network = network
+        self.network, self.ranges = network, ranges
         self._calls: dict[torch.Size, Call] = {}
 
     @torch.inference_mode()
@@ -89,7 +101,10 @@ class Deployed(nn.Module):
         call = self._calls.get(image_BCHWD.shape)
         if call is None:
             backend, dtype = BACKENDS[self.runtime.backend], DTYPES[self.runtime.dtype]
-            call = self._calls[image_BCHWD.shape] = backend.compile(copy.deepcopy(self.network), image_BCHWD, dtype)
+            network = copy.deepcopy(self.network)
+            if dtype == torch.int8:
+                network = quantize(network, self.ranges or observe(network, [image_BCHWD]))
+            call = self._calls[image_BCHWD.shape] = backend.compile(network, image_BCHWD, dtype)
         return call(image_BCHWD)
 
 

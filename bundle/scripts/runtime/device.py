@@ -17,7 +17,7 @@ import torch
 from scripts.files import CineError
 
 GROUP = Path("/sys/fs/cgroup")
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
 def check_device(device: str | torch.device, key: str = "device") -> str:

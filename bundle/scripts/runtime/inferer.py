@@ -14,6 +14,7 @@ from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 
 from scripts.runtime.backends import channels_last
+from scripts.runtime.deploy import Deployed, Runtime
 from scripts.runtime.precision import autocast
 from scripts.safety import explaining_memory
 
@@ -26,12 +27,15 @@ class CineInferer(Inferer):
 
     Args:
         amp: bfloat16 autocast where the device computes in bfloat16.
+        precision: "int8" for what a network says whose convolutions are in integers, with the weights that it has at
+            the first call; any other leaves that to ``amp``.
         frames_at_once: frames that go through the network together; more need more memory.
     """
 
-    def __init__(self, amp: bool = True, frames_at_once: int = 4):
+    def __init__(self, amp: bool = True, frames_at_once: int = 4, precision: str = "auto"):
         super().__init__()
-        self.amp, self.frames_at_once = amp, frames_at_once
+        self.amp, self.frames_at_once, self.precision = amp, frames_at_once, precision
+        self._in_integers: Deployed | None = None
 
     def __call__(
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
@@ -43,7 +47,11 @@ class CineInferer(Inferer):
         batch, frames, *size = images_BTHWD.shape
         volumes = images_BTHWD.reshape(batch * frames, 1, *size).contiguous(memory_format=torch.channels_last_3d)
         shape = f"{batch * frames} volumes of {'x'.join(map(str, size))}"
-        with explaining_memory(shape, "Take a device with more memory."), autocast(volumes.device, self.amp):
+        if self.precision == "int8" and isinstance(network, torch.nn.Module):
+            self._in_integers = self._in_integers or Runtime(str(volumes.device), "int8").deploy(network)
+            network = self._in_integers
+        floating = self.amp and self._in_integers is None
+        with explaining_memory(shape, "Take a device with more memory."), autocast(volumes.device, floating):
             logits = [network(chunk, *args, **kwargs) for chunk in volumes.split(self.frames_at_once)]
         whole = torch.cat(logits).float().reshape(batch, -1, *size)
         # Invertd inverts MetaTensors alone

@@ -19,9 +19,12 @@ class Deployable(nn.Module):
             are timed in turn with it.
         multiple: voxels in plane that its coarsest feature map steps over.
         provenance: how it was found and what was measured then; empty where nobody searched.
+        activations: of trained weights, the least and the greatest value that convolutions read, by name; None of
+            random ones. Integers need them.
     """
 
     digest: str
     space: Space
     multiple: int
     provenance: Mapping[str, Any]
+    activations: Mapping[str, tuple[float, float]] | None = None

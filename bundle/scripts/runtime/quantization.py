@@ -1,0 +1,98 @@
+"""Convolutions in 8-bit integers, which CPUs with VNNI compute two to three times as fast as float32.
+
+The inputs of a convolution become 256 steps between the least and the greatest value that they were seen to take, its
+weights 255 steps around zero, output channel by output channel (Jacob et al., CVPR 2018). Here both are rounded in
+float32; an engine that meets the rounding computes the convolution between in integers. The norm must be folded.
+Tensors: B batch, C channels, H W in-plane, D slices.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from functools import partial
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+Ranges = Mapping[str, tuple[float, float]]
+LEVELS = 255
+LEAST_STEP = 1e-8
+
+
+class QuantizedConv(nn.Module):
+    """A convolution whose inputs and weights are rounded.
+
+    Args:
+        conv: the convolution.
+        least, greatest: what its inputs are expected to lie between; those beyond are clipped.
+    """
+
+    steps: torch.Tensor
+    zeros: torch.Tensor
+
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d, least: float, greatest: float):
+        super().__init__()
+        self.conv = conv
+        least, greatest = min(least, 0.0), max(greatest, 0.0)  # so that zero, which surrounds volumes, stays zero
+        self.step = max((greatest - least) / LEVELS, LEAST_STEP)
+        self.zero = round(-least / self.step)
+        steps = conv.weight.detach().abs().flatten(1).amax(1) / (LEVELS // 2)
+        self.register_buffer("steps", steps.clamp(min=LEAST_STEP))
+        self.register_buffer("zeros", torch.zeros(len(steps), dtype=torch.int32))
+
+    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        conv, half = self.conv, LEVELS // 2
+        x_BCHWD = torch.fake_quantize_per_tensor_affine(x_BCHWD, self.step, self.zero, 0, LEVELS)
+        weight = torch.fake_quantize_per_channel_affine(conv.weight, self.steps, self.zeros, 0, -half, half)
+        convolve = F.conv2d if isinstance(conv, nn.Conv2d) else F.conv3d
+        return convolve(x_BCHWD, weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+
+
+def quantizable(network: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d]:
+    """The convolutions that pay in integers: those over more than one voxel and more than one channel.
+
+    Of a 1x1x1 convolution most of the time is memory, and what reads the image is one of many.
+    """
+    return {
+        name: module
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.Conv3d)
+        and math.prod(module.kernel_size) > 1
+        and module.in_channels > 1
+        and module.padding_mode == "zeros"
+    }
+
+
+@torch.no_grad()
+def observe(network: nn.Module, images_BCHWD: Iterable[torch.Tensor]) -> Ranges:
+    """The least and the greatest input of each convolution that pays in integers, by its name.
+
+    Args:
+        network: in eval mode, its norm folded or not.
+        images_BCHWD: what it reads.
+    """
+    seen: dict[str, tuple[float, float]] = {}
+
+    def note(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
+        least, greatest = (float(value) for value in inputs[0].aminmax())
+        before = seen.get(name, (least, greatest))
+        seen[name] = min(least, before[0]), max(greatest, before[1])
+
+    hooks = [module.register_forward_pre_hook(partial(note, name)) for name, module in quantizable(network).items()]
+    try:
+        for image in images_BCHWD:
+            network(image)
+    finally:
+        for hook in hooks:
+            hook.remove()
+    return seen
+
+
+def quantize(network: nn.Module, ranges: Ranges) -> nn.Module:
+    """Round what the convolutions read, in place; those that were never seen to read anything stay as they are."""
+    for name, conv in quantizable(network).items():
+        if name in ranges:
+            network.set_submodule(name, QuantizedConv(conv, *ranges[name]))
+    return network
