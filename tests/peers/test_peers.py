@@ -54,8 +54,8 @@ def after_training(network: nn.Module) -> nn.Module:
     return network.eval()
 
 
-def test_the_peers_are_those_of_the_papers_tables():
-    assert set(NAMES) == {*UNETS, "dynunet_nnunet", "mednext", "dints", "bix_nas"}
+def test_the_peers_are_those_of_the_tables():
+    assert set(NAMES) == {*UNETS, "dynunet_nnunet", "mednext", "dints", "bix_nas", "unet_monai", "dynunet_16"}
 
 
 @pytest.mark.parametrize("name", NAMES)
