@@ -8,8 +8,9 @@ import pytest
 from scripts.files import CineError
 from scripts.runtime import choice
 from scripts.runtime.backends import BACKENDS
-from scripts.runtime.choice import choose_runtime, race
+from scripts.runtime.choice import accepted_precision, choose_runtime, race
 from scripts.runtime.deploy import Runtime
+from scripts.space.network import CineNet
 
 
 @pytest.fixture(autouse=True)
@@ -81,3 +82,19 @@ def test_a_backend_that_fails_is_left_out(monkeypatch, caplog):
     runtimes = {f"{name} float32": Runtime("cpu", "float32", name) for name in ("eager", "broken")}
     assert race(runtimes).keys() == {"eager float32"}
     assert "Backend broken float32 fails here (RuntimeError: out of order)" in caplog.text
+
+
+def test_integers_run_only_where_they_are_asked_for(races, monkeypatch):
+    monkeypatch.setattr(choice, "BACKENDS", {name: BACKENDS[name] for name in ("compile", "eager", "openvino")})
+    choose_runtime()
+    choose_runtime(dtype="int8")
+    assert races == [
+        [f"{name} {dtype}" for name in ("compile", "eager", "openvino") for dtype in ("float32", "bfloat16")],
+        ["eager int8", "openvino int8"],
+    ]
+
+
+@pytest.mark.parametrize(("dtype", "precision"), [("int8", "int8"), ("bfloat16", "auto"), (None, "auto")])
+def test_a_network_runs_in_integers_where_it_was_accepted_in_them(architecture, dtype, precision):
+    runtime = {} if dtype is None else {"runtime": {"dtype": dtype}}
+    assert accepted_precision(CineNet(architecture.with_provenance(**runtime))) == precision

@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from scripts.files import CineError
+from scripts.runtime.deploy import Runtime
 from scripts.runtime.inferer import CineInferer
+from scripts.space.network import CineNet
 
 
 def test_memory_that_does_not_suffice_names_the_shape():
@@ -17,3 +19,13 @@ def test_a_network_as_it_was_built_computes_as_one_that_was_laid_out():
     network = torch.nn.Conv3d(1, 4, 3, padding=1)
     CineInferer()(torch.ones(1, 1, 8, 8, 3), network)
     assert network.weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_in_integers_it_says_what_deploys_in_integers(architecture):
+    torch.manual_seed(0)
+    network, volume = CineNet(architecture).eval(), torch.randn(1, 1, 16, 16, 4)
+    expected = Runtime("cpu", "int8", "eager").deploy(network)(volume)
+    inferer = CineInferer(precision="int8")
+    torch.testing.assert_close(inferer(volume, network), expected)
+    with torch.no_grad():
+        assert not torch.allclose(network(volume), expected, atol=1e-5)

@@ -80,7 +80,10 @@ def observe(network: nn.Module, images_BCHWD: Iterable[torch.Tensor]) -> Ranges:
         before = seen.get(name, (least, greatest))
         seen[name] = min(least, before[0]), max(greatest, before[1])
 
-    hooks = [module.register_forward_pre_hook(partial(note, name)) for name, module in quantizable(network).items()]
+    convolutions = quantizable(network)
+    if not convolutions:
+        return {}
+    hooks = [module.register_forward_pre_hook(partial(note, name)) for name, module in convolutions.items()]
     try:
         for image in images_BCHWD:
             network(image)
