@@ -28,6 +28,11 @@ def seen_exams(model_path: str | Path, more: Iterable[str] = ()) -> list[str]:
     return list(dict.fromkeys([*listed, *more]))
 
 
+def read_by_search(network: Deployable, exams: Collection[str]) -> dict[str, int]:
+    """How many of some exams the search of a network has read, by their names."""
+    return {"read_by_search": len(set(network.provenance.get("searched_exams", [])) & set(exams))}
+
+
 def load_model(
     path: str | Path, network: Deployable, exams: Collection[str] = (), spacing_mm: Sequence[float] | None = None
 ) -> None:

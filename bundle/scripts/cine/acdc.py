@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import re
 from collections.abc import Mapping, Sequence
@@ -15,6 +16,7 @@ from scripts.cine.phantom import cached_phantom
 from scripts.cine.reader import read_volume
 from scripts.files import CineError, read_json
 
+logger = logging.getLogger(__name__)
 Exam = dict[str, str]
 """image, label (paths), patient, group, phase"""
 
@@ -145,6 +147,22 @@ def halve(exams: Sequence[Exam], seed: int = 0) -> tuple[list[Exam], list[Exam]]
     """
     second, first = split_exams(exams, fold=0, folds=2, seed=seed)
     return first, second
+
+
+def exams_to_search(
+    split: tuple[Sequence[Exam], Sequence[Exam]], all_exams: bool = False
+) -> tuple[list[Exam], list[Exam]]:
+    """The exams that a search reads, and those that it never does.
+
+    Args:
+        split: training and test part of the fold.
+        all_exams: whether it reads the test part too, as RT-DNAS and its relatives do.
+    """
+    training, test = map(list, split)
+    if not all_exams:
+        return training, test
+    logger.warning("The search reads the %d test exams too: a Dice on them will not be one of unseen exams", len(test))
+    return training + test, []
 
 
 def _deal(exams: Sequence[Exam], parts: int, seed: int) -> dict[str, int]:

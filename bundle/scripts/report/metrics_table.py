@@ -24,6 +24,8 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     for name, mean in means.items():
         lines.append(f"{name:{first}}" + "".join(f"{_cell(mean[phase], 3):>16}" for phase in phases))
     lines.append(f"mean Dice {_cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
+    if summary.get("read_by_search"):
+        lines.append(f"{summary['read_by_search']} of these exams were read by the search: they are not unseen")
     if summary["function"]["patients"]:
         lines.append(format_agreement(summary["function"]["agreement"]))
     if "latency" in summary:

@@ -101,6 +101,7 @@ def derive_from_search(
             constraint = replace(constraint, budget_ms=history["budget_ms"])
         constraint = constraint.resolve(mixing, deriver, table, space, runtime)
     architecture = derive(mixing, deriver, constraint, table, space, runtime, last_resort=last_resort)
+    architecture = architecture.with_provenance(searched_exams=history.get("exams", []))
     path = Path(work_dir) / "architecture.json"
     architecture.save(path)
     overlap = architecture.provenance["uniform_pool_overlap"]

@@ -74,6 +74,7 @@ def search_coarse_to_fine(
         cost={"unit": cost.unit, "most": most},
         candidates=len(found),
         seed=seed,
+        searched_exams=searcher.identity.get("exams", []),
     )
     on_main(architecture.save)(searcher.folder.parent / "architecture.json")
     logger.info("%d cells; saved %s", len(architecture.union), searcher.folder.parent / "architecture.json")

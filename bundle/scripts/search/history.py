@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,18 @@ ONE_SHOT = "one_shot.json"  # the curve of a search that leaves no probabilities
 
 
 @on_main
-def save_history(work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs: list[dict[str, Any]]) -> None:
-    """Write the history: the budget in ms, whether it was "auto", and each epoch's curves and mixing weights."""
-    content = {"format": FORMAT, "budget_ms": budget_ms, "auto_budget": auto_budget, "epochs": epochs}
+def save_history(
+    work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs: list[dict[str, Any]], exams: Sequence[str] = ()
+) -> None:
+    """Write the history: the budget in ms, whether it was "auto", each epoch's curves and mixing weights, and the names
+    of the exams that the search reads."""
+    content = {
+        "format": FORMAT,
+        "budget_ms": budget_ms,
+        "auto_budget": auto_budget,
+        "epochs": epochs,
+        "exams": list(exams),
+    }
     write_json(Path(work_dir) / "search" / "history.json", content)
 
 
@@ -35,6 +45,7 @@ SCHEMA: dict[str, Any] = {
         "format": {"const": FORMAT},
         "budget_ms": {"type": "number", "exclusiveMinimum": 0},
         "auto_budget": {"type": "boolean"},
+        "exams": {"type": "array", "items": {"type": "string"}},
         "epochs": {
             "type": "array",
             "minItems": 1,

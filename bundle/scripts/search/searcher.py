@@ -153,7 +153,13 @@ class Searcher(EpochLoop):
 
     def save_epoch(self) -> None:
         self.save_checkpoint()
-        save_history(self.folder.parent, self.aim_ms, self.identity["budget_ms"] == "auto", self.history)
+        save_history(
+            self.folder.parent,
+            self.aim_ms,
+            self.identity["budget_ms"] == "auto",
+            self.history,
+            self.identity.get("exams", []),
+        )
 
     def begin_epoch(self, epoch: int) -> Carried:
         return {"sums": torch.zeros(3, device=self.device), "derived": self._derived_paths()}
