@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import ClipIntensityPercentiles, NormalizeIntensity, Spacing
 
-from scripts.live.preparation import InPlaneGrid, labels_of, normalise
+from scripts.live.preparation import InPlaneGrid, labels_of, normalise, where_labelled
 
 CASES = [((40, 31, 5), (1.25, 1.25)), ((24, 33, 1), (2.0, 1.7)), ((30, 30, 3), (1.5, 1.5)), ((9, 50, 2), (0.9, 3.0))]
 
@@ -69,3 +69,26 @@ def test_a_constant_volume_becomes_zero():
 def test_labels_are_the_argmax_and_ties_go_to_the_first():
     logits = torch.randn(4, 5, 6, 3).round()  # many ties
     assert torch.equal(labels_of(logits), torch.from_numpy(logits.numpy().argmax(0).astype(np.uint8)))
+
+
+@pytest.mark.parametrize(("shape", "spacing"), CASES)
+@pytest.mark.parametrize("place", [(0, 0), (3, 4), (-2, -3)])
+def test_beyond_what_is_labelled_nothing_needs_to_be_resampled(shape, spacing, place):
+    """Two voxels with a label, also at the edge of the field."""
+    grid = InPlaneGrid(shape[:2], spacing, (1.5, 1.5))
+    logits = torch.randn(4, *grid.size, shape[2])
+    logits[0] += 20
+    for row, column in (place, (place[0] + 1, place[1] + 1)):
+        logits[2, row, column, 0] += 100
+    whole = labels_of(grid.to_volume(logits, (0, 0))[0])
+    rows, columns = where_labelled(logits)
+    part, box = grid.to_volume(logits[:, rows, columns], (rows.start, columns.start))
+    found = torch.zeros_like(whole)
+    found[box] = labels_of(part)
+    assert whole.any()
+    assert torch.equal(found, whole)
+
+
+def test_without_a_label_there_is_no_place():
+    logits = torch.zeros(4, 5, 6, 3)
+    assert where_labelled(logits) is None  # ties go to the background

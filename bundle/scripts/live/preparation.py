@@ -91,6 +91,22 @@ def _percentile(ordered: np.ndarray, percent: float) -> float:
     return float(ordered[low] + (place - low) * (ordered[high] - ordered[low]))
 
 
+def where_labelled(logits_KhwD: torch.Tensor) -> tuple[slice, slice] | None:
+    """The rows and columns outside which no interpolated voxel gets a label; None where none does anywhere.
+
+    Between voxels, whose logits all say background, a weighted mean of them says background too. So with one voxel more
+    on each side the rest of the field need not be resampled.
+    """
+    labelled = logits_KhwD[1:].amax(0) > logits_KhwD[0]
+    box = []
+    for axis in (0, 1):
+        places = labelled.any(2).any(1 - axis).nonzero()
+        if not len(places):
+            return None
+        box.append(slice(max(int(places[0]) - 1, 0), int(places[-1]) + 2))
+    return box[0], box[1]
+
+
 def labels_of(logits_KHWD: torch.Tensor) -> torch.Tensor:
     """The class of the largest logit, uint8; several times faster than argmax, whose integers are 64 bits."""
     best = logits_KHWD[0]

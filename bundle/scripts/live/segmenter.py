@@ -20,7 +20,7 @@ from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
 from scripts.cine.quality import keep_largest, parts_of
 from scripts.files import CineError
-from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels
+from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.live.window import HeartWindow, bounding_box
 from scripts.model import load_model
 from scripts.runtime.backends import BACKENDS
@@ -178,10 +178,15 @@ class Segmenter:
         beyond = (0, 0, 0, width - window_hwD.shape[1], 0, height - window_hwD.shape[0])
         logits = self.network(F.pad(window_hwD, beyond)[None, None].contiguous())[0].cpu()  # as the network pads
         network_ms = 1000 * (time.perf_counter() - begin)
-        logits, box = self._grid.to_volume(logits, start)
         assert self.shape is not None
         mask = np.zeros(self.shape, np.uint8)
-        mask[box] = labels_of(logits).numpy()
+        field = self._grid.size
+        logits = logits[:, : field[0] - top, : field[1] - left]  # the window may reach beyond the field
+        heart = where_labelled(logits)
+        if heart is not None:
+            start = top + heart[0].start, left + heart[1].start
+            logits, box = self._grid.to_volume(logits[:, heart[0], heart[1]], start)
+            mask[box] = labels_of(logits).numpy()
         return mask, network_ms
 
     def _warm_up(self, grid: InPlaneGrid, depth: int) -> None:
