@@ -161,8 +161,8 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
 def test_a_degraded_evaluation_leaves_the_plain_one_as_it_was(workplace):
     """Half the slices, label and image alike: the most that a degradation does to an exam."""
     kept = (workplace.folder / "work" / "metrics.json").read_bytes()
-    degraded = {"degradation": "half_slices", "severity": 1}
-    workplace.must("evaluate", "train", "evaluate", "evaluate_degraded", dataset_dir=workplace.data, **degraded)
+    files = "train", "evaluate", "evaluate_degraded"
+    workplace.must("evaluate", *files, dataset_dir=workplace.data, degradation="half_slices")
     assert (workplace.folder / "work" / "metrics.json").read_bytes() == kept
     folder = workplace.folder / "work" / "degraded" / "half_slices-1"
     metrics, plain = json.loads((folder / "metrics.json").read_text()), json.loads(kept)

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from scripts import BUNDLE_ROOT
+from scripts import BUNDLE_ROOT, entry
 from scripts.entry import check_keys
 from scripts.files import CineError
 
@@ -139,3 +139,11 @@ def test_signals_and_faults_have_their_exit_codes():
         )
         assert done.returncode == code, done.stderr
         assert says in done.stderr and ("Traceback" in done.stderr) == (code == 1)
+
+
+def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
+    monkeypatch.setattr(entry.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(CineError, match=r"tracking: found mlflow, which is not installed; .* pip install mlflow"):
+        entry._check_tracking("mlflow")
+    entry._check_tracking(None)
+    entry._check_tracking("settings.json")

@@ -1,6 +1,6 @@
 """The public surface, frozen: what users type and what their files hold changes knowingly or not at all.
 
-``surface.txt`` has one line for every run id, top-level key of a config, file format and exit code. Written anew by
+``surface.txt`` has one line for every run id, key of a config (two levels), file format and exit code. Written anew by
 ``PYTHONPATH=bundle python tests/test_surface.py``.
 """
 
@@ -30,8 +30,14 @@ def surface() -> list[str]:
         if path.name != "metadata.json":
             config = ConfigParser.load_config_file(path)
             lines += [f"run {path.name} {name}" for name in run_ids(config)]
-            lines += [f"key {path.name} {key}" for key in sorted(config)]
+            lines += [f"key {path.name} {key}" for key in sorted(keys(config))]
     return lines
+
+
+def keys(config: dict) -> set[str]:
+    """What an override or an overlay may name: keys, and those one level below, arguments of components among them."""
+    below = {f"{key}#{name}" for key, value in config.items() if isinstance(value, dict) for name in value}
+    return {*config, *(key for key in below if "#_" not in key)}
 
 
 def exit_codes() -> dict[str, int]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import difflib
+import importlib.util
 import json
 import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from types import FrameType, TracebackType
 from typing import Any
 
@@ -57,6 +58,7 @@ def start(work_dir: str | None = None, several: bool = False) -> None:
         sys.excepthook = report  # torch put its own around it, which loses what is said before an exit
     run = _bundle_run()
     if run is not None:
+        _check_tracking(run["tracking"])
         check_keys(run["config_file"], run["override"], run["args_file"], run["tracking"])
     workflow = running_workflow()
     if workflow is not None:
@@ -79,6 +81,19 @@ def report(kind: type[BaseException], error: BaseException, trace: TracebackType
         return
     sys.stderr.write(f"\nError: {cause}\n")
     raise SystemExit(BAD_INPUT)
+
+
+def _check_tracking(tracking: Any) -> None:
+    """What MONAI's switch knows by name, before a handler fails to import it."""
+    if tracking in DEFAULT_EXP_MGMT_SETTINGS and importlib.util.find_spec(tracking) is None:
+        action = f"pip install {tracking}, or leave --tracking out."
+        raise CineError("tracking", f"{tracking}, which is not installed", "the package", action)
+
+
+def configured(keys: Sequence[str]) -> dict[str, Any]:
+    """Some sections of the running configuration as they are written, for what must not change between two runs."""
+    workflow = running_workflow()
+    return {} if workflow is None else {key: workflow.parser.config[key] for key in keys}
 
 
 def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None, tracking: Any = None) -> None:

@@ -33,8 +33,18 @@ def read_by_search(network: Deployable, exams: Collection[str]) -> dict[str, int
     return {"read_by_search": len(set(network.provenance.get("searched_exams", [])) & set(exams))}
 
 
+REMEDY = (
+    "Was it derived anew since? Delete the folder train beside it, run train again; or name the overlay of the peer "
+    "that was trained."
+)
+
+
 def load_model(
-    path: str | Path, network: Deployable, exams: Collection[str] = (), spacing_mm: Sequence[float] | None = None
+    path: str | Path,
+    network: Deployable,
+    exams: Collection[str] = (),
+    spacing_mm: Sequence[float] | None = None,
+    remedy: str = REMEDY,
 ) -> None:
     """Load trained weights into a network, after checking that they belong to it.
 
@@ -43,6 +53,7 @@ def load_model(
         network: the network that they are for.
         exams: names of exams that the model must not have been trained on.
         spacing_mm: in-plane spacing at which the network will see images, where it is known.
+        remedy: what to do where they are of another network.
 
     Raises:
         CineError: the weights are of another network, not those that the folder's manifest lists, not finite, cannot
@@ -58,13 +69,7 @@ def load_model(
         if card["architecture"] != network.digest:
             found = f"weights of the network {card['architecture'][:12]}"
             expected = f"{network.digest[:12]}, that of the network that is configured"
-            raise CineError(
-                path,
-                found,
-                expected,
-                "Was it derived anew since? Delete the folder train beside it, run train again; or name the overlay of "
-                "the peer that was trained.",
-            )
+            raise CineError(path, found, expected, remedy)
         trained_mm = card.get("spacing_mm", spacing_mm)
         if spacing_mm is not None and list(trained_mm) != list(spacing_mm):
             found = f"{list(spacing_mm)}, where the network was trained at {trained_mm}"

@@ -31,6 +31,7 @@ from scripts.safety import check_finite, explaining_memory
 
 logger = logging.getLogger(__name__)
 OBSERVED = 20  # batches
+PRETRAINED_REMEDY = "Put the architecture.json that stands beside these weights into work_dir, or name others."
 
 
 def count_steps(loader: Sized, epochs: int) -> int:
@@ -97,7 +98,8 @@ class EpochCheckpoint:
         if checkpoint is None:
             initialise(self.parts["network"], self.seed)
             if self.pretrained is not None:
-                load_model(self.pretrained, self.parts["network"], spacing_mm=self.identity.get("spacing_mm"))
+                network, spacing_mm = self.parts["network"], self.identity.get("spacing_mm")
+                load_model(self.pretrained, network, spacing_mm=spacing_mm, remedy=PRETRAINED_REMEDY)
             return
         with fitting(self.path):
             for name, part in self.parts.items():

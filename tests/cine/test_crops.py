@@ -147,3 +147,9 @@ def test_variation_that_cannot_be_is_refused_by_key(key, value):
 def test_sizes_that_cannot_be_are_refused_by_key(batch, patch, key):
     with pytest.raises(CineError, match=key):
         CropLoader([exam()], batch, patch)
+
+
+def test_exams_without_any_label_are_refused():
+    blank = {"image": torch.randn(1, 8, 8, 3), "label": torch.zeros(1, 8, 8, 3)}
+    with pytest.raises(CineError, match="exams: found no labelled voxel in any of 2 exams"):
+        next(iter(CropLoader([blank, blank], 1, [8, 8, 3])))

@@ -118,6 +118,7 @@ def test_an_image_without_a_label_is_degraded_too():
     ("kind", "severity", "message"),
     [
         ("motion", 1, "one of noise, undersampling, half_slices"),
+        ("noise", "much", "severity: found 'much'; expected for noise, from 0 to 10"),
         ("noise", -0.1, "from 0 to 10: the noise's standard deviation"),
         ("noise", float("nan"), "severity"),
         ("undersampling", 1.0, "from 0 to 0.95: the share of k-space's radius"),

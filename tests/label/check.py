@@ -30,6 +30,7 @@ from scripts import manifest
 from scripts.cine.acdc import load_exams
 from scripts.cine.header import read_header
 from scripts.cine.phantom import write_phantom
+from scripts.files import sha256
 
 LABELS = {"rv": 1, "myo": 2, "lv": 3}  # MONAI Label writes names in lower case
 FRAME = 3
@@ -168,15 +169,18 @@ class Checks:
         assert not same(before, after) and all(value.isfinite().all() for value in after.values())
         change = torch.cat([(after[key] - before[key]).flatten() for key in before if key.endswith("weight")])
         norm = torch.cat([before[key].flatten() for key in before if key.endswith("weight")]).norm()
-        assert change.norm() < 0.5 * norm, "it began anew, not from the weights that were served"
+        assert change.norm() < 0.15 * norm, "it began anew, not from the weights that were served"
         manifest.verify(self.bundle / "models")  # else the next server would refuse them
         card = json.loads((self.bundle / "models" / "model.json").read_text())
         assert any(self.volumes[0] in exam for exam in card["exams"]) and len(card["exams"]) > len(self.volumes)
         assert self.mask(self.volumes[0]).any()
 
     def test_training_writes_among_the_models_alone(self) -> None:
-        changed = {path for path in files_of(self.bundle) | self.before if not path.startswith("models/")}
-        assert changed == {path for path in self.before if not path.startswith("models/")}
+        before, after = (
+            {path: digest for path, digest in files.items() if not path.startswith("models/")}
+            for files in (self.before, files_of(self.bundle))
+        )
+        assert after == before
         assert not list(self.server.place.iterdir()), "the server's working directory stays empty"
 
     def test_a_server_that_starts_after_the_training_serves_its_model(self) -> None:
@@ -218,9 +222,10 @@ def voxels(path: Path) -> np.ndarray:
     return np.asarray(nib.load(path).dataobj)
 
 
-def files_of(folder: Path) -> set[str]:
+def files_of(folder: Path) -> dict[str, str]:
+    """The SHA-256 of every file, by its place."""
     return {
-        path.relative_to(folder).as_posix()
+        path.relative_to(folder).as_posix(): sha256(path)
         for path in folder.rglob("*")
         if path.is_file() and "__pycache__" not in path.parts
     }

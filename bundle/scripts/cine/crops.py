@@ -90,7 +90,7 @@ class CropLoader:
         sampler: the exams of an epoch in their order, such as those of one of several processes; by default all.
 
     Raises:
-        CineError: an exam without the batch's keys, or a size that cannot be.
+        CineError: an exam without the batch's keys, a size that cannot be, or no label in any exam.
     """
 
     def __init__(
@@ -121,6 +121,9 @@ class CropLoader:
                 items = pool.map(self.dataset.__getitem__, range(len(self.dataset)))
                 bar = tqdm(items, "exams", len(self.dataset), unit="exam", disable=not is_main())
                 self._exams = [self._prepare(item) for item in bar]
+            if not any(len(exam.places) for exam in self._exams):
+                found = f"no labelled voxel in any of {len(self._exams)} exams"
+                raise CineError("exams", found, "labels 1 RV, 2 MYO, 3 LV", "Check the labels, and label_map.")
         order = torch.randperm(len(self._exams), generator=self.generator).tolist()
         order = order if self.sampler is None else list(self.sampler)
         for start in range(0, len(self) * self.batch_size, self.batch_size):

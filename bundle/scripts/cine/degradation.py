@@ -28,6 +28,11 @@ SEVERITIES = {
 """Kind -> the highest severity, and what severity means; 0 is no degradation."""
 
 
+def usual_severity(kind: str) -> float:
+    """What is taken where nobody names one: 0.5, and for the slices, which are halved or not, 1."""
+    return 1.0 if kind == "half_slices" else 0.5
+
+
 class Degraded(MapTransform):
     """Degrade an exam on the grid that it was acquired on, before anything else sees it.
 
@@ -51,7 +56,8 @@ class Degraded(MapTransform):
         if kind not in SEVERITIES:
             raise CineError("degradation", repr(kind), f"one of {', '.join(SEVERITIES)}", "Correct it.")
         highest, meaning = SEVERITIES[kind]
-        if not 0 <= severity <= highest or (kind == "half_slices" and severity not in (0, 1)):
+        number = isinstance(severity, int | float)
+        if not number or not 0 <= severity <= highest or (kind == "half_slices" and severity not in (0, 1)):
             expected = f"for {kind}, from 0 to {highest:g}: {meaning}"
             raise CineError("severity", repr(severity), expected, "Correct it.")
         self.kind, self.severity, self.seed, self.image = kind, severity, seed, image
