@@ -67,7 +67,7 @@ def main() -> None:
     options.add_argument("--profile_seconds", type=float, default=240.0)
     options.add_argument("--seed", type=int, default=1000, help="of the networks; profile samples with seed 0")
     arguments = options.parse_args()
-    space, runtime = shared.configured_space(), choose_runtime(arguments.device, backend=arguments.backend)
+    space, runtime = shared.configured_space(), choose_runtime(arguments.device, arguments.precision, arguments.backend)
     latency_table = load_or_measure(arguments.table, space, runtime, arguments.profile_seconds)
     usual_ms = latency_table.calibration["reference_ms"]
 

@@ -47,7 +47,7 @@ def runtimes(device: str) -> dict[str, Runtime]:
     """Every backend in every precision that matters here."""
     found = {}
     for name in BACKENDS:
-        for dtype in ("float32", "bfloat16"):
+        for dtype in ("float32", "bfloat16", "int8"):
             try:
                 found[f"{name} {dtype}"] = Runtime(device, dtype, name)
             except CineError as error:
@@ -90,7 +90,7 @@ def main() -> None:
     options.add_argument("--work_dir", help="of a search; its network is judged beside the hand-drawn one")
     arguments = options.parse_args()
     device = arguments.device
-    chosen = choose_runtime(device, backend=arguments.backend)
+    chosen = choose_runtime(device, arguments.precision, arguments.backend)
     plain = Runtime(device, "float32", "eager")
     derived: list[Named] = [("hand-drawn", CineNet(shared.hand_drawn(shared.configured_space())))]
     if arguments.work_dir:

@@ -30,6 +30,7 @@ def parser(description: str, runtime: bool = True) -> argparse.ArgumentParser:
     if runtime:
         options.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda:0")
         options.add_argument("--backend", default="auto", help="how networks run; auto is the fastest here")
+        options.add_argument("--precision", default="auto", help="of what runs; auto is the fastest float here")
     return options
 
 

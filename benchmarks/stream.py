@@ -48,7 +48,7 @@ def main() -> None:
         "--size", type=int, nargs=3, metavar=("H", "W", "D"), help="put the cine on such a field first"
     )
     arguments = options.parse_args()
-    runtime = choose_runtime(arguments.device, backend=arguments.backend)
+    runtime = choose_runtime(arguments.device, arguments.precision, arguments.backend)
     runs: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory() as folder:
         cine = arguments.input or str(sample_cine())
