@@ -144,6 +144,7 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
         assert float(row["reference_ml"]) == pytest.approx(ml, rel=1e-4)
     metrics = json.loads((workplace.folder / "work" / "metrics.json").read_text())
     assert metrics["latency"]["median_ms"] > 0
+    assert metrics["read_by_search"] == 0
     assert metrics["dice"]["mean"]["mean"] > 0.05  # a minute's training on few patients: more than chance
     for name in ("dice", "groups", "agreement", "exams"):
         assert (workplace.folder / "work" / "figures" / f"{name}.png").stat().st_size > 10_000
@@ -156,6 +157,21 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
     assert {row["group"] for row in rows} == metrics["dice_by_group"].keys()
     log = " ".join(workplace.logs["evaluate"].split())
     assert "level apex" in log and "LV EF (%)" in log
+
+
+def test_integers_are_scored_as_they_run(workplace):
+    """Rounded, masks change a little; were they not rounded, they would not change at all."""
+    found = {}
+    for precision in ("float32", "int8"):
+        where = {"dataset_dir": workplace.data, "results_dir": f"as_{precision}"}
+        workplace.must("evaluate", "train", "evaluate", precision=precision, **where)
+        found[precision] = json.loads((workplace.folder / f"as_{precision}" / "metrics.json").read_text())
+    dice = {precision: metrics["dice"]["mean"]["mean"] for precision, metrics in found.items()}
+    assert found["int8"]["latency"]["runtime"]["dtype"] == "int8"
+    assert 0 < abs(dice["int8"] - dice["float32"]) < 0.03
+    card = json.loads((workplace.folder / "work" / "model.json").read_text())
+    assert len(card["activations"]) > 0
+    assert all(least <= 0 < greatest for least, greatest in card["activations"].values())
 
 
 def test_a_degraded_evaluation_leaves_the_plain_one_as_it_was(workplace):

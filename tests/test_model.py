@@ -56,6 +56,23 @@ def test_exams_that_the_model_saw_are_not_evaluated(trained, architecture):
         load_model(path, architecture, ["p2 ED b", "p3 ED c"])
 
 
+def test_exams_that_the_search_has_read_are_counted(architecture):
+    network = CineNet(architecture.with_provenance(searched_exams=["p1 ED a", "p2 ED b"]))
+    assert model.read_by_search(network, ["p2 ED b", "p3 ED c"]) == {"read_by_search": 1}
+    assert model.read_by_search(CineNet(architecture), ["p2 ED b"]) == {"read_by_search": 0}
+
+
+def test_integers_get_the_ranges_that_the_card_holds(trained, architecture):
+    _, path = trained
+    network = CineNet(architecture)
+    model.load_model(path, network)
+    assert network.activations == {}  # of a model that was trained before ranges were observed
+    card = json.loads((path.parent / "model.json").read_text())
+    (path.parent / "model.json").write_text(json.dumps({**card, "activations": {"a": [0.0, 2.5]}}))
+    model.load_model(path, network)
+    assert network.activations == {"a": [0.0, 2.5]}
+
+
 def test_a_missing_or_truncated_model_says_what_to_run(trained, architecture):
     _, path = trained
     path.write_bytes(path.read_bytes()[:100])

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.cine.acdc import complete, exam_names, halve, load_exams, patients_apart, split_exams
+from scripts.cine.acdc import complete, exam_names, exams_to_search, halve, load_exams, patients_apart, split_exams
 from scripts.files import CineError
 
 
@@ -199,6 +199,14 @@ def test_halves_are_disjoint_and_follow_the_groups():
     one, two = ({exam["patient"] for exam in part} for part in (first, second))
     assert not one & two and len(one) == len(two) == 7
     assert Counter(exam["group"] for exam in first)["NOR"] == 8
+
+
+def test_a_search_reads_the_test_exams_where_it_is_told_to_and_says_so(caplog):
+    training, test = [{"patient": "a"}, {"patient": "b"}], [{"patient": "c"}]
+    assert exams_to_search((training, test)) == (training, test)
+    assert not caplog.text
+    assert exams_to_search((training, test), all_exams=True) == (training + test, [])
+    assert "reads the 1 test exams too" in caplog.text
 
 
 def test_impossible_folds_are_refused():

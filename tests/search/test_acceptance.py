@@ -136,11 +136,12 @@ def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, runt
 
 
 def test_deriving_again_needs_the_history_alone(space, make_table, runtime, clock, tmp_path):
-    save_history(tmp_path, 30.0, False, [entry(searched(space))])
+    save_history(tmp_path, 30.0, False, [entry(searched(space))], ["p1 ED a", "p2 ED b"])
     deriver = Deriver("dijkstra", 4)
     architecture = derive_from_search(str(tmp_path), space, deriver, Constraint("auto"), make_table(space), runtime)
     assert Architecture.load(tmp_path / "architecture.json") == architecture
     assert architecture.provenance["budget_ms"] == 30.0
+    assert architecture.provenance["searched_exams"] == ["p1 ED a", "p2 ED b"]
     assert len(architecture.paths) == 4
 
 
