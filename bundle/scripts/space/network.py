@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from scripts.space.architecture import Architecture, Node
 from scripts.space.deployable import Deployable
-from scripts.space.operations import Norm, Scaling, build_operation
+from scripts.space.operations import Norm, Scaling, build_operation, upsample_planes
 from scripts.space.space import Space
 from scripts.space.trellis import Cell, Tile
 
@@ -38,36 +38,16 @@ class Stem(nn.Module):
 
 
 class Head(nn.Module):
-    """ReLU and the classes of tile (L, s), at the image's size: logits."""
+    """ReLU and 1x1x1 convolution of tile (L, s) to the classes, upsampled in plane: logits at the image's size."""
 
     def __init__(self, space: Space, out_channels: int, scale: int = 0):
         super().__init__()
-        factor, width = space.stem_stride * 2**scale, space.tile_width(scale)
-        self.conv = nn.Conv3d(width, out_channels, 1) if factor == 1 else LearnedUpsampling(width, out_channels, factor)
+        self.factor = space.stem_stride * 2**scale
+        self.conv = nn.Conv3d(space.tile_width(scale), out_channels, 1)
 
     def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
-        return self.conv(F.relu(x_BCHWD))
-
-
-class LearnedUpsampling(nn.ConvTranspose3d):
-    """Finer in plane by an even factor, so that edges can be told apart that are finer than the tile's voxels.
-
-    It begins as a 1x1x1 convolution followed by bilinear upsampling.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, factor: int):
-        super().__init__(
-            in_channels, out_channels, (2 * factor, 2 * factor, 1), (factor, factor, 1), (factor // 2, factor // 2, 0)
-        )
-
-    def reset_parameters(self) -> None:
-        kernel = self.kernel_size[0]
-        begin = nn.Conv3d(self.in_channels, self.out_channels, 1)
-        tent = 1 - (torch.arange(kernel) - (kernel - 1) / 2).abs() / (kernel // 2)
-        with torch.no_grad():
-            self.weight.copy_(begin.weight.transpose(0, 1) * torch.outer(tent, tent)[..., None])
-            assert self.bias is not None and begin.bias is not None
-            self.bias.copy_(begin.bias)
+        x_BCHWD = self.conv(F.relu(x_BCHWD))
+        return x_BCHWD if self.factor == 1 else upsample_planes(x_BCHWD, self.factor)
 
 
 class DerivedCell(nn.Module):
