@@ -9,6 +9,7 @@ from scripts.runtime.deploy import Runtime
 from scripts.runtime.quantization import QuantizedConv, observe, quantizable, quantize
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
+from scripts.space.operations import PointwiseSum
 from scripts.space.space import Space
 
 
@@ -63,14 +64,27 @@ def test_a_folded_norm_leaves_names_and_ranges_as_they_are(network):
     folded = Runtime().deploy(network).network
     before, after = observe(network, images), observe(folded, images)
     assert before.keys() == after.keys() == quantizable(network).keys()
-    assert len(before) == 8  # four cells, two nodes each; of a separable convolution the first step
+    assert len(before) == 12  # four cells, each two nodes (of separable ones the first step) and the scaling
     for name, ends in before.items():
         assert after[name] == pytest.approx(ends, abs=1e-4)
 
 
 def test_stem_head_and_single_voxels_stay_as_they_are(network):
     names = quantizable(network)
-    assert not any(name.startswith(("stems", "heads")) or "scaling" in name for name in names)
+    assert not any(name.startswith(("stems", "heads")) or name.endswith("operations.1.2") for name in names)
+
+
+def test_a_sum_of_convolutions_is_rounded_part_by_part():
+    torch.manual_seed(0)
+    whole = PointwiseSum(4, 3)
+    parts = [torch.rand(1, 2, 3, 3, 2), torch.rand(1, 2, 3, 3, 2) - 1]
+    (ends,) = observe(whole, [parts]).values()
+    assert ends == (float(parts[1].min()), float(parts[0].max()))
+    plain = nn.Conv3d(4, 3, 1, bias=False)
+    plain.weight = whole.weight
+    rounded = QuantizedConv(whole, -1.0, 1.0)(parts)
+    torch.testing.assert_close(rounded, QuantizedConv(plain, -1.0, 1.0)(torch.cat(parts, 1)))
+    assert not torch.equal(rounded, whole(parts))
 
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])

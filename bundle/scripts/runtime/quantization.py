@@ -16,6 +16,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scripts.space.operations import PointwiseSum
+
 Ranges = Mapping[str, tuple[float, float]]
 LEVELS = 255
 LEAST_STEP = 1e-8
@@ -42,24 +44,35 @@ class QuantizedConv(nn.Module):
         self.register_buffer("steps", steps.clamp(min=LEAST_STEP))
         self.register_buffer("zeros", torch.zeros(len(steps), dtype=torch.int32))
 
-    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+    def forward(self, x_BCHWD: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:
+        if isinstance(x_BCHWD, torch.Tensor):
+            return self._convolve(x_BCHWD, self.conv.weight, self.conv.bias)
+        assert isinstance(self.conv, PointwiseSum)
+        total: torch.Tensor | None = None
+        for part, weight in zip(x_BCHWD, self.conv.weights(x_BCHWD), strict=True):
+            one = self._convolve(part, weight, self.conv.bias if total is None else None)
+            total = one if total is None else total + one
+        assert total is not None
+        return total
+
+    def _convolve(self, x_BCHWD: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         conv, half = self.conv, LEVELS // 2
         x_BCHWD = torch.fake_quantize_per_tensor_affine(x_BCHWD, self.step, self.zero, 0, LEVELS)
-        weight = torch.fake_quantize_per_channel_affine(conv.weight, self.steps, self.zeros, 0, -half, half)
+        weight = torch.fake_quantize_per_channel_affine(weight, self.steps, self.zeros, 0, -half, half)
         convolve = F.conv2d if isinstance(conv, nn.Conv2d) else F.conv3d
-        return convolve(x_BCHWD, weight, conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
+        return convolve(x_BCHWD, weight, bias, conv.stride, conv.padding, conv.dilation, conv.groups)  # type: ignore[arg-type]
 
 
 def quantizable(network: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d]:
-    """The convolutions that pay in integers: those over more than one voxel and more than one channel.
+    """The convolutions that are rounded, by name: those over more than one voxel, and those that end a cell.
 
-    Of a 1x1x1 convolution most of the time is memory, and what reads the image is one of many.
+    What reads the image, a single channel, is one of many; the head's logits are compared.
     """
     return {
         name: module
         for name, module in network.named_modules()
         if isinstance(module, nn.Conv2d | nn.Conv3d)
-        and math.prod(module.kernel_size) > 1
+        and (math.prod(module.kernel_size) > 1 or isinstance(module, PointwiseSum))
         and module.in_channels > 1
         and module.padding_mode == "zeros"
     }
@@ -67,7 +80,7 @@ def quantizable(network: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d]:
 
 @torch.no_grad()
 def observe(network: nn.Module, images_BCHWD: Iterable[torch.Tensor]) -> Ranges:
-    """The least and the greatest input of each convolution that pays in integers, by its name.
+    """The least and the greatest input of each convolution that is rounded, by its name.
 
     Args:
         network: in eval mode, its norm folded or not.
@@ -75,8 +88,10 @@ def observe(network: nn.Module, images_BCHWD: Iterable[torch.Tensor]) -> Ranges:
     """
     seen: dict[str, tuple[float, float]] = {}
 
-    def note(name: str, module: nn.Module, inputs: tuple[torch.Tensor, ...]) -> None:
-        least, greatest = (float(value) for value in inputs[0].aminmax())
+    def note(name: str, module: nn.Module, inputs: tuple[torch.Tensor | list[torch.Tensor], ...]) -> None:
+        parts = [inputs[0]] if isinstance(inputs[0], torch.Tensor) else inputs[0]
+        least = min(float(part.amin()) for part in parts)
+        greatest = max(float(part.amax()) for part in parts)
         before = seen.get(name, (least, greatest))
         seen[name] = min(least, before[0]), max(greatest, before[1])
 

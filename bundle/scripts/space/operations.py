@@ -64,11 +64,29 @@ def build_operation(name: str, channels: int, norm: Norm = nn.BatchNorm3d) -> nn
     return _BUILDERS[name](channels, norm)
 
 
+class PointwiseSum(nn.Conv3d):
+    """The 1x1x1 convolution of the concatenation of some tensors, computed as the sum of one convolution each.
+
+    That needs no copy of them: inference engines copy for a concatenation, or change layouts around it.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int):
+        super().__init__(in_channels, out_channels, 1, bias=False)
+
+    def forward(self, parts: list[torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
+        first, *others = self.weights(parts)
+        total = F.conv3d(parts[0], first, self.bias)
+        for part, weight in zip(parts[1:], others, strict=True):
+            total = total + F.conv3d(part, weight)
+        return total
+
+    def weights(self, parts: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
+        """What each tensor is convolved with."""
+        return self.weight.split([part.shape[1] for part in parts], dim=1)
+
+
 class Scaling(nn.Module):
     """The scaling operation that ends a cell: N nodes of B (W 2^s) H W D to the width and size of the target scale.
-
-    The 1x1x1 convolution reads the concatenation of the nodes. It is computed as the sum of one convolution a node,
-    which needs no copy of them: inference engines copy for a concatenation, or change layouts around it.
 
     Contracting: in-plane 2x2 max-pooling, then 1x1x1 convolution and norm. Expanding: 1x1x1 convolution and
     norm, then in-plane bilinear upsampling by 2. Non-scaling: 1x1x1 convolution and norm.
@@ -77,25 +95,14 @@ class Scaling(nn.Module):
     def __init__(self, kind: Kind, in_channels: int, out_channels: int, norm: Norm = nn.BatchNorm3d):
         super().__init__()
         self.kind = kind
-        self.conv = nn.Conv3d(in_channels, out_channels, 1, bias=False)
+        self.conv = PointwiseSum(in_channels, out_channels)
         self.norm = norm(out_channels)
 
     def forward(self, nodes: list[torch.Tensor]) -> torch.Tensor:
         if self.kind == "contracting":
             nodes = [F.max_pool3d(node, (2, 2, 1)) for node in nodes]
-        x_BCHWD = self.norm(sum_of_convolutions(nodes, self.conv.weight.flatten(1), self.conv.bias))
+        x_BCHWD = self.norm(self.conv(nodes))
         return upsample_in_plane(x_BCHWD, 2) if self.kind == "expanding" else x_BCHWD
-
-
-def sum_of_convolutions(
-    parts: list[torch.Tensor], weight_OI: torch.Tensor, bias: torch.Tensor | None = None
-) -> torch.Tensor:
-    """The 1x1x1 convolution of the concatenation of some tensors, without the concatenation."""
-    weights = weight_OI[..., None, None, None].split([part.shape[1] for part in parts], dim=1)
-    total = F.conv3d(parts[0], weights[0], bias)
-    for part, weight in zip(parts[1:], weights[1:], strict=True):
-        total = total + F.conv3d(part, weight)
-    return total
 
 
 # by kernel and dilation: the members of a group that read one tensor are one convolution
