@@ -6,6 +6,7 @@ With --work_dir of a training and ACDC_DIR set, also whether the chosen runtime 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,10 @@ ROUNDS, SECONDS = 3, 0.5
 Named = tuple[str, Deployable]
 
 
-def peers() -> list[Named]:
-    """The networks of every ``peer_*.json``, by the name in the file's."""
+def peers(names: Sequence[str]) -> list[Named]:
+    """The networks of some ``peer_*.json``, by the name in the file's."""
     found = []
-    for name in PEERS:
+    for name in names:
         parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / f"peer_{name}.json"))
         found.append((name, parser.get_parsed_content("network_def")))
     return found
@@ -88,6 +89,7 @@ def equality(work_dir: str, runtime: Runtime, acdc_dir: str, volumes: int = 10) 
 def main() -> None:
     options = shared.parser(__doc__ or "")
     options.add_argument("--work_dir", help="of a search; its network is judged beside the hand-drawn one")
+    options.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="all, where it is not given")
     arguments = options.parse_args()
     device = arguments.device
     chosen = choose_runtime(device, arguments.precision, arguments.backend)
@@ -109,7 +111,7 @@ def main() -> None:
         result["backends"][name] = {
             title: {"ms": t.median_ms, "p95_ms": t.p95_ms, "ratio": base / t.median_ms} for title, t in timings.items()
         }
-    everything = [*derived, *peers()]
+    everything = [*derived, *peers(arguments.peers)]
     for size in SIZES:
         timings = time_all({name: chosen.deploy(network) for name, network in everything}, size, device)
         if size == SIZES[0]:
