@@ -37,7 +37,7 @@ def test_a_network_has_one_origin(origin, searched):
         ({"random": 3}, "found random;"),
         ({"peer": "unet", "search": "rt"}, "search with peer"),
         ({"search": "rt", "derive": {}, "random": 3}, "search with derive with random"),
-        ({"peer": "unet_4d"}, r"the peer unet_4d; expected one of \['bix_nas', .*'unet_3d_d4_32'\]"),
+        ({"peer": "unet_4d"}, r"the peer unet_4d; expected one of \['bix_nas', .*'unet_monai'\]"),
         ({"search": "ms"}, r"the search ms; expected one of \['rt', 'hw'\]"),
     ],
 )
