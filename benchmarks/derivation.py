@@ -8,14 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import shared
-from monai.bundle import ConfigParser
 
-from scripts import BUNDLE_ROOT
 from scripts.files import write_json
 from scripts.search.derive import FEWEST_PATHS, MOST_PATHS, gene_pool, pool_overlap
-from scripts.search.history import load_history
-from scripts.search.relaxation import uniform_mixing
-from scripts.space.supernet import Mixing
 from scripts.space.trellis import text_of
 
 METHODS = ("genetic", "exhaustive", "dijkstra")
@@ -23,15 +18,11 @@ METHODS = ("genetic", "exhaustive", "dijkstra")
 
 def main() -> None:
     options = shared.parser(__doc__ or "", runtime=False)
-    options.add_argument("--search_dir", required=True, help="work_dir of the search")
+    options.add_argument("--search_dir", required=True, type=Path, help="work_dir of the search")
     options.add_argument("--overlay", default="cpu", help="configuration over derive.json")
     arguments = options.parse_args()
-    files = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in ("derive", arguments.overlay)]
-    parser = ConfigParser(ConfigParser.load_config_files(files))
-    parser["work_dir"] = str(Path(arguments.search_dir))
+    parser, mixings = shared.search_of(arguments.search_dir, arguments.overlay)
     deriver, table, space = (parser.get_parsed_content(key) for key in ("deriver", "table", "space"))
-    searched = Mixing.from_lists(load_history(arguments.search_dir)["epochs"][-1]["mixing"], space)
-    mixings = {"searched": searched, "uniform beta": Mixing(searched.nodes, uniform_mixing(space).cells)}
     result: dict[str, Any] = {"rows": []}
     rows = []
     for pool, mixing in mixings.items():

@@ -20,27 +20,19 @@ import torch
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-from scripts import BUNDLE_ROOT
 from scripts.checkpoint import initialise
 from scripts.files import read_json, write_json
 from scripts.latency.table import LatencyTable
 from scripts.runtime.deploy import Runtime
 from scripts.search.acceptance import derive
-from scripts.search.history import load_history
-from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 
 PEERS = ("unet_monai", "dynunet_16")
 SEEDS = 3
 STEPS, WARM_UP = 12, 3
 ALIKE = 0.05  # a random architecture of equal latency: predicted within 5 %
-
-
-def config_files(*names: str) -> list[str]:
-    return [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in names]
 
 
 def equally_fast(space: Space, table: LatencyTable, ms: float, count: int) -> list[Architecture]:
@@ -58,17 +50,14 @@ def equally_fast(space: Space, table: LatencyTable, ms: float, count: int) -> li
 def architectures(search_dir: Path, overlay: str) -> dict[str, Architecture]:
     """What trains, by name: searched, random, with an unsearched topology, and drawn by hand."""
     searched = Architecture.load(search_dir / "architecture.json")
-    parser = ConfigParser(ConfigParser.load_config_files(config_files("derive", overlay)))
-    parser["work_dir"] = str(search_dir)
+    parser, mixings = shared.search_of(search_dir, overlay)
     deriver, constraint, table, runtime, space = (
         parser.get_parsed_content(key) for key in ("deriver", "constraint", "table", "runtime", "space")
     )
-    mixing = Mixing.from_lists(load_history(search_dir)["epochs"][-1]["mixing"], space)
-    unsearched = Mixing(mixing.nodes, uniform_mixing(space).cells)
     drawn = equally_fast(space, table, table.predict(searched), SEEDS)
     return {
         "searched": searched,
-        "uniform beta": derive(unsearched, deriver, constraint, table, space, runtime),
+        "uniform beta": derive(mixings["uniform beta"], deriver, constraint, table, space, runtime),
         **{f"random {i}": architecture for i, architecture in enumerate(drawn, start=1)},
         "hand-drawn": shared.hand_drawn(space),
     }
@@ -125,7 +114,7 @@ def main() -> None:
         overlays = [arguments.overlay, *([f"peer_{peer}"] if peer else [])]
         plan = folder / "plan.json"
         if not plan.exists():  # a run that goes on keeps its epochs
-            parser = ConfigParser(ConfigParser.load_config_files(config_files("train", *overlays)))
+            parser = ConfigParser(ConfigParser.load_config_files(shared.config_files("train", *overlays)))
             parser["dataset_dir"], parser["work_dir"] = arguments.dataset_dir, str(folder)
             step_s, steps = step_seconds(parser), len(parser.get_parsed_content("train#dataloader"))
             epochs = max(1, round(60 * arguments.minutes / (step_s * steps)))
@@ -136,8 +125,8 @@ def main() -> None:
             epochs = {"train_epochs": planned["epochs"], "val_interval": planned["epochs"] + 1}
             # the key seed would also deal other exams into the fold
             varied = {"train#handlers#0#seed": seed, **epochs}
-            run("train", config_files("train", *overlays), folder, **settings, **varied)
-            run("evaluate", config_files("train", "evaluate", *overlays), folder, **settings)
+            run("train", shared.config_files("train", *overlays), folder, **settings, **varied)
+            run("evaluate", shared.config_files("train", "evaluate", *overlays), folder, **settings)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
         rows[name] = {**planned, "dice": metrics["dice"], "latency": metrics["latency"]}
     shared.table(

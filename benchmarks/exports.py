@@ -29,7 +29,7 @@ ROUNDS, SECONDS = 3, 0.5
 
 def torchscript(folder: str, path: Path, size: tuple[int, ...]) -> Call:
     """What MONAI's own command makes of a folder with architecture.json and model.pt."""
-    configs = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in ("inference", "deploy")]
+    configs = shared.config_files("inference", "deploy")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ckpt_export(

@@ -16,7 +16,6 @@ import shared
 import torch
 from monai.bundle import ConfigParser
 
-from scripts import BUNDLE_ROOT
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.precision import bfloat16_pays
 from scripts.search.one_shot import OneShotSearcher
@@ -56,9 +55,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for assistance, title in ROWS.items():
             names = ["search", "hypersegnas", *arguments.overlays]
-            parser = ConfigParser(
-                ConfigParser.load_config_files([str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in names])
-            )
+            parser = ConfigParser(ConfigParser.load_config_files(shared.config_files(*names)))
             parser["assistance"], parser["work_dir"] = assistance, str(Path(folder) / assistance)
             parser["dataset_dir"], parser["device"] = arguments.dataset_dir, torch.device(arguments.device)
             if arguments.epochs:

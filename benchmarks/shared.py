@@ -17,8 +17,11 @@ from scripts import BUNDLE_ROOT
 from scripts.files import write_json
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
+from scripts.search.history import load_history
+from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
+from scripts.space.supernet import Mixing
 
 DRIFT, RUNS = 0.10, 3
 
@@ -38,6 +41,21 @@ def configured_space() -> Space:
     """The space of profile.json."""
     config = ConfigParser.load_config_file(str(BUNDLE_ROOT / "configs" / "profile.json"))["space"]
     return Space(**{key: value for key, value in config.items() if key != "_target_"})
+
+
+def config_files(*names: str) -> list[str]:
+    """The paths of some configs of the bundle."""
+    return [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in names]
+
+
+def search_of(folder: Path, overlay: str) -> tuple[ConfigParser, dict[str, Mixing]]:
+    """What the step derive reads of a search: its configuration, and the mixing weights, searched and with those of the
+    topology as they began ("uniform beta")."""
+    parser = ConfigParser(ConfigParser.load_config_files(config_files("derive", overlay)))
+    parser["work_dir"] = str(folder)
+    space = parser.get_parsed_content("space")
+    searched = Mixing.from_lists(load_history(folder)["epochs"][-1]["mixing"], space)
+    return parser, {"searched": searched, "uniform beta": Mixing(searched.nodes, uniform_mixing(space).cells)}
 
 
 def hand_drawn(space: Space) -> Architecture:

@@ -23,7 +23,6 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import DiNTS, TopologySearch
 from torch import nn
 
-from scripts import BUNDLE_ROOT
 from scripts.files import write_json
 from scripts.runtime.device import describe_device, keep_memory
 from scripts.runtime.precision import autocast
@@ -57,7 +56,7 @@ class Size:
         """The size of search.json under an overlay, or alone."""
         files = ["search"] if name == ALONE else ["search", name]
         parser = ConfigParser()
-        parser.read_config([str(BUNDLE_ROOT / "configs" / f"{file}.json") for file in files])
+        parser.read_config(shared.config_files(*files))
         space = Space(**{key: value for key, value in parser["space"].items() if key != "_target_"})
         channels, partial = parser["search_channels"], parser["partial_channels"]
         return cls(name, space, channels, partial, parser["search_batch_size"], tuple(parser["search_patch_size"]))

@@ -10,7 +10,6 @@ from typing import Any
 
 from ignite.engine import Engine, Events
 from monai.engines.utils import IterationEvents
-from torch import nn
 
 from scripts.checkpoint import (
     fitting,
@@ -163,11 +162,9 @@ class EpochCheckpoint:
 
     def _activations(self) -> Ranges:
         """What the convolutions read of some crops: a network that computes in integers needs to know."""
-        network: nn.Module = self.parts["network"]
         seed_epoch(self.seed, 0, [self.loader])
-        network.eval()
-        device = next(network.parameters()).device
-        return observe(network, (batch["image"].to(device) for batch in itertools.islice(self.loader, OBSERVED)))
+        batches = itertools.islice(self.loader, OBSERVED)
+        return observe(self.parts["network"].eval(), (batch["image"] for batch in batches))
 
     @on_main
     def _write_model(self) -> None:

@@ -80,8 +80,6 @@ def place(module: nn.Module, like: torch.Tensor, dtype: torch.dtype) -> nn.Modul
 
 
 def _eager(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
-    if not dtype.is_floating_point:  # integers are told apart, but computed in float32
-        dtype = torch.float32
     network = place(network, example_BCHWD, dtype)
     return lambda x_BCHWD: network(x_BCHWD.to(dtype, memory_format=torch.channels_last_3d))
 
@@ -135,8 +133,7 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
         warnings.simplefilter("ignore")  # tracing is deprecated, and sizes become constants: they are, here
         traced = torch.jit.trace(network, example_BCHWD, check_trace=False)
         model = openvino.convert_model(traced, example_input=example_BCHWD, input=[list(example_BCHWD.shape)])
-    # of a network whose convolutions are rounded, the rest is computed in float32
-    precision = {torch.bfloat16: "bf16", torch.float16: "f16"}.get(dtype, "f32")
+    precision = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": precision,

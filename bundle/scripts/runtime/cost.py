@@ -14,7 +14,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.runtime.deploy import Runtime
-from scripts.runtime.device import DTYPES
 from scripts.runtime.living import LivingTensors
 
 
@@ -40,11 +39,8 @@ def inference_cost(network: nn.Module, size: Sequence[int], runtime: Runtime) ->
     it (torch's meta device): engines plan theirs in ways that no process can ask for. On CUDA it is measured.
     """
     folded = runtime.deploy(network).network
-    dtype = DTYPES[runtime.dtype]
-    if not dtype.is_floating_point:  # between convolutions in integers tensors are float32
-        dtype = torch.float32
-    shadow = copy.deepcopy(folded).to("meta", dtype)
-    image = torch.empty(1, 1, *size, device="meta", dtype=dtype)
+    shadow = copy.deepcopy(folded).to("meta", runtime.float_dtype)
+    image = torch.empty(1, 1, *size, device="meta", dtype=runtime.float_dtype)
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         shadow(image)
     if runtime.device.startswith("cuda"):

@@ -54,6 +54,11 @@ class Runtime:
         if obstacle:
             raise CineError("backend", f"{self.backend}, which {obstacle}", "one that runs here", "Use auto or eager.")
 
+    @property
+    def float_dtype(self) -> torch.dtype:
+        """What tensors are in; with convolutions in integers, float32 between them."""
+        return torch.float32 if self.dtype == "int8" else DTYPES[self.dtype]
+
     def deploy(self, network: nn.Module) -> Deployed:
         """The network as it runs on the device, image in, logits out; the network itself stays as it is."""
         ranges = getattr(network, "activations", None)
@@ -100,11 +105,10 @@ class Deployed(nn.Module):
         image_BCHWD = image_BCHWD.to(self.runtime.device)
         call = self._calls.get(image_BCHWD.shape)
         if call is None:
-            backend, dtype = BACKENDS[self.runtime.backend], DTYPES[self.runtime.dtype]
-            network = copy.deepcopy(self.network)
-            if dtype == torch.int8:
+            backend, network = BACKENDS[self.runtime.backend], copy.deepcopy(self.network)
+            if self.runtime.dtype == "int8":
                 network = quantize(network, self.ranges or observe(network, [image_BCHWD]))
-            call = self._calls[image_BCHWD.shape] = backend.compile(network, image_BCHWD, dtype)
+            call = self._calls[image_BCHWD.shape] = backend.compile(network, image_BCHWD, self.runtime.float_dtype)
         return call(image_BCHWD)
 
 

@@ -48,12 +48,7 @@ class QuantizedConv(nn.Module):
         if isinstance(x_BCHWD, torch.Tensor):
             return self._convolve(x_BCHWD, self.conv.weight, self.conv.bias)
         assert isinstance(self.conv, PointwiseSum)
-        total: torch.Tensor | None = None
-        for part, weight in zip(x_BCHWD, self.conv.weights(x_BCHWD), strict=True):
-            one = self._convolve(part, weight, self.conv.bias if total is None else None)
-            total = one if total is None else total + one
-        assert total is not None
-        return total
+        return self.conv.add_up(x_BCHWD, self._convolve)
 
     def _convolve(self, x_BCHWD: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
         conv, half = self.conv, LEVELS // 2

@@ -74,15 +74,15 @@ class PointwiseSum(nn.Conv3d):
         super().__init__(in_channels, out_channels, 1, bias=False)
 
     def forward(self, parts: list[torch.Tensor]) -> torch.Tensor:  # type: ignore[override]
-        first, *others = self.weights(parts)
-        total = F.conv3d(parts[0], first, self.bias)
-        for part, weight in zip(parts[1:], others, strict=True):
-            total = total + F.conv3d(part, weight)
-        return total
+        return self.add_up(parts, F.conv3d)
 
-    def weights(self, parts: list[torch.Tensor]) -> tuple[torch.Tensor, ...]:
-        """What each tensor is convolved with."""
-        return self.weight.split([part.shape[1] for part in parts], dim=1)
+    def add_up(self, parts: list[torch.Tensor], convolve: Callable[..., torch.Tensor]) -> torch.Tensor:
+        """The sum of what ``convolve`` makes of each tensor, its weight and, of the first, the bias."""
+        first, *others = self.weight.split([part.shape[1] for part in parts], dim=1)
+        total = convolve(parts[0], first, self.bias)
+        for part, weight in zip(parts[1:], others, strict=True):
+            total = total + convolve(part, weight, None)
+        return total
 
 
 class Scaling(nn.Module):
