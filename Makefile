@@ -14,7 +14,7 @@ WORK ?= runs/demo
 RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
 
-.PHONY: install demo test test-label lint sbom audit manifest metrics bundle clean
+.PHONY: install demo test test-label lint sbom audit manifest metrics results bundle clean
 
 install: $(VENV)/.installed
 
@@ -72,6 +72,10 @@ manifest: install
 
 metrics: install
 	PYTHONPATH=bundle $(PY) -m release.eval_metrics "$(EVALUATED)"
+
+# make results EVALUATED=work_dir: its tables, as bundle/docs/results.md shows them
+results: install
+	PYTHONPATH=bundle $(PY) -m release.results "$(EVALUATED)"
 
 bundle: install
 	PYTHONPATH=bundle $(PY) -m release.pack dist

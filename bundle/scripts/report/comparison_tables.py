@@ -91,7 +91,7 @@ def _best(rows: Sequence[Row], limit: Mapping[str, float] | None) -> str:
 
 
 def _measured(names: Sequence[str], rows: Sequence[Row], limit: Mapping[str, float] | None) -> str:
-    return _markdown(
+    return markdown(
         _HEADER,
         [
             (name, *(_dice(row["dice"][key]) for key in (*STRUCTURES, "mean")), *_times(row, limit))
@@ -125,7 +125,7 @@ def _reported(source: Source) -> str:
         f"**Reported** by {source.title}, on {source.device}, {source.data}; not measured here. "
         f"{MISSES}: above {PAPER_MS:g} ms or below {PAPER_PER_SECOND:g}/s."
     )
-    return f"{title}\n\n{_markdown(_HEADER, list(map(_reported_row, source.rows)))}"
+    return f"{title}\n\n{markdown(_HEADER, list(map(_reported_row, source.rows)))}"
 
 
 def _reported_row(row: Reported) -> tuple[str, ...]:
@@ -161,9 +161,10 @@ def everything(comparison: Mapping[str, Any]) -> str:
         "A multiply-add counts as two operations. Peak memory: weights, and the most tensors that live at once in one "
         "inference. Exams seen: whether the search read exams of patients that Dice is scored on."
     )
-    return f"{_markdown(header, lines)}\n\n{note}"
+    return f"{markdown(header, lines)}\n\n{note}"
 
 
-def _markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table, names to the left and figures to the right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))

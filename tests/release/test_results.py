@@ -1,0 +1,56 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from release.results import tables
+from scripts.files import CineError
+from scripts.report.metrics import LEVEL_COLUMNS, summarise
+
+
+def write(folder, rv, **more):
+    """An evaluation of two exams, both phases: RV as given by exam and phase, MYO .5 and LV .9 everywhere."""
+    rows = [
+        {
+            **{"patient": f"p{i}", "group": ("NOR", "DCM")[i], "phase": phase, "structure": name},
+            **{"dice": {"RV": rv[i][k], "MYO": 0.5, "LV": 0.9}[name], "hd95_mm": 4.0},
+            **{"reference_ml": (100.0, 40.0)[k], "volume_ml": (100.0, 50.0)[k]},
+            **dict.fromkeys(LEVEL_COLUMNS.values(), 0.25),
+        }
+        for i in range(2)
+        for k, phase in enumerate(("ED", "ES"))
+        for name in ("RV", "MYO", "LV")
+    ]
+    folder.mkdir(parents=True)
+    (folder / "metrics.json").write_text(json.dumps({**summarise(rows), **more}))
+
+
+def cells(text, name):
+    """What a table says in the row of that name."""
+    return [line.split(" | ")[1:] for line in text.replace(" |\n", "\n").splitlines() if line.startswith(f"| {name} |")]
+
+
+def test_figures_by_hand(tmp_path):
+    write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)])
+    text = tables(tmp_path / "work")
+    # sample standard deviations of (.8, .7), of (.6, .5) and of all four
+    assert cells(text, "RV") == [["0.750 ± 0.071", "0.550 ± 0.071", "0.650 ± 0.129", "4.0 ± 0.0"]]
+    assert cells(text, "group NOR") == [["0.700 ± 0.141", "0.500 ± 0.000", "0.900 ± 0.000", "0.700 ± 0.190"]]
+    assert cells(text, "level apex")[0][3] == "0.250 ± 0.000"
+    # 50 % predicted, 60 % in truth, in both
+    assert cells(text, "LV EF (%)")[0][:2] == ["-10.0 ± 0.0", "-10.0 to -10.0"]
+    assert "degradation" not in text
+
+
+def test_each_degradation_stands_beside_the_clean_exams(tmp_path):
+    write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)])
+    write(tmp_path / "work/degraded/noise-0.2", [(0.4, 0.4)] * 2, degradation={"kind": "noise", "severity": 0.2})
+    text = tables(tmp_path / "work")
+    assert cells(text, "none 0")[0][0] == "0.650 ± 0.129"
+    assert cells(text, "noise 0.2")[0][0] == "0.400 ± 0.000"
+
+
+def test_without_an_evaluation_it_says_what_to_run(tmp_path):
+    with pytest.raises(CineError, match="Run the step evaluate"):
+        tables(tmp_path)
