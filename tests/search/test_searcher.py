@@ -177,14 +177,21 @@ def test_a_non_finite_loss_stops_before_the_step(build):
     assert same(before, state(searcher.supernet))
 
 
-def test_collapse_to_operations_without_parameters_is_reported(build, caplog):
-    searcher = build()
+@pytest.mark.parametrize(
+    ("budget_ms", "cause"),
+    [
+        (5.0, "objective#weight 0.1) under the budget of 5.0 ms outweighs accuracy"),
+        (500.0, "leaves room in the budget of 500.0 ms, so it is what works without learning that leads"),
+    ],
+)
+def test_collapse_to_operations_without_parameters_is_reported(build, caplog, budget_ms, cause):
+    searcher = build(constraint=Constraint(budget_ms))
     identity = searcher.supernet.space.operations.index("identity")
     with torch.no_grad():
         searcher.relaxation.alpha["expanding_1"][0, identity] = 50
     searcher.run()
     assert "Every node of the expanding cells" in caplog.text
-    assert "objective#weight 0.1) under the budget of 5.0 ms" in caplog.text
+    assert cause in caplog.text
 
 
 def test_a_resumed_search_needs_the_same_latency_table(build, space, make_table):

@@ -30,6 +30,8 @@ from scripts.space.trellis import Path
 
 logger = logging.getLogger(__name__)
 
+NEAR = 0.9  # a share of the budget above which the penalty is felt
+
 
 class Searcher(EpochLoop):
     """Searches mixing weights; checkpoints each epoch and resumes from the newest checkpoint.
@@ -241,15 +243,17 @@ class Searcher(EpochLoop):
     def _warn_of_collapse(self) -> None:
         with torch.no_grad():
             mixing = self.relaxation()
-        operations = self.supernet.space.operations
+        operations, latency_ms = self.supernet.space.operations, self.history[-1]["latency_ms"]
+        if latency_ms > NEAR * self.aim_ms:
+            cause = f"the penalty (objective#weight {self.objective.weight}) under the budget of {self.aim_ms} ms "
+            cause += "outweighs accuracy. Lower the one or raise the other"
+        else:
+            cause = (
+                f"L_t, {latency_ms:.1f} ms, leaves room in the budget of {self.aim_ms} ms, so it is what works without "
+            )
+            cause += "learning that leads. Raise warm_up_epochs, or leave some of them out of space#operations"
         for kind, nodes in mixing.nodes.items():
             # before decode_cells replaces repeated nodes, which would hide a collapse
             if all(operations[int(p.argmax()) % len(operations)] in PARAMETER_FREE for p in nodes):
-                logger.warning(
-                    "Every node of the %s cells favours an operation without parameters: the penalty "
-                    "(objective#weight %s) under the budget of %s ms outweighs accuracy. "
-                    "Lower the one or raise the other.",
-                    kind,
-                    self.objective.weight,
-                    self.aim_ms,
-                )
+                text = "Every node of the %s cells favours an operation without parameters: %s."
+                logger.warning(text, kind, cause)
