@@ -15,8 +15,9 @@ from release.eval_metrics import ACTION, SCHEMA
 from scripts.cine import STRUCTURES
 from scripts.entry import report
 from scripts.files import read_json
-from scripts.report.agreement import MEASURES
+from scripts.report.agreement import MEASURES, agreement_cells
 from scripts.report.comparison_tables import markdown
+from scripts.report.metrics_table import cell
 
 COLUMNS = (*STRUCTURES, "mean")
 
@@ -48,17 +49,17 @@ def _dice(metrics: Mapping[str, Any]) -> str:
     rows = [
         (
             name,
-            *(_text(metrics["dice"][name][phase], 3) for phase in phases),
-            _text(metrics["hd95_mm"][name]["all"], 1),
+            *(cell(metrics["dice"][name][phase], 3) for phase in phases),
+            cell(metrics["hd95_mm"][name]["all"], 1),
         )
         for name in STRUCTURES
     ]
-    return markdown(header, rows) + f"\n\nMean Dice {_text(metrics['dice']['mean'], 3)}."
+    return markdown(header, rows) + f"\n\nMean Dice {cell(metrics['dice']['mean'], 3)}."
 
 
 def _parts_of_the_exams(metrics: Mapping[str, Any]) -> str:
     rows = [
-        (f"{kind} {name}", *(_text(found[column]["all"], 3) for column in COLUMNS))
+        (f"{kind} {name}", *(cell(found[column]["all"], 3) for column in COLUMNS))
         for kind, of_kind in (("group", metrics["dice_by_group"]), ("level", metrics["dice_by_level"]))
         for name, found in of_kind.items()
     ]
@@ -66,19 +67,10 @@ def _parts_of_the_exams(metrics: Mapping[str, Any]) -> str:
 
 
 def _agreement(agreements: Mapping[str, Any]) -> str:
-    rows = []
-    for measure, name in MEASURES.items():
-        found = agreements[measure]
-        limits, together = found["limits"], found["correlation"]
-        rows.append(
-            (
-                name,
-                _text({"mean": found["mean_error"], "std": found["std"]}, 1),
-                "-" if limits is None else f"{limits[0]:.1f} to {limits[1]:.1f}",
-                "-" if together is None else f"{together:.3f}",
-                str(found["count"]),
-            )
-        )
+    rows = [
+        (name, *agreement_cells(agreements[measure]), str(agreements[measure]["count"]))
+        for measure, name in MEASURES.items()
+    ]
     return markdown(("measure", "mean error", "limits of agreement", "correlation", "exams"), rows)
 
 
@@ -86,16 +78,9 @@ def _degradations(clean: Mapping[str, Any], degraded: list[dict[str, Any]]) -> s
     rows = []
     for metrics in (clean, *degraded):
         kind = metrics.get("degradation", {"kind": "none", "severity": 0})
-        dice = [_text(metrics["dice"][name]["all"], 3) for name in STRUCTURES]
-        rows.append((f"{kind['kind']} {kind['severity']:g}", *dice, _text(metrics["dice"]["mean"], 3)))
+        dice = [cell(metrics["dice"][name]["all"], 3) for name in STRUCTURES]
+        rows.append((f"{kind['kind']} {kind['severity']:g}", *dice, cell(metrics["dice"]["mean"], 3)))
     return markdown(("degradation", *COLUMNS), rows)
-
-
-def _text(statistics: Mapping[str, float | None], digits: int) -> str:
-    if statistics["mean"] is None:
-        return "-"
-    spread = "" if statistics["std"] is None else f" ± {statistics['std']:.{digits}f}"
-    return f"{statistics['mean']:.{digits}f}{spread}"
 
 
 if __name__ == "__main__":

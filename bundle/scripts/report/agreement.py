@@ -101,18 +101,24 @@ def agreement(functions: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any
     }
 
 
+def agreement_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Mean error, limits of agreement and correlation of one measure, as tables show them."""
+    error, limits, together = "-", "-", "-"
+    if found["mean_error"] is not None:
+        error = f"{found['mean_error']:+.1f}" + ("" if found["std"] is None else f" ± {found['std']:.1f}")
+    if found["limits"] is not None:
+        limits = "{:+.1f} to {:+.1f}".format(*found["limits"])
+    if found["correlation"] is not None:
+        together = f"{found['correlation']:.3f}"
+    return error, limits, together
+
+
 def format_agreement(agreements: Mapping[str, Mapping[str, Any]]) -> str:
     """The agreement as a table for the terminal."""
     lines = [f"{'':12}{'mean error':>16}{'limits of agreement':>22}{'correlation':>13}{'patients':>10}"]
     for measure, name in MEASURES.items():
         found = agreements[measure]
-        error, limits, together = "-", "-", "-"
-        if found["mean_error"] is not None:
-            error = f"{found['mean_error']:+.1f}" + ("" if found["std"] is None else f" ± {found['std']:.1f}")
-        if found["limits"] is not None:
-            limits = "{:+.1f} to {:+.1f}".format(*found["limits"])
-        if found["correlation"] is not None:
-            together = f"{found['correlation']:.3f}"
+        error, limits, together = agreement_cells(found)
         undefined = f" ({found['undefined']} undefined)" if found["undefined"] else ""
         lines.append(f"{name:12}{error:>16}{limits:>22}{together:>13}{found['count']:>10}{undefined}")
     return "\n".join(lines)

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from scripts.cine import STRUCTURES
+from scripts.report.metrics_table import cell
 from scripts.report.reported import (
     HW_SYSTEMS,
     PAPER_MS,
@@ -94,7 +95,7 @@ def _measured(names: Sequence[str], rows: Sequence[Row], limit: Mapping[str, flo
     return markdown(
         _HEADER,
         [
-            (name, *(_dice(row["dice"][key]) for key in (*STRUCTURES, "mean")), *_times(row, limit))
+            (name, *(cell(row["dice"][key], 3) for key in (*STRUCTURES, "mean")), *_times(row, limit))
             for name, row in zip(names, rows, strict=True)
         ],
     )
@@ -111,12 +112,6 @@ def _times(row: Row, limit: Mapping[str, float] | None) -> tuple[str, str]:
 
 def _marked(text: str, misses: bool) -> str:
     return f"**{text}** {MISSES}" if misses else text
-
-
-def _dice(statistics: Mapping[str, float | None]) -> str:
-    if statistics["mean"] is None:
-        return "-"
-    return f"{statistics['mean']:.3f}" + ("" if statistics["std"] is None else f" ± {statistics['std']:.3f}")
 
 
 def _reported(source: Source) -> str:
@@ -147,7 +142,7 @@ def everything(comparison: Mapping[str, Any]) -> str:
     answers = {True: "yes", False: "no", None: "?"}
     lines = [
         (
-            *(row["name"], row["system"], _dice(row["dice"]["mean"])),
+            *(row["name"], row["system"], cell(row["dice"]["mean"], 3)),
             "-" if row["predicted_ms"] is None else f"{row['predicted_ms']:.2f}",
             *_times(row, limit),
             f"{row['parameters']:,}",

@@ -18,12 +18,12 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     first = max(map(len, means))
     lines = [" " * first + "".join(f"{'Dice ' + phase:>16}" for phase in phases) + f"{'HD95 mm':>16}"]
     for structure in STRUCTURES:
-        cells = [_cell(summary["dice"][structure][phase], 3) for phase in phases]
-        cells.append(_cell(summary["hd95_mm"][structure]["all"], 1))
+        cells = [cell(summary["dice"][structure][phase], 3) for phase in phases]
+        cells.append(cell(summary["hd95_mm"][structure]["all"], 1))
         lines.append(f"{structure:{first}}" + "".join(f"{cell:>16}" for cell in cells))
     for name, mean in means.items():
-        lines.append(f"{name:{first}}" + "".join(f"{_cell(mean[phase], 3):>16}" for phase in phases))
-    lines.append(f"mean Dice {_cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
+        lines.append(f"{name:{first}}" + "".join(f"{cell(mean[phase], 3):>16}" for phase in phases))
+    lines.append(f"mean Dice {cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
     if summary.get("read_by_search"):
         lines.append(f"{summary['read_by_search']} of these exams were read by the search: they are not unseen")
     if summary["function"]["patients"]:
@@ -47,7 +47,8 @@ def _latency_line(latency: Mapping[str, Any]) -> str:
     return line
 
 
-def _cell(statistics: Mapping[str, Any], digits: int) -> str:
+def cell(statistics: Mapping[str, Any], digits: int) -> str:
+    """Mean ± standard deviation, as far as they are known."""
     if statistics["mean"] is None:
         return "-"
     spread = "" if statistics["std"] is None else f" ± {statistics['std']:.{digits}f}"
