@@ -17,6 +17,7 @@ import requests
 STARTUP = Path(__file__).with_name("startup")
 UP_S, ANSWER_S, DOWN_S, LOG_S = 90, 240, 15, 5
 TAIL = 60
+HOME = "home"
 
 
 class Server:
@@ -31,7 +32,7 @@ class Server:
     def __init__(self, folder: Path, model: str):
         self.folder, self.model = folder, model
         self.log = folder / "server.log"
-        self.place, self.home = folder / "place", folder / "home"
+        self.place, self.home = folder / "place", folder / HOME
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
