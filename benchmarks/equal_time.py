@@ -1,7 +1,8 @@
 """Networks of equal training time on unseen exams: the searched one against those that one would otherwise pick.
 
 Every network trains for so many minutes, with the same recipe, exams and fold. Its epochs follow from the duration of
-its own training step, measured first; then the steps train and evaluate run as users run them. Stopped, it goes on.
+its own training step, all of them measured first, in turn; then the steps train and evaluate run as users run them,
+and at last all networks are timed side by side. Stopped, it goes on.
 """
 
 from __future__ import annotations
@@ -11,6 +12,9 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -21,9 +25,9 @@ from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from scripts.checkpoint import initialise
+from scripts.compare.costs import quietest, slowdown, time_side_by_side
 from scripts.files import read_json, write_json
 from scripts.latency.table import LatencyTable
-from scripts.runtime.deploy import Runtime
 from scripts.search.acceptance import derive
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_architecture
@@ -31,7 +35,7 @@ from scripts.space.space import Space
 
 PEERS = ("unet_monai", "dynunet_16")
 SEEDS = 3
-STEPS, WARM_UP = 12, 3
+ROUNDS, STEPS = 4, 3
 ALIKE = 0.05  # a random architecture of equal latency: predicted within 5 %
 
 
@@ -63,22 +67,51 @@ def architectures(search_dir: Path, overlay: str) -> dict[str, Architecture]:
     }
 
 
-def step_seconds(train: ConfigParser) -> float:
-    """The median duration of a training step, on crops of noise."""
+def configured(folder: Path, files: list[str], dataset_dir: str) -> ConfigParser:
+    """The step train of a network."""
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    parser["dataset_dir"], parser["work_dir"] = dataset_dir, str(folder)
+    return parser
+
+
+def training_step(train: ConfigParser) -> Callable[[], None]:
+    """One step on crops of noise."""
     network, loss, optimizer = (train.get_parsed_content(key) for key in ("network", "loss", "optimizer"))
     inferer, batch = train.get_parsed_content("train#inferer"), train["batch_size"]
     image = torch.randn(batch, 1, *train["patch_size"])
     label = torch.randint(0, 4, image.shape)
     initialise(network, 0)
     network.train()
-    seconds = []
-    for _ in range(STEPS):
-        start = time.perf_counter()
+
+    def step() -> None:
         optimizer.zero_grad()
         loss(inferer(image, network), label).backward()
         optimizer.step()
-        seconds.append(time.perf_counter() - start)
-    return statistics.median(seconds[WARM_UP:])
+
+    return step
+
+
+def planned_epochs(trainings: dict[str, ConfigParser], minutes: float) -> dict[str, dict[str, float]]:
+    """For each network the median duration of its step, s, and the epochs that fit into so many minutes."""
+    steps = {name: training_step(train) for name, train in trainings.items()}
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for _ in tqdm(range(ROUNDS), desc="steps", unit="round"):
+        for name, step in steps.items():
+            step()  # caches and threads are another network's
+            for _ in range(STEPS):
+                start = time.perf_counter()
+                step()
+                seconds[name].append(time.perf_counter() - start)
+    an_epoch = len(next(iter(trainings.values())).get_parsed_content("train#dataloader"))
+    medians = {name: statistics.median(times) for name, times in seconds.items()}
+    return {
+        name: {
+            "step_seconds": median,
+            "steps_an_epoch": an_epoch,
+            "epochs": max(1, round(60 * minutes / (median * an_epoch))),
+        }
+        for name, median in medians.items()
+    }
 
 
 def run(step: str, files: list[str], folder: Path, **settings: Any) -> None:
@@ -100,35 +133,48 @@ def main() -> None:
     options.add_argument("--only", nargs="*", help="names of the networks to train now")
     arguments = options.parse_args()
     arguments.work_dir.mkdir(parents=True, exist_ok=True)
-    known = architectures(arguments.search_dir, arguments.overlay)
-    runs: list[tuple[str, str | None, int]] = [(f"searched, seed {seed}", None, seed) for seed in range(SEEDS)]
-    runs += [(name, None, 0) for name in known if name != "searched"]
-    runs += [(peer, peer, 0) for peer in PEERS]
+    overlay, dataset_dir = arguments.overlay, arguments.dataset_dir
+    plan, drawings = arguments.work_dir / "plan.json", arguments.work_dir / "architectures"
+    if plan.exists():  # a run that goes on keeps its networks and epochs
+        known = {path.stem: Architecture.load(path) for path in sorted(drawings.glob("*.json"))}
+    else:
+        known = architectures(arguments.search_dir, overlay)
+        for name, architecture in known.items():
+            architecture.save(drawings / f"{name}.json")
+    runs = {f"searched, seed {seed}": ("searched", seed) for seed in range(SEEDS)}
+    runs |= {name: (name, 0) for name in (*known, *PEERS) if name != "searched"}
+    folders = {name: arguments.work_dir / name.replace(", ", "_").replace(" ", "_") for name in runs}
+    overlays = {network: [overlay, *([f"peer_{network}"] if network in PEERS else [])] for network, _ in runs.values()}
+    trainings = {}
+    for name, (network, _) in runs.items():
+        if network in known:
+            known[network].save(folders[name] / "architecture.json")
+        files = shared.config_files("train", *overlays[network])
+        trainings[network] = configured(folders[name], files, dataset_dir)
+    if not plan.exists():
+        write_json(plan, planned_epochs(trainings, arguments.minutes))
+    planned = read_json(plan, {"type": "object", "required": list(trainings)}, "Delete it.")
     rows: dict[str, Any] = {}
-    runs = [entry for entry in runs if not arguments.only or entry[0] in arguments.only]
-    for name, peer, seed in tqdm(runs, unit="network"):
-        folder = arguments.work_dir / name.replace(", ", "_").replace(" ", "_")
+    for name in tqdm(arguments.only or runs, unit="network"):
+        (network, seed), folder = runs[name], folders[name]
         folder.mkdir(exist_ok=True)
-        if peer is None and not (folder / "architecture.json").exists():
-            known[name.split(",")[0]].save(folder / "architecture.json")
-        overlays = [arguments.overlay, *([f"peer_{peer}"] if peer else [])]
-        plan = folder / "plan.json"
-        if not plan.exists():  # a run that goes on keeps its epochs
-            parser = ConfigParser(ConfigParser.load_config_files(shared.config_files("train", *overlays)))
-            parser["dataset_dir"], parser["work_dir"] = arguments.dataset_dir, str(folder)
-            step_s, steps = step_seconds(parser), len(parser.get_parsed_content("train#dataloader"))
-            epochs = max(1, round(60 * arguments.minutes / (step_s * steps)))
-            write_json(plan, {"step_seconds": step_s, "steps_an_epoch": steps, "epochs": epochs})
-        planned = read_json(plan, {"type": "object"}, "Delete it.")
-        settings = {"dataset_dir": arguments.dataset_dir, "work_dir": folder}
+        settings = {"dataset_dir": dataset_dir, "work_dir": folder}
         if not (folder / "metrics.json").exists():
-            epochs = {"train_epochs": planned["epochs"], "val_interval": planned["epochs"] + 1}
+            epochs = {"train_epochs": planned[network]["epochs"], "val_interval": planned[network]["epochs"] + 1}
             # the key seed would also deal other exams into the fold
             varied = {"train#handlers#0#seed": seed, **epochs}
-            run("train", shared.config_files("train", *overlays), folder, **settings, **varied)
-            run("evaluate", shared.config_files("train", "evaluate", *overlays), folder, **settings)
+            run("train", shared.config_files("train", *overlays[network]), folder, **settings, **varied)
+            run("evaluate", shared.config_files("train", "evaluate", *overlays[network]), folder, **settings)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        rows[name] = {**planned, "dice": metrics["dice"], "latency": metrics["latency"]}
+        rows[name] = {**planned[network], "dice": metrics["dice"]}
+    evaluation = shared.config_files("train", "evaluate", overlay)
+    runtime = configured(folders["searched, seed 0"], evaluation, dataset_dir).get_parsed_content("runtime")
+    timed = list(dict.fromkeys(runs[name][0] for name in rows))
+    image = torch.randn(1, 1, *known["searched"].space.deployment_size)
+    calls = [partial(runtime.deploy(trainings[name].get_parsed_content("network_def")), image) for name in timed]
+    timings = dict(zip(timed, time_side_by_side(calls, runtime.device), strict=True))
+    for name, row in rows.items():
+        row["latency"] = asdict(quietest(timings[runs[name][0]]))
     shared.table(
         ["network", "steps", "RV", "MYO", "LV", "mean", "ms (p95)"],
         [
@@ -142,7 +188,8 @@ def main() -> None:
             for name, row in rows.items()
         ],
     )
-    shared.finish(rows, arguments.json, Runtime("cpu", "float32", "eager"))
+    shared.show(f"the busiest round of timing took {slowdown(list(timings.values())):.2f} times the quietest")
+    shared.finish({"networks": rows}, arguments.json, runtime)
 
 
 if __name__ == "__main__":

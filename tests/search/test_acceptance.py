@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -143,6 +144,38 @@ def test_deriving_again_needs_the_history_alone(space, make_table, runtime, cloc
     assert architecture.provenance["budget_ms"] == 30.0
     assert architecture.provenance["searched_exams"] == ["p1 ED a", "p2 ED b"]
     assert len(architecture.paths) == 4
+
+
+def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_now(
+    space, make_table, runtime, clock, tmp_path
+):
+    save_history(tmp_path, 30.0, False, [entry(searched(space))])
+    again = partial(derive_from_search, str(tmp_path), space, table=make_table(space), runtime=runtime, keep=True)
+    before = again(Deriver("exhaustive"), Constraint(30.0))
+    measured = len(clock)
+    assert again(Deriver("exhaustive"), Constraint(30.0)) == before
+    assert len(clock) == measured, "it was measured anew"
+    assert len(again(Deriver("exhaustive", paths=3), Constraint(30.0)).paths) == 3, "other settings derive anew"
+    assert again(Deriver("exhaustive", paths=3), Constraint(29.0)).provenance["budget_ms"] == 29.0
+
+
+def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(
+    space, make_table, runtime, clock, tmp_path
+):
+    save_history(tmp_path, 1.0, False, [entry(searched(space))])
+    again = partial(derive_from_search, str(tmp_path), space, Deriver(), table=make_table(space), runtime=runtime)
+    assert again(Constraint(1.0, enforced=False), keep=True).provenance["measured_ms"]["p95_ms"] > 1
+    with pytest.raises(BudgetMissed):
+        again(Constraint(1.0), keep=True)
+
+
+def test_the_step_derive_measures_anew(space, make_table, runtime, clock, tmp_path):
+    save_history(tmp_path, 30.0, False, [entry(searched(space))])
+    again = partial(derive_from_search, str(tmp_path), space, Deriver(), Constraint(30.0), make_table(space), runtime)
+    again()
+    measured = len(clock)
+    again()
+    assert len(clock) > measured
 
 
 def test_a_one_shot_search_is_not_derived_from_and_says_what_to_do(space, make_table, runtime, tmp_path):

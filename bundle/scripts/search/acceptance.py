@@ -89,26 +89,51 @@ def derive_from_search(
     table: LatencyTable,
     runtime: Runtime,
     last_resort: bool = True,
+    keep: bool = False,
 ) -> Architecture:
-    """Derive from the search in ``work_dir`` and write its ``architecture.json``; arguments as of ``derive``.
+    """Derive from the search in ``work_dir`` and write its ``architecture.json``; other arguments as of ``derive``.
 
     An "auto" budget is the search's own; where that was "auto" too, it is resolved anew for the searched cells.
+
+    Args:
+        keep: whether what was accepted before, of the same search, table and settings, stays: a busy device would
+            refuse today what it accepted, and the network that was trained since would be another.
     """
     history = load_history(work_dir)
     mixing = Mixing.from_lists(history["epochs"][-1]["mixing"], space)
+    path = Path(work_dir) / "architecture.json"
+    before = Architecture.load(path) if keep and path.exists() else None
+    if before and _stands(before, mixing, deriver, constraint, table, space):
+        logger.info("%s was accepted before and stays. The step derive derives anew", path)
+        return before
     if constraint.budget_ms == "auto":
         if not history["auto_budget"]:
             constraint = replace(constraint, budget_ms=history["budget_ms"])
         constraint = constraint.resolve(mixing, deriver, table, space, runtime)
     architecture = derive(mixing, deriver, constraint, table, space, runtime, last_resort=last_resort)
     architecture = architecture.with_provenance(searched_exams=history.get("exams", []))
-    path = Path(work_dir) / "architecture.json"
     architecture.save(path)
     overlap = architecture.provenance["uniform_pool_overlap"]
     logger.info("%.0f %% of the pool's paths are also the best where nothing was learned (uniform beta)", 100 * overlap)
     logger.info("Cells: %s", architecture.cells)
     logger.info("Paths: %s; saved %s", " ".join(map(text_of, architecture.paths)), path)
     return architecture
+
+
+def _stands(
+    before: Architecture, mixing: Mixing, deriver: Deriver, constraint: Constraint, table: LatencyTable, space: Space
+) -> bool:
+    """Whether a derivation with these settings proposes this architecture, and accepted it when it was measured."""
+    told, count = dict(before.provenance), len(before.paths)
+    asked = {"volumes_per_second_required": constraint.volumes_per_second, "latency_table_sha256": table.digest}
+    if constraint.budget_ms != "auto":
+        asked["budget_ms"] = constraint.budget_ms
+    proposed = deriver.propose(mixing, table, space, count) if count in deriver.counts(space) else []
+    if not any(one.digest == before.digest and told == {**told, **one.provenance, **asked} for one in proposed):
+        return False
+    measured_ms = told.get("measured_ms")  # none where the table is of another device
+    judged = replace(constraint, budget_ms=told["budget_ms"])
+    return not constraint.enforced or measured_ms is None or judged.kept_by(Timing(**measured_ms))
 
 
 def _log(architecture: Architecture, timing: Timing, verdict: str, foreign: bool) -> None:
