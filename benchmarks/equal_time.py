@@ -28,7 +28,12 @@ from scripts.checkpoint import initialise
 from scripts.compare.costs import quietest, slowdown, time_side_by_side
 from scripts.files import read_json, write_json
 from scripts.latency.table import LatencyTable
+from scripts.latency.timer import Timing
+from scripts.report.comparison_figure import scatter_figure
+from scripts.report.style import save_figure
+from scripts.runtime.deploy import Runtime
 from scripts.search.acceptance import derive
+from scripts.search.constraint import Constraint
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
@@ -123,6 +128,30 @@ def run(step: str, files: list[str], folder: Path, **settings: Any) -> None:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
 
 
+def time_networks(trainings: dict[str, ConfigParser], runtime: Runtime) -> tuple[dict[str, dict[str, float]], float]:
+    """What each network takes, ms, and how much longer they took in the busiest round."""
+    image = torch.randn(1, 1, *shared.configured_space().deployment_size)
+    networks = (train.get_parsed_content("network_def") for train in trainings.values())
+    timings = time_side_by_side([partial(runtime.deploy(network), image) for network in networks], runtime.device)
+    return dict(zip(trainings, (asdict(quietest(rounds)) for rounds in timings), strict=True)), slowdown(timings)
+
+
+def scatter(rows: dict[str, Any], file: str) -> None:
+    """Dice against latency and throughput, with the real-time region."""
+    constraint = Constraint()
+    shown = []
+    for name, row in rows.items():
+        timing, random = Timing(**row["latency"]), name.startswith("random")
+        shown.append(
+            {
+                **{"name": name, "system": "random" if random else row["network"], "random": random},
+                **{"dice": row["dice"], "failure": None, "kept": constraint.kept_by(timing)},
+                **{"median_ms": timing.median_ms, "volumes_per_second": 1000 / timing.mean_ms},
+            }
+        )
+    save_figure(scatter_figure(shown, constraint), Path(file))
+
+
 def main() -> None:
     options = shared.parser(__doc__ or "", runtime=False)
     options.add_argument("--dataset_dir", required=True, help="ACDC's folder training")
@@ -131,8 +160,8 @@ def main() -> None:
     options.add_argument("--overlay", default="cpu", help="configuration over those of all steps")
     options.add_argument("--minutes", type=float, default=10.0, help="of training, for each network")
     options.add_argument("--only", nargs="*", help="names of the networks to train now")
+    options.add_argument("--figure", metavar="FILE", help="draw Dice against latency here")
     arguments = options.parse_args()
-    arguments.work_dir.mkdir(parents=True, exist_ok=True)
     overlay, dataset_dir = arguments.overlay, arguments.dataset_dir
     plan, drawings = arguments.work_dir / "plan.json", arguments.work_dir / "architectures"
     if plan.exists():  # a run that goes on keeps its networks and epochs
@@ -166,15 +195,13 @@ def main() -> None:
             run("train", shared.config_files("train", *overlays[network]), folder, **settings, **varied)
             run("evaluate", shared.config_files("train", "evaluate", *overlays[network]), folder, **settings)
         metrics = json.loads((folder / "metrics.json").read_text(encoding="utf-8"))
-        rows[name] = {**planned[network], "dice": metrics["dice"]}
-    evaluation = shared.config_files("train", "evaluate", overlay)
-    runtime = configured(folders["searched, seed 0"], evaluation, dataset_dir).get_parsed_content("runtime")
-    timed = list(dict.fromkeys(runs[name][0] for name in rows))
-    image = torch.randn(1, 1, *known["searched"].space.deployment_size)
-    calls = [partial(runtime.deploy(trainings[name].get_parsed_content("network_def")), image) for name in timed]
-    timings = dict(zip(timed, time_side_by_side(calls, runtime.device), strict=True))
-    for name, row in rows.items():
-        row["latency"] = asdict(quietest(timings[runs[name][0]]))
+        rows[name] = {"network": network, **planned[network], "dice": metrics["dice"]}
+    evaluation = configured(folders["searched, seed 0"], shared.config_files("train", "evaluate", overlay), dataset_dir)
+    runtime = evaluation.get_parsed_content("runtime")
+    timed = {network: train for network, train in trainings.items() if network in {runs[name][0] for name in rows}}
+    latency, slowed = time_networks(timed, runtime)
+    for row in rows.values():
+        row["latency"] = latency[row["network"]]
     shared.table(
         ["network", "steps", "RV", "MYO", "LV", "mean", "ms (p95)"],
         [
@@ -188,8 +215,10 @@ def main() -> None:
             for name, row in rows.items()
         ],
     )
-    shared.show(f"the busiest round of timing took {slowdown(list(timings.values())):.2f} times the quietest")
-    shared.finish({"networks": rows}, arguments.json, runtime)
+    shared.show(f"in the busiest round of timing, networks took {slowed - 1:.0%} longer")
+    if arguments.figure:
+        scatter(rows, arguments.figure)
+    shared.finish({"slowdown": slowed, "networks": rows}, arguments.json, runtime)
 
 
 if __name__ == "__main__":

@@ -63,8 +63,12 @@ def test_written_metadata_keeps_its_layout(evaluated, bundle):
     path = bundle / "configs" / "metadata.json"
     first = path.read_text()
     write(evaluated, bundle)
-    figures = json.dumps(json.loads(path.read_text())["eval_metrics"], indent=4).replace("\n", "\n    ")
-    assert path.read_text() == first.replace('"eval_metrics": {}', f'"eval_metrics": {figures}')
+    earlier, later = (
+        f'"eval_metrics": {json.dumps(json.loads(text)["eval_metrics"], indent=4)}'.replace("\n", "\n    ")
+        for text in (first, path.read_text())
+    )
+    assert earlier != later
+    assert path.read_text() == first.replace(earlier, later)
 
 
 def test_figures_of_other_weights_are_refused(evaluated, bundle):

@@ -62,6 +62,7 @@ def test_one_top_folder_holds_every_file(checkout, tmp_path):
 
 def test_a_model_is_packed_with_its_manifest_or_not_at_all(checkout, tmp_path):
     bundle = checkout("bundle", 0o022)
+    (bundle / "models" / manifest.NAME).unlink(missing_ok=True)
     (bundle / "models" / "model.pt").write_text("weights")
     with pytest.raises(CineError, match="Run make manifest"):
         pack(tmp_path, bundle)
