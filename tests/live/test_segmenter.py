@@ -118,6 +118,15 @@ def test_fragments_are_flagged_and_the_largest_part_is_kept(segmenter):
     np.testing.assert_array_equal(mask, expected(heart()))
 
 
+def test_what_is_apart_from_the_heart_goes_even_where_it_is_the_largest_of_its_structure(segmenter):
+    volume = heart()
+    volume[2:18, 4:14, :] = 3
+    assert np.count_nonzero(volume[:20, :14] == 3) > np.count_nonzero(heart() == 3)
+    mask, status = segmenter.segment(volume, SPACING)
+    assert status.flags == ["fragments MYO"]
+    np.testing.assert_array_equal(mask, expected(heart()))
+
+
 def test_a_sudden_change_is_flagged(segmenter):
     segmenter.segment(heart(size=8), SPACING)
     _, status = segmenter.segment(heart(size=4), SPACING)

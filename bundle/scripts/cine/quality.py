@@ -47,6 +47,21 @@ def parts_of(labels_HWD: np.ndarray) -> dict[str, Parts]:
     return parts
 
 
+def keep_heart(labels_HWD: np.ndarray) -> bool:
+    """Clear, in place, what does not touch the largest part of all structures together; whether there was anything.
+
+    Before each structure's own largest part is sought: what looks like myocardium in the liver may be larger than it.
+    """
+    box = ndimage.find_objects((labels_HWD > 0).astype(np.uint8))
+    if not box:
+        return False
+    inside = labels_HWD[box[0]]
+    components, count = ndimage.label(inside, np.ones((3, 3, 3)))
+    if count > 1:
+        inside[components != 1 + np.bincount(components.ravel())[1:].argmax()] = 0
+    return count > 1
+
+
 def keep_largest(labels_HWD: np.ndarray, parts: dict[str, Parts]) -> None:
     """Clear all but the largest part of every structure, in place."""
     for part in parts.values():

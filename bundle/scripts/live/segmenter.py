@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
-from scripts.cine.quality import keep_largest, parts_of
+from scripts.cine.quality import keep_heart, keep_largest, parts_of
 from scripts.files import CineError
 from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.live.window import HeartWindow, bounding_box
@@ -156,7 +156,7 @@ class Segmenter:
                 mask, again_ms = self._segment(image_hwD, None)
                 network_ms += again_ms
             parts = parts_of(mask)
-            keep_largest(mask, parts)
+            keep_largest(mask, parts_of(mask) if keep_heart(mask) else parts)
             for name, part in parts.items():
                 if part.box is None or part.fragmented:
                     flags.append(f"{'missing' if part.box is None else 'fragments'} {name}")

@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from monai.transforms import KeepLargestConnectedComponent
+
+from scripts.cine.quality import keep_heart, keep_largest, parts_of
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_heart_and_each_largest_part_are_those_that_monai_keeps(seed):
+    rng = np.random.default_rng(seed)
+    blocks = rng.integers(1, 4, (10, 10, 3)) * (rng.random((10, 10, 3)) < 0.05)
+    labels = np.kron(blocks, np.ones((4, 4, 2), int)).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.1] = 0  # so that hardly any two parts are of one size
+    expected = labels[None].copy()
+    for independent in (False, True):
+        expected = KeepLargestConnectedComponent([1, 2, 3], independent=independent)(expected)
+    assert keep_heart(labels)
+    keep_largest(labels, parts_of(labels))
+    np.testing.assert_array_equal(labels, np.asarray(expected)[0])
+
+
+def test_a_liver_that_is_larger_than_the_myocardium_is_no_heart():
+    heart = np.zeros((20, 20, 3), np.uint8)
+    heart[2:10, 2:10] = 2
+    heart[3:9, 3:9] = 3
+    labels = heart.copy()
+    labels[12:18, 12:19] = 2  # 126 voxels of myocardium, where the heart has 84
+    assert keep_heart(labels)
+    np.testing.assert_array_equal(labels, heart)
+    assert not keep_heart(labels)
+
+
+def test_what_touches_by_a_corner_is_of_the_heart():
+    labels = np.zeros((4, 4, 2), np.uint8)
+    labels[0, 0, 0], labels[1, 1, 1] = 1, 3
+    assert not keep_heart(labels)
+    assert np.count_nonzero(labels) == 2
+
+
+def test_of_nothing_nothing_is_kept():
+    assert not keep_heart(np.zeros((3, 3, 2), np.uint8))
