@@ -5,7 +5,7 @@ import pytest
 from monai.transforms import KeepLargestConnectedComponent
 from scipy import ndimage
 
-from scripts.cine.quality import keep_heart, keep_largest, parts_of
+from scripts.cine.quality import keep_heart, parts_of, parts_together
 
 
 def part_sizes(mask):
@@ -31,8 +31,7 @@ def test_the_heart_and_each_largest_part_are_those_that_monai_keeps(seed):
     expected = labels[None].copy()
     for independent in (False, True):
         expected = KeepLargestConnectedComponent([1, 2, 3], independent=independent)(expected)
-    assert keep_heart(labels)
-    keep_largest(labels, parts_of(labels))
+    keep_heart(labels, parts_of(labels), parts_together(labels))
     np.testing.assert_array_equal(labels, np.asarray(expected)[0])
 
 
@@ -42,17 +41,25 @@ def test_a_liver_that_is_larger_than_the_myocardium_is_no_heart():
     heart[3:9, 3:9] = 3
     labels = heart.copy()
     labels[12:18, 12:19] = 2  # 126 voxels of myocardium, where the heart has 84
-    assert keep_heart(labels)
+    keep_heart(labels, parts_of(labels), parts_together(labels))
     np.testing.assert_array_equal(labels, heart)
-    assert not keep_heart(labels)
 
 
 def test_what_touches_by_a_corner_is_of_the_heart():
     labels = np.zeros((4, 4, 2), np.uint8)
     labels[0, 0, 0], labels[1, 1, 1] = 1, 3
-    assert not keep_heart(labels)
+    keep_heart(labels, parts_of(labels), parts_together(labels))
     assert np.count_nonzero(labels) == 2
 
 
 def test_of_nothing_nothing_is_kept():
-    assert not keep_heart(np.zeros((3, 3, 2), np.uint8))
+    labels = np.zeros((3, 3, 2), np.uint8)
+    keep_heart(labels, parts_of(labels), parts_together(labels))
+    assert not labels.any()
+
+
+def test_a_structure_that_is_nowhere_in_the_heart_goes():
+    labels = np.zeros((9, 9, 2), np.uint8)
+    labels[:4, :4], labels[7:, 7:] = 3, 1
+    keep_heart(labels, parts_of(labels), parts_together(labels))
+    assert set(np.unique(labels)) == {0, 3}

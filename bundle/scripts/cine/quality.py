@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +10,7 @@ from scipy import ndimage
 
 from scripts.cine import STRUCTURES
 
+TOUCHING = np.ones((3, 3, 3))
 FRAGMENT_SHARE = 0.05
 """A second component of at least this share of a structure's volume is flagged."""
 
@@ -33,38 +35,52 @@ class Parts:
         return len(self.voxels) > 1 and np.sort(self.voxels)[-2] >= FRAGMENT_SHARE * self.voxels.sum()
 
 
-def parts_of(labels_HWD: np.ndarray) -> dict[str, Parts]:
-    """The parts of every structure, by its name."""
-    boxes = ndimage.find_objects(labels_HWD.astype(np.uint8, copy=False), max_label=max(STRUCTURES.values()))
-    parts = {}
-    for name, label in STRUCTURES.items():
-        box = boxes[label - 1]
-        if box is None:
-            parts[name] = Parts(None, np.zeros((0, 0, 0), int), np.zeros(0, int))
-            continue
-        components, _ = ndimage.label(labels_HWD[box] == label, np.ones((3, 3, 3)))
-        parts[name] = Parts(box, components, np.bincount(components.ravel())[1:])
-    return parts
+def parts_of(labels_HWD: np.ndarray, each: Callable[..., Iterable] = map) -> dict[str, Parts]:
+    """The parts of every structure, by its name.
 
-
-def keep_heart(labels_HWD: np.ndarray) -> bool:
-    """Clear, in place, what does not touch the largest part of all structures together; whether there was anything.
-
-    Before each structure's own largest part is sought: what looks like myocardium in the liver may be larger than it.
+    Args:
+        each: like ``map``, such as that of a pool of threads.
     """
-    box = ndimage.find_objects((labels_HWD > 0).astype(np.uint8))
-    if not box:
-        return False
-    inside = labels_HWD[box[0]]
-    components, count = ndimage.label(inside, np.ones((3, 3, 3)))
-    if count > 1:
-        inside[components != 1 + np.bincount(components.ravel())[1:].argmax()] = 0
-    return count > 1
+    boxes = ndimage.find_objects(labels_HWD.astype(np.uint8, copy=False), max_label=max(STRUCTURES.values()))
+
+    def parts(name: str) -> Parts:
+        box = boxes[STRUCTURES[name] - 1]
+        if box is None:
+            return Parts(None, np.zeros((0, 0, 0), int), np.zeros(0, int))
+        return Parts(box, *_label(labels_HWD[box] == STRUCTURES[name]))
+
+    return dict(zip(STRUCTURES, each(parts, STRUCTURES), strict=True))
 
 
-def keep_largest(labels_HWD: np.ndarray, parts: dict[str, Parts]) -> None:
-    """Clear all but the largest part of every structure, in place."""
+def parts_together(labels_HWD: np.ndarray) -> Parts:
+    """The parts of all structures together, in a box that is the whole of the labels."""
+    return Parts((slice(None),) * 3, *_label(labels_HWD))
+
+
+def _label(mask_HWD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The numbers of the parts, and the voxels of each."""
+    components, count = ndimage.label(mask_HWD, TOUCHING)
+    # counting each takes as long as a third of finding them
+    return components, np.bincount(components.ravel())[1:] if count > 1 else np.full(
+        count, np.count_nonzero(components)
+    )
+
+
+def keep_heart(labels_HWD: np.ndarray, parts: dict[str, Parts], together: Parts) -> None:
+    """Clear, in place, all but the largest part of all structures together, and in it of each structure.
+
+    What looks like myocardium in the liver may be larger than the real one, but it touches no ventricle.
+
+    Args:
+        labels_HWD: labels.
+        parts: of ``parts_of``, for these labels.
+        together: of ``parts_together``, for these labels.
+    """
     for part in parts.values():
-        if len(part.voxels) > 1:
-            inside = labels_HWD[part.box]
-            inside[(part.components > 0) & (part.components != 1 + part.voxels.argmax())] = 0
+        if part.box is None or len(together.voxels) == len(part.voxels) == 1:
+            continue
+        # a part lies wholly within the heart or wholly outside
+        heart = together.components[part.box] == 1 + together.voxels.argmax()
+        within = np.bincount(part.components[heart], minlength=1 + len(part.voxels))[1:]
+        kept = part.components == 1 + within.argmax() if within.any() else np.zeros_like(heart)
+        labels_HWD[part.box][(part.components > 0) & ~kept] = 0

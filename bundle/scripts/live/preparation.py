@@ -30,11 +30,14 @@ class InPlaneGrid:
         self.ratio = tuple(new / old for new, old in zip(network_spacing_mm, spacing_mm, strict=True))
         height, width = (round((n - 1) / ratio + 1) for n, ratio in zip(size, self.ratio, strict=True))
         self.size = height, width
+        self.is_same = self.ratio == (1.0, 1.0)
         rows, columns = (torch.arange(n) * ratio for n, ratio in zip(self.size, self.ratio, strict=True))
         self._to_network = _sampling_grid(rows, columns, size)
 
     def to_network(self, volume_HWD: torch.Tensor) -> torch.Tensor:
         """H W D to h w D, bilinear; beyond the volume its border goes on."""
+        if self.is_same:
+            return volume_HWD.float()
         planes = volume_HWD.permute(2, 0, 1)[None].float()
         planes = F.grid_sample(planes, self._to_network, "bilinear", "border", align_corners=True)
         return planes[0].permute(1, 2, 0)
@@ -46,6 +49,9 @@ class InPlaneGrid:
             K H' W' D, the voxels of the volume that lie within the window; and where these are in the volume.
         """
         classes, height, width, depth = logits_KhwD.shape
+        if self.is_same:
+            top, left = start
+            return logits_KhwD.float(), (slice(top, top + height), slice(left, left + width))
         box = []
         positions = []
         for axis, length in enumerate((height, width)):

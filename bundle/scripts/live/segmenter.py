@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
-from scripts.cine.quality import keep_heart, keep_largest, parts_of
+from scripts.cine.quality import keep_heart, parts_of, parts_together
 from scripts.files import CineError
 from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.live.window import HeartWindow, bounding_box
@@ -95,6 +96,7 @@ class Segmenter:
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
         self.window = HeartWindow(network.space.deployment_size[:2], network.multiple)
+        self._pool = ThreadPoolExecutor(torch.get_num_threads())
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None
@@ -155,12 +157,14 @@ class Segmenter:
                 start = None
                 mask, again_ms = self._segment(image_hwD, None)
                 network_ms += again_ms
-            parts = parts_of(mask)
-            keep_largest(mask, parts_of(mask) if keep_heart(mask) else parts)
+            labels = mask[bounding_box(mask) or ()]
+            together = self._pool.submit(parts_together, labels)
+            parts = parts_of(labels, self._pool.map)
+            keep_heart(labels, parts, together.result())
             for name, part in parts.items():
                 if part.box is None or part.fragmented:
                     flags.append(f"{'missing' if part.box is None else 'fragments'} {name}")
-            volumes_ml = volume_ml(mask, self.volume_spacing_mm)
+            volumes_ml = volume_ml(labels, self.volume_spacing_mm)
             flags += self._sudden_changes(volumes_ml)
             self._follow(mask, volumes_ml)
         milliseconds = 1000 * (time.perf_counter() - begin)
