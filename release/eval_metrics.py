@@ -1,7 +1,7 @@
 """``eval_metrics`` of metadata.json, from an evaluation of the very weights that are shipped, and from nothing else.
 
-``python -m release.eval_metrics WORK_DIR`` reads what the step evaluate left there. Before a network is shipped there
-is nothing to claim, and ``eval_metrics`` is empty.
+``python -m release.eval_metrics WORK_DIR`` reads what the step evaluate left there. Without a
+shipped network there is nothing to claim, and ``eval_metrics`` is empty.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import logging
 import math
 import os
 import tempfile
@@ -15,6 +16,7 @@ from typing import Any, NoReturn
 
 import jsonschema
 
+logger = logging.getLogger(__name__)
 PARTIAL = ".partial-"
 """What the names of files begin with that are being written."""
 # what a disk or a folder answers to someone who writes
@@ -220,14 +222,21 @@ def first_existing(paths: Sequence[str]) -> str:
     """The first of some paths that exists; CineError where none does."""
     for path in paths:
         if Path(path).exists():
+            _tell_of_fallback(path, paths[0])
             return path
     raise CineError(" or ".join(paths), "no such file", "one of them", "Run the step that writes it: search, or train.")
+
+
+def _tell_of_fallback(found: str, wanted: str) -> None:
+    if found != wanted:
+        logger.info("%s is used, since there is no %s", found, wanted)
 
 
 def model_folder(folders: Sequence[str]) -> str:
     """The first folder that holds a trained network, ``model.pt``; else CineError."""
     for folder in folders:
         if (Path(folder) / "model.pt").exists():
+            _tell_of_fallback(f"{folder}/model.pt", f"{folders[0]}/model.pt")
             return folder
     raise CineError(
         " or ".join(folders),

@@ -127,6 +127,15 @@ def test_what_is_apart_from_the_heart_goes_even_where_it_is_the_largest_of_its_s
     np.testing.assert_array_equal(mask, expected(heart()))
 
 
+def test_a_structure_that_lies_apart_from_the_heart_alone_is_missing(segmenter):
+    volume = heart()
+    volume[np.isclose(volume, 1.5)] = 0
+    volume[2:8, 2:8, :] = 1.5
+    mask, status = segmenter.segment(volume, SPACING)
+    assert status.flags == ["missing RV"]
+    assert set(np.unique(mask)) == {0, 2, 3}
+
+
 def test_a_sudden_change_is_flagged(segmenter):
     segmenter.segment(heart(size=8), SPACING)
     _, status = segmenter.segment(heart(size=4), SPACING)
@@ -204,7 +213,7 @@ def test_a_network_of_another_device_is_warned_of(model_dir, caplog):
     architecture = Architecture.load(model_dir / "architecture.json")
     architecture.with_provenance(device={"kind": "cuda"}).save(model_dir / "architecture.json")
     Segmenter(model_dir, Runtime("cpu", "float32"))
-    assert "run the step verify here" in caplog.text
+    assert "see how long its volumes take" in caplog.text
 
 
 def test_a_latency_that_was_never_measured_is_refused(model_dir):

@@ -66,7 +66,7 @@ def cardiac_function(
     reasons: dict[str, str] = {}
     ed, es = _phases(volumes["LV"], ed, es, blank, reasons)
     flags: list[dict[str, Any]] = [{"flag": "no contrast", "frame": frame} for frame in sorted(blank)]
-    flags += _spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD))
+    flags += _spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD), volumes)
     flags += _temporal_flags(volumes)
     sudden = {(flag["structure"], flag["frame"]) for flag in flags if flag["flag"] == "sudden change"}
     return {
@@ -177,12 +177,12 @@ def _ventricle(
     return result
 
 
-def _spatial_flags(labels_THWD: np.ndarray) -> list[dict[str, Any]]:
+def _spatial_flags(labels_THWD: np.ndarray, volumes: dict[str, list[float]]) -> list[dict[str, Any]]:
     flags = []
     for frame, labels_HWD in enumerate(labels_THWD, start=1):
         for name, parts in parts_of(labels_HWD).items():
             where = {"structure": name, "frame": frame}
-            if parts.box is None:
+            if not volumes[name][frame - 1]:
                 flags.append({"flag": "missing", **where})
             elif parts.fragmented:
                 flags.append({"flag": "fragments", **where})

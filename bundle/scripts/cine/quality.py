@@ -52,9 +52,10 @@ def parts_of(labels_HWD: np.ndarray, each: Callable[..., Iterable] = map) -> dic
     return dict(zip(STRUCTURES, each(parts, STRUCTURES), strict=True))
 
 
-def parts_together(labels_HWD: np.ndarray) -> Parts:
-    """The parts of all structures together, in a box that is the whole of the labels."""
-    return Parts((slice(None),) * 3, *_label(labels_HWD))
+def heart_of(labels_HWD: np.ndarray) -> np.ndarray:
+    """Where the largest part of all structures together is."""
+    components, voxels = _label(labels_HWD)
+    return components == 1 + voxels.argmax() if len(voxels) > 1 else labels_HWD > 0
 
 
 def _label(mask_HWD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -65,21 +66,21 @@ def _label(mask_HWD: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return components, np.bincount(components.ravel())[1:]
 
 
-def keep_heart(labels_HWD: np.ndarray, parts: dict[str, Parts], together: Parts) -> None:
+def keep_heart(labels_HWD: np.ndarray, parts: dict[str, Parts], heart_HWD: np.ndarray) -> None:
     """Clear, in place, all but the largest part of all structures together, and in it of each structure.
 
     What looks like myocardium in the liver may be larger than the real one, but it touches no ventricle.
 
     Args:
         labels_HWD: labels.
-        parts: of ``parts_of``, for these labels.
-        together: of ``parts_together``, for these labels.
+        parts, heart_HWD: of ``parts_of`` and ``heart_of``, for these labels.
     """
     for part in parts.values():
-        if part.box is None or len(together.voxels) == len(part.voxels) == 1:
+        if part.box is None:
             continue
-        # a part lies wholly within the heart or wholly outside
-        heart = together.components[part.box] == 1 + together.voxels.argmax()
-        within = np.bincount(part.components[heart], minlength=1 + len(part.voxels))[1:]
-        kept = part.components == 1 + within.argmax() if within.any() else np.zeros_like(heart)
-        labels_HWD[part.box][(part.components > 0) & ~kept] = 0
+        heart_hwd, labels_hwd = heart_HWD[part.box], labels_HWD[part.box]
+        if len(part.voxels) == 1:
+            labels_hwd[(part.components > 0) & ~heart_hwd] = 0
+        else:  # a part lies wholly within the heart or wholly outside
+            within = np.bincount(part.components[heart_hwd], minlength=1 + len(part.voxels))[1:]
+            labels_hwd[(part.components > 0) & ~(heart_hwd & (part.components == 1 + within.argmax()))] = 0

@@ -19,12 +19,13 @@ from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
-from scripts.cine.quality import keep_heart, parts_of, parts_together
+from scripts.cine.quality import heart_of, keep_heart, parts_of
 from scripts.files import CineError
 from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.live.window import HeartWindow, bounding_box
 from scripts.model import load_model
 from scripts.runtime.backends import BACKENDS
+from scripts.runtime.choice import accepted_precision, choose_runtime
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.space.architecture import PREDICTED
@@ -64,7 +65,7 @@ class Segmenter:
 
     Args:
         model_dir: holds ``model.pt``, and ``architecture.json`` unless the network is given.
-        runtime: how the network runs.
+        runtime: how the network runs; None, as fast as it can on the CPU, in the precision in which it was accepted.
         spacing_mm: in-plane spacing that the network was trained at.
         network: what the weights are for; None, the derived network of ``architecture.json``.
 
@@ -87,10 +88,12 @@ class Segmenter:
                 "a network that was measured on this device",
                 "Run the step verify with this work_dir.",
             )
-        self.runtime = runtime or Runtime()
+        self.runtime = runtime or choose_runtime(dtype=accepted_precision(network))
         measured_on, here = network.provenance.get("device"), describe_device(self.runtime.device)
         if measured_on not in (None, here):
-            logger.warning("The network was measured on %s, not on %s: run the step verify here", measured_on, here)
+            logger.warning(
+                "The network was accepted on %s, this is %s: see how long its volumes take", measured_on, here
+            )
         model_path = Path(model_dir) / "model.pt"
         self.spacing_mm = distances("spacing_mm", spacing_mm, 2)
         load_model(model_path, network, spacing_mm=self.spacing_mm)
@@ -157,14 +160,14 @@ class Segmenter:
                 start = None
                 mask, again_ms = self._segment(image_hwD, None)
                 network_ms += again_ms
-            labels = mask[bounding_box(mask) or ()]
-            together = self._pool.submit(parts_together, labels)
+            labels = mask[bounding_box(mask) or ()]  # a view; of all, where there is nothing
+            heart = self._pool.submit(heart_of, labels)
             parts = parts_of(labels, self._pool.map)
-            keep_heart(labels, parts, together.result())
-            for name, part in parts.items():
-                if part.box is None or part.fragmented:
-                    flags.append(f"{'missing' if part.box is None else 'fragments'} {name}")
+            keep_heart(labels, parts, heart.result())
             volumes_ml = volume_ml(labels, self.volume_spacing_mm)
+            for name, part in parts.items():
+                if not volumes_ml[name] or part.fragmented:
+                    flags.append(f"{'fragments' if volumes_ml[name] else 'missing'} {name}")
             flags += self._sudden_changes(volumes_ml)
             self._follow(mask, volumes_ml)
         milliseconds = 1000 * (time.perf_counter() - begin)

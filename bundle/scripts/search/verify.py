@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
+from scripts import manifest
 from scripts.files import CineError
 from scripts.latency.network import measure_network
 from scripts.runtime.deploy import Runtime
@@ -58,6 +60,7 @@ def verify(
     }
     architecture = architecture.with_provenance(**allowed, **measured(timing, runtime))
     architecture.save(architecture_file)
+    manifest.renew(Path(architecture_file).parent)
     return architecture
 
 
