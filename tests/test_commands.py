@@ -341,10 +341,11 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
         (folder / name).write_bytes(content)
 
 
-def test_infer_without_a_trained_network_says_what_to_run(workplace):
+def test_infer_takes_the_shipped_network_where_there_is_no_other_and_says_so(workplace):
     done = workplace.run("infer", "inference", input=workplace.data / "patient001", work_dir="elsewhere")
-    assert done.returncode == 2
-    assert "search and train" in done.stderr
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert f"{BUNDLE_ROOT / 'models' / 'model.pt'} is used, since there is no elsewhere/model.pt" in done.stderr
+    assert list((workplace.folder / "elsewhere" / "infer").glob("*_seg.nii.gz"))
 
 
 def test_nothing_is_written_inside_the_bundle(workplace):

@@ -22,10 +22,9 @@ import itk
 import nibabel as nib
 import numpy as np
 import torch
-from server import ANSWER_S, Server, app
-from small_model import packed, run
+from server import ANSWER_S, Server, app, infer
 
-from release.pack import NAME
+from release.pack import NAME, pack
 from scripts import manifest
 from scripts.cine.acdc import load_exams
 from scripts.cine.header import read_header
@@ -44,12 +43,12 @@ class Checks:
         self.folder = folder
         self.studies = folder / "studies"
         self.bundle = app(folder) / "model" / NAME
-        with zipfile.ZipFile(packed(folder)) as archive:
+        with zipfile.ZipFile(pack(folder / "dist")) as archive:
             archive.extractall(self.bundle.parent)
         self.volumes, self.labels, self.cine = self._fill_studies()
-        run(self.bundle, "infer", folder / "reference", input=self.studies, output_dir="masks")
         self.before = files_of(self.bundle)
         self.server = Server(folder, NAME)
+        infer(self.bundle, self.server.home, input=self.studies, output_dir=folder / "masks")
 
     def _fill_studies(self) -> tuple[list[str], list[Path], str]:
         """The names of two volumes in the folder of studies, the files of their labels, the name of a cine there."""
@@ -83,7 +82,7 @@ class Checks:
 
     def reference(self, image: str) -> np.ndarray:
         """The mask of ``run infer`` with the same bundle: H W D, or H W D T."""
-        return voxels(self.folder / "reference" / "masks" / f"{image}_seg.nii.gz")
+        return voxels(self.folder / "masks" / f"{image}_seg.nii.gz")
 
     def train(self, sync: bool = False, **params: object):
         """One epoch, on all labels."""
