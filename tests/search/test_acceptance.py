@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 
+from scripts import manifest
 from scripts.files import CineError
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
@@ -235,6 +236,16 @@ def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, t
     assert verified.provenance["measured_ms"]["median_ms"] == cells
     assert verified.provenance["device"]["kind"] == "cpu"
     assert verified.provenance["predicted_ms"] > 0  # what was predicted stays
+
+
+def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_table, runtime, clock, tmp_path):
+    file = tmp_path / "architecture.json"
+    derive(searched(space), Deriver(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    for name in ("model.pt", "model.json"):
+        (tmp_path / name).write_text("trained")
+    manifest.write(tmp_path)
+    verify(str(file), runtime)
+    manifest.verify(tmp_path)
 
 
 def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_table, runtime, clock, tmp_path):

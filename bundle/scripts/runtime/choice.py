@@ -37,7 +37,7 @@ def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "aut
     """
     device = check_device(device)
     runtimes = _candidates(device, dtype, backend)
-    if dtype == "int8" and {runtime.backend for runtime in runtimes.values()} == {"eager"}:
+    if dtype == "int8" and backend == "auto" and {runtime.backend for runtime in runtimes.values()} == {"eager"}:
         logger.warning("8-bit integers are imitated in floats here, which is slow: install the package openvino")
     if len(runtimes) == 1:
         return next(iter(runtimes.values()))
