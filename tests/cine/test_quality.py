@@ -5,7 +5,7 @@ import pytest
 from monai.transforms import KeepLargestConnectedComponent
 from scipy import ndimage
 
-from scripts.cine.quality import heart_of, keep_heart, parts_of
+from scripts.cine.quality import find_parts, keep_heart
 
 
 def part_sizes(mask):
@@ -31,7 +31,7 @@ def test_the_heart_and_each_largest_part_are_those_that_monai_keeps(seed):
     expected = labels[None].copy()
     for independent in (False, True):
         expected = KeepLargestConnectedComponent([1, 2, 3], independent=independent)(expected)
-    keep_heart(labels, parts_of(labels), heart_of(labels))
+    keep_heart(labels, find_parts(labels))
     np.testing.assert_array_equal(labels, np.asarray(expected)[0])
 
 
@@ -41,25 +41,25 @@ def test_a_liver_that_is_larger_than_the_myocardium_is_no_heart():
     heart[3:9, 3:9] = 3
     labels = heart.copy()
     labels[12:18, 12:19] = 2  # 126 voxels of myocardium, where the heart has 84
-    keep_heart(labels, parts_of(labels), heart_of(labels))
+    keep_heart(labels, find_parts(labels))
     np.testing.assert_array_equal(labels, heart)
 
 
 def test_what_touches_by_a_corner_is_of_the_heart():
     labels = np.zeros((4, 4, 2), np.uint8)
     labels[0, 0, 0], labels[1, 1, 1] = 1, 3
-    keep_heart(labels, parts_of(labels), heart_of(labels))
+    keep_heart(labels, find_parts(labels))
     assert np.count_nonzero(labels) == 2
 
 
 def test_of_nothing_nothing_is_kept():
     labels = np.zeros((3, 3, 2), np.uint8)
-    keep_heart(labels, parts_of(labels), heart_of(labels))
+    keep_heart(labels, find_parts(labels))
     assert not labels.any()
 
 
 def test_a_structure_that_is_nowhere_in_the_heart_goes():
     labels = np.zeros((9, 9, 2), np.uint8)
     labels[:4, :4], labels[7:, 7:] = 3, 1
-    keep_heart(labels, parts_of(labels), heart_of(labels))
+    keep_heart(labels, find_parts(labels))
     assert set(np.unique(labels)) == {0, 3}

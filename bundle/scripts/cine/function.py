@@ -10,7 +10,7 @@ import numpy as np
 
 from scripts.cine import STRUCTURES
 from scripts.cine.header import read_header
-from scripts.cine.quality import parts_of
+from scripts.cine.quality import find_parts
 from scripts.cine.reader import CONSTANT
 from scripts.files import CineError, write_json
 
@@ -180,11 +180,12 @@ def _ventricle(
 def _spatial_flags(labels_THWD: np.ndarray, volumes: dict[str, list[float]]) -> list[dict[str, Any]]:
     flags = []
     for frame, labels_HWD in enumerate(labels_THWD, start=1):
-        for name, parts in parts_of(labels_HWD).items():
+        parts = find_parts(labels_HWD)
+        for name in volumes:
             where = {"structure": name, "frame": frame}
             if not volumes[name][frame - 1]:
                 flags.append({"flag": "missing", **where})
-            elif parts.fragmented:
+            elif parts.fragmented(name):
                 flags.append({"flag": "fragments", **where})
     return flags
 

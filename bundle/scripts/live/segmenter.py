@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
 from scripts.cine.function import SUDDEN_SHARE, volume_ml
-from scripts.cine.quality import heart_of, keep_heart, parts_of
+from scripts.cine.quality import find_parts, keep_heart
 from scripts.files import CineError
 from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.live.window import HeartWindow, bounding_box
@@ -99,7 +98,6 @@ class Segmenter:
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
         self.window = HeartWindow(network.space.deployment_size[:2], network.multiple)
-        self._pool = ThreadPoolExecutor(torch.get_num_threads())
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None
@@ -161,12 +159,11 @@ class Segmenter:
                 mask, again_ms = self._segment(image_hwD, None)
                 network_ms += again_ms
             labels = mask[bounding_box(mask) or ()]  # a view; of all, where there is nothing
-            heart = self._pool.submit(heart_of, labels)
-            parts = parts_of(labels, self._pool.map)
-            keep_heart(labels, parts, heart.result())
+            parts = find_parts(labels)
+            keep_heart(labels, parts)
             volumes_ml = volume_ml(labels, self.volume_spacing_mm)
-            for name, part in parts.items():
-                if not volumes_ml[name] or part.fragmented:
+            for name in STRUCTURES:
+                if not volumes_ml[name] or parts.fragmented(name):
                     flags.append(f"{'fragments' if volumes_ml[name] else 'missing'} {name}")
             flags += self._sudden_changes(volumes_ml)
             self._follow(mask, volumes_ml)
@@ -193,7 +190,7 @@ class Segmenter:
         if heart is not None:
             start = top + heart[0].start, left + heart[1].start
             logits, box = self._grid.to_volume(logits[:, heart[0], heart[1]], start)
-            mask[box] = labels_of(logits).numpy()
+            mask[box] = labels_of(logits)
         return mask, network_ms
 
     def _warm_up(self, grid: InPlaneGrid, depth: int) -> None:

@@ -50,7 +50,8 @@ class HeartWindow:
 
 def bounding_box(mask_hwD: np.ndarray) -> tuple[slice, slice] | None:
     """In-plane bounding box of a mask, None where it is empty."""
-    rows, columns = np.flatnonzero(mask_hwD.any((1, 2))), np.flatnonzero(mask_hwD.any((0, 2)))
+    plane = np.asarray(mask_hwD.any(2))
+    rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
     if not len(rows):
         return None
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
