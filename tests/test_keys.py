@@ -13,7 +13,7 @@ CONFIGS = BUNDLE_ROOT / "configs"
 OTHERS = ("hw_nas", "ms_nas", "hypersegnas", "hypersegnas_memory", "correlate", "hypersegnas_demo")
 
 
-@pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick"])
+@pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick", "cpu", "gpu"])
 def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
     known = set()
     for name in ("profile", "search", "derive", "train", "inference", "stream", "verify", "compare", *OTHERS):

@@ -15,15 +15,17 @@ FRAGMENT_SHARE = 0.05
 
 @dataclass(frozen=True, eq=False)
 class Parts:
-    """The connected parts (26 neighbours) of all structures; number 0 is the background.
+    """The connected parts (26 neighbours) of all structures in labels H W D, by number; number 0 is the background.
 
     Attributes:
         components: the number of each voxel's part, H W D.
+        runs: where runs of one number begin along the last axis, as flat indices: there are far fewer than voxels.
         labels: of each part.
         voxels: of each part; none of the background.
     """
 
     components: np.ndarray
+    runs: np.ndarray
     labels: np.ndarray
     voxels: np.ndarray
 
@@ -36,7 +38,11 @@ class Parts:
 def find_parts(labels_HWD: np.ndarray) -> Parts:
     """The parts of every structure in labels (0 background, 1 RV, 2 MYO, 3 LV)."""
     components, count = _connected(labels_HWD)
-    return Parts(components, _of_parts(labels_HWD, components, count), _sizes(components, count))
+    flat = components.ravel()
+    runs = np.concatenate(([0], 1 + np.flatnonzero(flat[1:] != flat[:-1])))
+    voxels = np.bincount(flat[runs], np.diff(runs, append=len(flat)), 1 + count).astype(int)
+    voxels[0] = 0
+    return Parts(components, runs, _of_parts(labels_HWD, components, runs, count), voxels)
 
 
 def keep_heart(labels_HWD: np.ndarray, parts: Parts) -> None:
@@ -48,32 +54,25 @@ def keep_heart(labels_HWD: np.ndarray, parts: Parts) -> None:
         labels_HWD: labels.
         parts: of these labels.
     """
-    hearts, count = _connected(labels_HWD > 0)
-    if count < 2 and len(parts.voxels) <= 1 + len(np.unique(parts.labels[1:])):
-        return  # one part of each structure, all together
-    heart_of_part = _of_parts(hearts, parts.components, len(parts.voxels) - 1)  # a part lies wholly in one
-    voxels = np.where(heart_of_part == _sizes(hearts, count).argmax(), parts.voxels, 0)
+    hearts, _ = _connected(labels_HWD > 0)
+    heart_of_part = _of_parts(hearts, parts.components, parts.runs, len(parts.voxels) - 1)
+    heart = np.bincount(heart_of_part, parts.voxels).argmax()
+    voxels = np.where(heart_of_part == heart, parts.voxels, 0)
     kept = np.zeros_like(parts.labels)
     for label in STRUCTURES.values():
         largest = np.where(parts.labels == label, voxels, 0)
         if largest.any():
             kept[largest.argmax()] = label
-    labels_HWD[...] = kept.take(parts.components)
+    if (kept != parts.labels).any():
+        labels_HWD[...] = kept.take(parts.components)
 
 
 def _connected(mask_HWD: np.ndarray) -> tuple[np.ndarray, int]:
     return cc3d.connected_components(mask_HWD, connectivity=26, return_N=True)
 
 
-def _sizes(components: np.ndarray, count: int) -> np.ndarray:
-    voxels = np.bincount(components.ravel(order="K"), minlength=1 + count)
-    voxels[0] = 0
-    return voxels
-
-
-def _of_parts(values_HWD: np.ndarray, components: np.ndarray, count: int) -> np.ndarray:
+def _of_parts(values_HWD: np.ndarray, components: np.ndarray, runs: np.ndarray, count: int) -> np.ndarray:
     """The value that all voxels of a part share, for each number."""
     of_parts = np.zeros(1 + count, values_HWD.dtype)
-    of_parts[components] = values_HWD
-    of_parts[0] = 0
+    of_parts[components.ravel()[runs]] = values_HWD.ravel()[runs]
     return of_parts

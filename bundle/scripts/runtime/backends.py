@@ -19,6 +19,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 import torch._dynamo
 from torch import nn
@@ -141,11 +142,15 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
     }
     request = _openvino_core().compile_model(model, "CPU", settings).create_infer_request()
 
+    output = request.get_output_tensor(0).data
+
     def infer(x_BCHWD: torch.Tensor) -> torch.Tensor:
+        # The answer is written to where it stays. A copy by torch would wake OpenMP's threads, and these go on spinning
+        # for some ms, on the cores that OpenVINO's own threads need
+        answer = np.empty(output.shape, output.dtype)
+        request.set_output_tensor(0, openvino.Tensor(answer, shared_memory=True))
         request.infer({0: x_BCHWD.contiguous().numpy()}, share_inputs=True, share_outputs=True)
-        # The next call overwrites it. NumPy copies in this thread alone; after torch's copy, OpenMP's threads would
-        # go on spinning for some ms, on the cores that OpenVINO's own threads need
-        return torch.from_numpy(request.get_output_tensor(0).data.copy())
+        return torch.from_numpy(answer)
 
     return infer
 
