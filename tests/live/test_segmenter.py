@@ -239,3 +239,12 @@ def test_a_real_network_gives_the_same_mask_in_every_orientation_of_memory(model
     mask, _ = segmenter.segment(np.asfortranarray(volume), SPACING)
     other, _ = Segmenter(model_dir, Runtime("cpu", "float32")).segment(torch.from_numpy(volume), SPACING)
     np.testing.assert_array_equal(mask, other)
+
+
+def test_a_network_may_compute_in_bfloat16(model_dir):
+    volume = np.random.default_rng(0).normal(size=(30, 26, 3))
+    masks = [
+        Segmenter(model_dir, Runtime("cpu", dtype, "eager")).segment(volume, SPACING)[0]
+        for dtype in ("float32", "bfloat16")
+    ]
+    assert np.mean(masks[0] == masks[1]) > 0.9

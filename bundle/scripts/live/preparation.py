@@ -64,7 +64,7 @@ class InPlaneGrid:
             high = high if start[axis] + length >= self.size[axis] else min(high, int(np.floor(last)) + 1)
             box.append(slice(low, high))
             positions.append(torch.arange(low, high) / self.ratio[axis] - start[axis])
-        planes = logits_KhwD.permute(0, 3, 1, 2).reshape(1, classes * depth, height, width).float()
+        planes = logits_KhwD.permute(0, 3, 1, 2).reshape(1, classes * depth, height, width)
         planes = F.grid_sample(
             planes,
             _sampling_grid(positions[0], positions[1], (height, width)),

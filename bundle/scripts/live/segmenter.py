@@ -180,7 +180,8 @@ class Segmenter:
         begin = time.perf_counter()
         window_hwD = image_hwD[top : top + height, left : left + width]
         beyond = (0, 0, 0, width - window_hwD.shape[1], 0, height - window_hwD.shape[0])
-        logits = self.network(F.pad(window_hwD, beyond)[None, None].contiguous())[0].cpu()  # as the network pads
+        image = F.pad(window_hwD, beyond)[None, None].contiguous()  # as the network pads
+        logits = self.network(image)[0].float().cpu()  # NumPy knows no bfloat16
         network_ms = 1000 * (time.perf_counter() - begin)
         assert self.shape is not None
         mask = np.zeros(self.shape, np.uint8)
