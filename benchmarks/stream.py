@@ -15,7 +15,7 @@ from scripts.live.segmenter import Segmenter
 from scripts.live.stream import stream_cine
 from scripts.runtime.choice import choose_runtime
 
-LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "max_ms", "mean_ms", "network_p50_ms")
+LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "max_ms", "mean_ms", "network_p50_ms", "network_p95_ms")
 KEYS = (*LATENCIES, "per_second", "missed", "dropped", "first_ms")
 
 

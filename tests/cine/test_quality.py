@@ -52,6 +52,19 @@ def test_what_touches_by_a_corner_is_of_the_heart():
     assert np.count_nonzero(labels) == 2
 
 
+@pytest.mark.parametrize("axis", [0, 1, 2])
+@pytest.mark.parametrize("dtype", [np.uint8, ">i2"])
+def test_a_line_of_a_larger_mask_is_found_as_it_lies(axis, dtype):
+    whole = np.zeros((9, 8, 7), dtype)
+    line = np.moveaxis(whole, axis, 0)[1:7, 2:3, 3:4]
+    line[:, 0, 0] = [3, 3, 3, 0, 1, 1]
+    labels = np.moveaxis(line, 0, axis)
+    parts = find_parts(labels)
+    assert sorted(zip(parts.labels, parts.voxels, strict=True)) == [(0, 0), (1, 2), (3, 3)]
+    keep_heart(labels, parts)
+    assert np.count_nonzero(whole) == 3
+
+
 def test_of_nothing_nothing_is_kept():
     labels = np.zeros((3, 3, 2), np.uint8)
     keep_heart(labels, find_parts(labels))

@@ -68,7 +68,8 @@ def keep_heart(labels_HWD: np.ndarray, parts: Parts) -> None:
 
 
 def _connected(mask_HWD: np.ndarray) -> tuple[np.ndarray, int]:
-    return cc3d.connected_components(mask_HWD, connectivity=26, return_N=True)
+    # of a view with one axis longer than 1, cc3d 4.1.1 mixes up the axes
+    return cc3d.connected_components(np.ascontiguousarray(mask_HWD, np.uint8), connectivity=26, return_N=True)
 
 
 def _of_parts(values_HWD: np.ndarray, components: np.ndarray, runs: np.ndarray, count: int) -> np.ndarray:

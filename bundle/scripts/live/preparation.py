@@ -89,9 +89,8 @@ def normalise(volume_hwD: torch.Tensor) -> torch.Tensor:
     least, most = (_percentile(ordered, percent) for percent in PERCENTILES)
     centred = np.clip(volume_hwD.numpy(), least, most)
     centred -= centred.mean()
-    std = float(np.sqrt(np.square(centred).mean()))
-    if std > 0:
-        centred /= std
+    if most > least:
+        centred /= np.sqrt(np.square(centred).mean())
     return torch.from_numpy(centred)
 
 

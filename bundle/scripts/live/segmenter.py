@@ -60,7 +60,8 @@ class Segmenter:
     """Segments the volumes of one stream, all of one shape and spacing.
 
     The first volume is segmented over its whole field of view, later ones in a window of the deployment size that
-    follows the heart; where the heart is lost there, the same volume is segmented over the whole field again.
+    follows the heart; where the heart is lost there, the same volume is segmented over the whole field again. It serves
+    one thread.
 
     Args:
         model_dir: holds ``model.pt``, and ``architecture.json`` unless the network is given.
@@ -181,7 +182,7 @@ class Segmenter:
         window_hwD = image_hwD[top : top + height, left : left + width]
         beyond = (0, 0, 0, width - window_hwD.shape[1], 0, height - window_hwD.shape[0])
         image = F.pad(window_hwD, beyond)[None, None].contiguous()  # as the network pads
-        logits = self.network(image)[0].float().cpu()  # NumPy knows no bfloat16
+        logits = self.network(image)[0].cpu().float()  # NumPy knows no bfloat16
         network_ms = 1000 * (time.perf_counter() - begin)
         assert self.shape is not None
         mask = np.zeros(self.shape, np.uint8)
