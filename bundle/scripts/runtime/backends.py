@@ -142,12 +142,12 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
     }
     request = _openvino_core().compile_model(model, "CPU", settings).create_infer_request()
     output = request.get_output_tensor(0)
-    shape, dtype = list(output.shape), np.dtype(output.data.dtype)
+    shape, number_type = tuple(output.shape), output.data.dtype
 
     def infer(x_BCHWD: torch.Tensor) -> torch.Tensor:
         # The answer is written to where it stays. A copy by torch would wake OpenMP's threads, and these go on spinning
         # for some ms, on the cores that OpenVINO's own threads need
-        answer = np.empty(shape, dtype)
+        answer = np.empty(shape, number_type)
         request.set_output_tensor(0, openvino.Tensor(answer, shared_memory=True))
         request.infer({0: x_BCHWD.contiguous().numpy()}, share_inputs=True, share_outputs=True)
         return torch.from_numpy(answer)
