@@ -24,11 +24,15 @@ def runtime_or_skip(name, dtype="float32"):
         pytest.skip(str(error))
 
 
+def skip_without_device(name):
+    if BACKENDS[name].device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+
+
 @pytest.mark.parametrize("name", BACKENDS)
 @pytest.mark.filterwarnings("ignore")  # of exporters and compilers: not ours
 def test_every_backend_computes_what_the_network_does(name, architecture):
-    if BACKENDS[name].device == "cuda" and not torch.cuda.is_available():
-        pytest.skip("no CUDA device")
+    skip_without_device(name)
     runtime = runtime_or_skip(name)
     network = CineNet(architecture).eval()
     deployed = runtime.deploy(network)
@@ -37,6 +41,19 @@ def test_every_backend_computes_what_the_network_does(name, architecture):
     for image, answer in zip(images, answers, strict=True):  # an answer stays as it is when the next is computed
         with torch.no_grad():
             torch.testing.assert_close(answer.cpu().float(), network(image), rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "compile"])  # which takes a minute
+@pytest.mark.filterwarnings("ignore")  # of exporters: not ours
+def test_a_network_keeps_its_weights_while_others_are_deployed(name, architecture):
+    skip_without_device(name)
+    runtime, image = runtime_or_skip(name), torch.randn(1, 1, 16, 16, 3)
+    networks = [CineNet(architecture).eval() for _ in range(3)]
+    deployed = [runtime.deploy(network) for network in networks]
+    for _ in range(2):  # of a graph that lost its weights the second round read what came into their place
+        for network, call in zip(networks, deployed, strict=True):
+            with torch.no_grad():
+                torch.testing.assert_close(call(image).cpu().float(), network(image), rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("name", [name for name in BACKENDS if BACKENDS[name].device != "cuda"])

@@ -105,10 +105,11 @@ def _cuda_graph(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dt
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             logits = network(image)
+    captured = graph, network  # a graph reads weights whose memory it does not keep
 
     def replay(x_BCHWD: torch.Tensor) -> torch.Tensor:
         image.copy_(x_BCHWD)
-        graph.replay()
+        captured[0].replay()
         return logits.clone()
 
     return replay
