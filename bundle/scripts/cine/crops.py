@@ -75,6 +75,15 @@ class Prepared:
     places: torch.Tensor
 
 
+@dataclass(frozen=True)
+class View:
+    """Where a crop lies in its exam: first slice, in-plane transform (2 x 3), and whether its slices turn round."""
+
+    first: int
+    theta: torch.Tensor
+    flip: bool
+
+
 class CropLoader:
     """Batches of "image" and "label", B 1 h w d, float32: a crop of every exam an epoch, in random order.
 
@@ -127,7 +136,12 @@ class CropLoader:
         order = torch.randperm(len(self._exams), generator=self.generator).tolist()
         order = order if self.sampler is None else list(self.sampler)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
-            crops = [self._crop(self._exams[index]) for index in order[start : start + self.batch_size]]
+            exams = [self._exams[index] for index in order[start : start + self.batch_size]]
+            views = [self._view(exam) for exam in exams]
+            # one copy a batch: a device would finish all that waits in its queue before each
+            thetas = torch.stack([view.theta for view in views]).to(self.device, non_blocking=True)
+            grids = F.affine_grid(thetas, [len(views), 1, *self.patch_size[:2]], align_corners=False)
+            crops = [self._crop(*parts) for parts in zip(exams, views, grids.split(1), strict=True)]
             images, labels = (torch.stack(tensors)[:, None] for tensors in zip(*crops, strict=True))
             yield {"image": self._vary(images), "label": labels}
 
@@ -147,8 +161,7 @@ class CropLoader:
     def _happens(self, probability: float) -> bool:
         return bool(torch.rand(1, generator=self.generator) < probability)
 
-    def _crop(self, exam: Prepared) -> tuple[torch.Tensor, torch.Tensor]:
-        """Image and label of one crop, h w d."""
+    def _view(self, exam: Prepared) -> View:
         vary, depth = self.augmentation, exam.image_DHW.shape[0]
         if len(exam.places) and not self._happens(vary.background):
             place = exam.places[self._below(len(exam.places))].tolist()
@@ -156,16 +169,18 @@ class CropLoader:
             place = [self._below(n) for n in exam.image_DHW.shape]
         slices = self.patch_size[2]
         first = min(max(place[0] - self._below(slices), 0), max(depth - slices, 0))
-        theta = self._affine(place[1:], exam.image_DHW.shape[1:])
-        grid = F.affine_grid(theta[None], [1, 1, *self.patch_size[:2]], align_corners=False).to(self.device)
-        flip = self._happens(vary.flip)
+        return View(first, self._affine(place[1:], exam.image_DHW.shape[1:]), self._happens(vary.flip))
+
+    def _crop(self, exam: Prepared, view: View, grid_1HW2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Image and label of one crop, h w d."""
+        slices = self.patch_size[2]
         crops = []
         for volume, mode in ((exam.image_DHW, "bilinear"), (exam.label_DHW, "nearest")):
-            planes = volume[first : first + slices].float()[None]
-            planes = F.grid_sample(planes, grid, mode, "zeros", align_corners=False)[0]
+            planes = volume[view.first : view.first + slices].float()[None]
+            planes = F.grid_sample(planes, grid_1HW2, mode, "zeros", align_corners=False)[0]
             missing = slices - planes.shape[0]
             planes = F.pad(planes, (0, 0, 0, 0, missing // 2, missing - missing // 2))
-            crops.append((planes.flip(0) if flip else planes).permute(1, 2, 0))
+            crops.append((planes.flip(0) if view.flip else planes).permute(1, 2, 0))
         return crops[0], crops[1]
 
     def _affine(self, place_HW: Sequence[int], size_HW: Sequence[int]) -> torch.Tensor:
@@ -190,7 +205,9 @@ class CropLoader:
         factor, offset = 1 + vary.brightness * self._uniform(count), vary.brightness * self._uniform(count)
         chosen, noise = torch.rand(count, generator=self.generator), torch.rand(count, generator=self.generator)
         noise = torch.where(chosen < vary.noise_probability, noise * vary.noise, torch.zeros(count))
-        gamma, factor, offset, noise = (x.to(self.device).view(-1, 1, 1, 1, 1) for x in (gamma, factor, offset, noise))
+        gamma, factor, offset, noise = (
+            x.to(self.device, non_blocking=True).view(-1, 1, 1, 1, 1) for x in (gamma, factor, offset, noise)
+        )
         least, most = (function(images_B1HWD, dim=(1, 2, 3, 4), keepdim=True) for function in (torch.amin, torch.amax))
         span = (most - least).clamp(min=1e-6)
         images = ((images_B1HWD - least) / span) ** gamma * span + least
