@@ -1,5 +1,5 @@
 """Which paths a search's derivations take: genetic, exhaustive and dijkstra for each N, from the searched pool and from
-that at uniform beta, which a search that learned nothing would leave. Predicted by the search's latency table."""
+that at uniform beta, which a search that learned nothing would leave; what they take, by the table and as measured."""
 
 from __future__ import annotations
 
@@ -9,36 +9,47 @@ from typing import Any
 
 import shared
 
-from scripts.files import write_json
+from scripts.latency.network import measure_network
 from scripts.search.derive import FEWEST_PATHS, MOST_PATHS, gene_pool, pool_overlap
+from scripts.space.network import CineNet
 from scripts.space.trellis import text_of
 
 METHODS = ("genetic", "exhaustive", "dijkstra")
+SECONDS = 0.3
 
 
 def main() -> None:
-    options = shared.parser(__doc__ or "", runtime=False)
+    options = shared.parser(__doc__ or "")
     options.add_argument("--search_dir", required=True, type=Path, help="work_dir of the search")
     options.add_argument("--overlay", default="cpu", help="configuration over derive.json")
     arguments = options.parse_args()
     parser, mixings = shared.search_of(arguments.search_dir, arguments.overlay)
-    deriver, table, space = (parser.get_parsed_content(key) for key in ("deriver", "table", "space"))
+    parser.update({"device": arguments.device, "backend": arguments.backend})
+    if arguments.precision != "auto":  # else the overlay's
+        parser["precision"] = arguments.precision
+    deriver, table, space, runtime = (
+        parser.get_parsed_content(key) for key in ("deriver", "table", "space", "runtime")
+    )
     result: dict[str, Any] = {"rows": []}
     rows = []
+    measured: dict[str, float] = {}
     for pool, mixing in mixings.items():
         for count in range(FEWEST_PATHS, MOST_PATHS + 1):
             for method in METHODS:
                 best = replace(deriver, method=method, paths=count).propose(mixing, table, space, count)[0]
                 ms, weight = best.provenance["predicted_ms"], best.provenance["accumulated_weight"]
+                if best.digest not in measured:
+                    measured[best.digest] = measure_network(CineNet(best), runtime, SECONDS).median_ms
                 row = {"pool": pool, "paths": count, "method": method, "predicted_ms": ms, "weight": weight}
-                result["rows"].append({**row, "cells": len(best.union), "chosen": list(map(text_of, best.paths))})
-                rows.append([pool, count, method, f"{ms:.2f}", f"{weight:.2f}", len(best.union)])
-    shared.table(["pool", "N", "method", "predicted ms", "accumulated weight", "cells"], rows)
+                row |= {"measured_ms": measured[best.digest], "cells": len(best.union)}
+                result["rows"].append({**row, "chosen": list(map(text_of, best.paths))})
+                figures = (f"{value:.2f}" for value in (ms, row["measured_ms"], weight))
+                rows.append([pool, count, method, *figures, row["cells"]])
+    shared.table(["pool", "N", "method", "predicted ms", "measured ms", "accumulated weight", "cells"], rows)
     pools = [gene_pool(mixing, space, deriver.pool_size, deriver.score) for mixing in mixings.values()]
     result["overlap"] = pool_overlap(*pools)
     shared.show(f"{result['overlap']:.0%} of the searched pool's paths are in that at uniform beta too")
-    if arguments.json:
-        write_json(arguments.json, result)
+    shared.finish(result, arguments.json, runtime)
 
 
 if __name__ == "__main__":
