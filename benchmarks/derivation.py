@@ -9,13 +9,11 @@ from typing import Any
 
 import shared
 
-from scripts.latency.network import measure_network
+from scripts.search.constraint import judge
 from scripts.search.derive import FEWEST_PATHS, MOST_PATHS, gene_pool, pool_overlap
-from scripts.space.network import CineNet
 from scripts.space.trellis import text_of
 
 METHODS = ("genetic", "exhaustive", "dijkstra")
-SECONDS = 0.3
 
 
 def main() -> None:
@@ -39,7 +37,7 @@ def main() -> None:
                 best = replace(deriver, method=method, paths=count).propose(mixing, table, space, count)[0]
                 ms, weight = best.provenance["predicted_ms"], best.provenance["accumulated_weight"]
                 if best.digest not in measured:
-                    measured[best.digest] = measure_network(CineNet(best), runtime, SECONDS).median_ms
+                    measured[best.digest] = judge(best, table, runtime).median_ms
                 row = {"pool": pool, "paths": count, "method": method, "predicted_ms": ms, "weight": weight}
                 row |= {"measured_ms": measured[best.digest], "cells": len(best.union)}
                 result["rows"].append({**row, "chosen": list(map(text_of, best.paths))})

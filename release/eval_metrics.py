@@ -34,8 +34,8 @@ SCHEMA: dict[str, Any] = {
 }
 
 
-def write(work_dir: str | Path, bundle: Path = BUNDLE_ROOT) -> dict[str, float | int]:
-    """Put the figures of an evaluation into metadata.json, and return them.
+def write(work_dir: str | Path, bundle: Path = BUNDLE_ROOT) -> dict[str, Any]:
+    """Put the figures of an evaluation into metadata.json, with the patients that they are of, and return them.
 
     Latency stays out: it belongs to a device, not to the weights.
 
@@ -44,8 +44,8 @@ def write(work_dir: str | Path, bundle: Path = BUNDLE_ROOT) -> dict[str, float |
     """
     work_dir = Path(work_dir)
     metrics = read_json(work_dir / "metrics.json", SCHEMA, ACTION)
-    _check_origin(work_dir, bundle / "models" / "model.pt")
-    figures: dict[str, float | int] = {"patients": metrics["patients"]}
+    exams = _exams(work_dir, bundle / "models" / "model.pt")
+    figures: dict[str, Any] = {"patients": metrics["patients"], "exams": ", ".join(exams)}
     for metric in ("dice", "hd95_mm"):
         figures[f"mean_{metric}"] = round(metrics[metric]["mean"]["mean"], 4)
         figures |= {f"{metric}_{name}": round(metrics[metric][name]["all"]["mean"], 4) for name in STRUCTURES}
@@ -56,8 +56,8 @@ def write(work_dir: str | Path, bundle: Path = BUNDLE_ROOT) -> dict[str, float |
     return figures
 
 
-def _check_origin(work_dir: Path, model: Path) -> None:
-    """run.json tells by SHA-256 which weights the metrics are of."""
+def _exams(work_dir: Path, model: Path) -> list[str]:
+    """The patients that the metrics are of; run.json tells them, and by SHA-256 of which weights."""
     if not model.exists():
         raise CineError(model, "no such file", "the weights that are shipped", "Ship a model before its figures.")
     evaluation = read_json(work_dir / "run.json", record.SCHEMA, ACTION)["steps"].get("evaluate")
@@ -67,6 +67,7 @@ def _check_origin(work_dir: Path, model: Path) -> None:
         raise CineError(work_dir / "metrics.json", "another file than recorded", "what evaluate wrote", ACTION)
     if sha256(model) not in evaluation["inputs"].values():
         raise CineError(work_dir / "metrics.json", "an evaluation of other weights", f"one of {model}", ACTION)
+    return evaluation["patients"]["test"]
 
 
 if __name__ == "__main__":

@@ -115,7 +115,7 @@ def test_networks_are_built_as_train_builds_them(make_plan):
     assert isinstance(built, CineNet) and built.architecture.digest == found.digest
 
 
-@pytest.mark.parametrize("overlay", [None, "compare_demo"])
+@pytest.mark.parametrize("overlay", [None, "compare_demo", "compare_paper"])
 def test_the_shipped_entries_can_be_read(overlay, make_plan):
     files = [str(CONFIGS / f"{name}.json") for name in ("compare", overlay) if name]
     config = ConfigParser.load_config_files(files)
@@ -131,3 +131,21 @@ def test_the_shipped_entries_can_be_read(overlay, make_plan):
     spaces = {search.name: plan.space_of(search) for search in plan.used_searches}
     assert spaces["hw_nas"] == spaces["ms_nas"] != spaces["rt_dnas"]
     assert spaces["hw_nas"].scaling == "before" and not spaces["hypersegnas"].share_cells
+
+
+def test_the_papers_scale_leaves_each_system_its_own_search(make_plan):
+    config = ConfigParser.load_config_files([str(CONFIGS / f"{name}.json") for name in ("compare", "compare_paper")])
+    plan = make_plan(config["networks"], config["searches"], overlays=config["overlays"])
+    keys = ("search_epochs", "warm_up_epochs", "architecture_lr", "search_batch_size", "network_reading")
+    found = {}
+    for step in plan.steps:
+        if step.step == "search":
+            settings = ConfigParser.load_config_files(list(step.files))
+            space = plan.space_of(next(search for search in plan.used_searches if search.name == step.owner))
+            found[step.owner] = [space.layers, *(settings[key] for key in keys)]
+    assert found["rt_dnas"] == [10, 40, 0, 0.01, 8, "paths"]
+    assert found["hw_nas"] == [8, 60, 30, 0.02, 8, "n_best"]
+    assert found["ms_nas"] == [8, 40, 10, 0.003, 8, "derived"]
+    assert found["hypersegnas"][:2] == [12, 450]
+    rt_dnas = {(n.derive["paths"], n.derive["method"]) for n in plan.entries if n.derive and n.system == "RT-DNAS"}
+    assert rt_dnas == {(paths, method) for paths in range(3, 9) for method in ("genetic", "dijkstra")}

@@ -42,6 +42,7 @@ def evaluated(bundle, tmp_path):
 
 def record(folder, model):
     step = {"inputs": {str(model): sha256(model)}, "outputs": {"metrics.json": sha256(folder / "metrics.json")}}
+    step["patients"] = {"train": ["p2", "p3"], "test": ["p0", "p1"]}
     (folder / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {"evaluate": step}}))
 
 
@@ -52,6 +53,7 @@ def test_figures_are_those_of_the_evaluation_and_nothing_else_changes(evaluated,
     after = json.loads(path.read_text())
     assert after.pop("eval_metrics") == {
         "patients": 2,
+        "exams": "p0, p1",
         **{"mean_dice": 0.7, "dice_RV": 0.8, "dice_MYO": 0.7, "dice_LV": 0.6},
         **{"mean_hd95_mm": 2.5, "hd95_mm_RV": 2.5, "hd95_mm_MYO": 2.5, "hd95_mm_LV": 2.5},
     }
