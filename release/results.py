@@ -1,11 +1,13 @@
 """The tables of an evaluation as bundle/docs/results.md shows them: ``python -m release.results WORK_DIR``.
 
-Dice by structure, phase, group and level, volumes and EF against the reference, and, where the step evaluate ran with
-evaluate_degraded.json too, Dice under each simulated degradation.
+Dice by structure, phase, patient, group and level, volumes and EF against the reference, and, where the step evaluate
+ran with evaluate_degraded.json too, Dice under each simulated degradation.
 """
 
 from __future__ import annotations
 
+import csv
+import statistics
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +22,7 @@ from scripts.report.comparison_tables import markdown
 from scripts.report.metrics_table import cell
 
 COLUMNS = (*STRUCTURES, "mean")
+LEAST = 3
 
 
 def tables(work_dir: str | Path) -> str:
@@ -30,7 +33,7 @@ def tables(work_dir: str | Path) -> str:
     """
     work_dir = Path(work_dir)
     metrics = _read(work_dir)
-    parts = [_dice(metrics), _parts_of_the_exams(metrics)]
+    parts = [f"{_dice(metrics)} {_patients(work_dir)}", _parts_of_the_exams(metrics)]
     if metrics["function"]["patients"]:
         parts.append(_agreement(metrics["function"]["agreement"]))
     degraded = [_read(path.parent) for path in sorted(work_dir.glob("degraded/*/metrics.json"))]
@@ -55,6 +58,19 @@ def _dice(metrics: Mapping[str, Any]) -> str:
         for name in STRUCTURES
     ]
     return markdown(header, rows) + f"\n\nMean Dice {cell(metrics['dice']['mean'], 3)}."
+
+
+def _patients(folder: Path) -> str:
+    """How much the patients differ: standard error of their means, the median, and the least three."""
+    dice: dict[str, list[float]] = {}
+    with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
+        for row in csv.DictReader(file):
+            if row["dice"]:  # none where a structure is neither there nor found
+                dice.setdefault(row["patient"], []).append(float(row["dice"]))
+    means = {patient: statistics.fmean(values) for patient, values in dice.items()}
+    error = statistics.stdev(means.values()) / len(means) ** 0.5
+    least = ", ".join(f"{patient} {means[patient]:.3f}" for patient in sorted(means, key=means.__getitem__)[:LEAST])
+    return f"By patient: standard error {error:.3f}, median {statistics.median(means.values()):.3f}; least: {least}."
 
 
 def _parts_of_the_exams(metrics: Mapping[str, Any]) -> str:
