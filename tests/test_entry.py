@@ -128,6 +128,7 @@ def test_values_of_the_right_type_pass(key, value):
 def test_signals_and_faults_have_their_exit_codes():
     """Bad input is tested through the commands; here what no command should come to."""
     start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.entry import start; start(); "
+    start += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background processes ignore it
     endings = {
         "signal.raise_signal(signal.SIGINT)": (130, "Interrupted."),
         "signal.raise_signal(signal.SIGTERM)": (130, "Interrupted."),

@@ -138,6 +138,7 @@ def test_a_signal_meets_a_stack_that_is_there():
     """Networks that come and go in any order left OpenVINO's stack for signals behind, unmapped."""
     script = f"""
 import gc, signal, sys, torch
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it
 sys.path.insert(0, {str(BUNDLE_ROOT)!r})
 from scripts.runtime.deploy import Deployed, Runtime
 runtime = Runtime("cpu", "float32", "openvino")
