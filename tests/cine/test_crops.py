@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -10,7 +13,17 @@ from monai.transforms import AdjustContrast, Affine
 from scripts.cine.crops import Augmentation, CropLoader
 from scripts.files import CineError
 
-NONE = Augmentation(0.0, 0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.0, 0.0, 0.0)
+NONE = Augmentation(
+    rotation=0.0,
+    scaling=0.0,
+    flip=0.0,
+    gamma_probability=0.0,
+    brightness=0.0,
+    noise=0.0,
+    background=0.0,
+    mirror=0.0,
+    few_slices=0.0,
+)
 
 
 def exam(size=(40, 32, 12), place=(25, 14, 6)):
@@ -56,7 +69,7 @@ def test_smaller_exams_are_surrounded_by_zeros():
 def test_rotation_and_scaling_are_those_of_monai(monkeypatch):
     """By MONAI's Affine of the whole plane, where the crop is the whole plane."""
     item = exam(size=(32, 32, 5), place=(16, 16, 2))
-    loader = CropLoader([item], 1, (32, 32, 5), augmentation=Augmentation(*[0.5, 0.2, 0.0, (1.0, 1.0)], *[0.0] * 5))
+    loader = CropLoader([item], 1, (32, 32, 5), augmentation=replace(NONE, rotation=0.5, scaling=0.2))
     draws = iter([torch.tensor([0.6]), torch.tensor([0.5, -0.4])])  # angle, stretch of columns and of rows
     monkeypatch.setattr(loader, "_uniform", lambda *size: next(draws, torch.zeros(*size)))
     batch = first_batch(loader)
@@ -74,16 +87,49 @@ def test_rotation_and_scaling_are_those_of_monai(monkeypatch):
 
 def test_a_flip_turns_the_slices_of_image_and_label():
     item = exam(size=(16, 16, 4), place=(8, 8, 0))
-    flipped = first_batch(
-        CropLoader([item], 1, (16, 16, 4), augmentation=Augmentation(*[0.0, 0.0, 1.0, (1.0, 1.0)], *[0.0] * 5))
-    )
+    flipped = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=replace(NONE, flip=1.0)))
     torch.testing.assert_close(flipped["image"][0, 0], item["image"][0].flip(2), atol=1e-5, rtol=0)
     assert flipped["label"][0, 0].nonzero().tolist() == [[8, 8, 3]]
 
 
+def test_a_mirror_reverses_one_axis_of_the_plane():
+    item = exam(size=(16, 16, 4), place=(8, 3, 0))
+    batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=replace(NONE, mirror=1.0)))
+    torch.testing.assert_close(batch["image"][0, 0], item["image"][0].flip(1), atol=1e-5, rtol=0)
+    assert batch["label"][0, 0].nonzero().tolist() == [[8, 12, 0]]
+
+
+def test_turns_and_mirrors_reach_all_eight_storage_orders(monkeypatch):
+    """A turn by 0, 90, 180 or 270 degrees, mirrored or not, gives each order of the plane's axes exactly."""
+    item = exam(size=(16, 16, 4), place=(8, 3, 0))
+    plane = item["image"][0]
+    orders = [turned for whole in (plane, plane.flip(1)) for turned in (whole.rot90(k) for k in range(4))]
+    found = set()
+    for mirror in (0.0, 1.0):
+        for quarter in range(4):
+            augmentation = replace(NONE, rotation=math.pi, mirror=mirror)
+            loader = CropLoader([item], 1, (16, 16, 4), augmentation=augmentation)
+            draws = iter([torch.tensor([quarter / 2 - 1])])  # a share of pi
+            monkeypatch.setattr(loader, "_uniform", lambda *size, draws=draws: next(draws, torch.zeros(*size)))
+            crop = first_batch(loader)["image"][0, 0]
+            found |= {k for k, order in enumerate(orders) if torch.allclose(crop, order, atol=1e-3)}
+    assert found == set(range(8))
+
+
+def test_some_batches_hold_one_to_three_slices_around_a_label():
+    items = [exam(place=(25, 14, 6)) for _ in range(30)]
+    loader = CropLoader(items, 1, (16, 16, 4), augmentation=replace(NONE, few_slices=1.0))
+    batches = list(loader)
+    assert {batch["image"].shape[-1] for batch in batches} == {1, 2, 3}
+    assert all(batch["label"].shape == batch["image"].shape and batch["label"].any() for batch in batches)
+    default = CropLoader(items * 10, 1, (16, 16, 4))
+    share = np.mean([batch["image"].shape[-1] < 4 for batch in default])
+    assert 0.05 < share < 0.16
+
+
 def test_contrast_is_that_of_monai():
     item = exam(size=(16, 16, 4), place=(8, 8, 0))
-    only_gamma = Augmentation(0.0, 0.0, 0.0, (2.0, 2.0), 1.0, 0.0, 0.0, 0.0, 0.0)
+    only_gamma = replace(NONE, gamma=(2.0, 2.0), gamma_probability=1.0)
     batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=only_gamma))
     torch.testing.assert_close(
         batch["image"][0], torch.as_tensor(AdjustContrast(2.0)(item["image"])), atol=1e-4, rtol=0
@@ -93,14 +139,14 @@ def test_contrast_is_that_of_monai():
 def test_variation_has_the_size_that_was_asked_for():
     """Brightness within its range and noise of at most its deviation, different for each exam."""
     item = exam(size=(32, 32, 8), place=(16, 16, 4))
-    bright = Augmentation(0.0, 0.0, 0.0, (1.0, 1.0), 0.0, 0.15, 0.0, 0.0, 0.0)
+    bright = replace(NONE, brightness=0.15)
     images = first_batch(CropLoader([item] * 8, 8, (32, 32, 8), augmentation=bright))["image"].flatten(1)
     plain = item["image"].flatten()
     factors = images.std(dim=1) / plain.std()
     offsets = images.mean(dim=1) - factors * plain.mean()
     assert 0.85 <= factors.min() < 0.97 and 1.03 < factors.max() <= 1.15
     assert -0.15 <= offsets.min() < -0.03 and 0.03 < offsets.max() <= 0.15
-    noisy = Augmentation(0.0, 0.0, 0.0, (1.0, 1.0), 0.0, 0.0, 0.1, 1.0, 0.0)
+    noisy = replace(NONE, noise=0.1, noise_probability=1.0)
     images = first_batch(CropLoader([item] * 8, 8, (32, 32, 8), augmentation=noisy))["image"].flatten(1)
     deviations = (images - plain).std(dim=1)
     assert deviations.max() <= 0.101 and deviations.unique().numel() == 8

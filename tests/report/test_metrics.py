@@ -22,6 +22,7 @@ def label():
     label = torch.zeros(12, 12, 4)
     label[1:5, 1:5, 1:3] = 1
     label[6:10, 6:10, 1:3] = 3
+    label[10, 6:10, 1:3] = 2
     return label
 
 
@@ -40,19 +41,61 @@ def test_values_by_hand(label):
     assert rows["LV"]["hd95_mm"] == 0
 
 
-def test_a_structure_absent_from_both_counts_nowhere_and_from_one_0(label):
+def test_a_structure_that_is_not_found_scores_0_and_has_no_distance(label):
     pred = label.clone()
     pred[pred == 3] = 0
+    row = by_name(measure_exam(pred, label, SPACING))["LV"]
+    assert (row["dice"], row["hd95_mm"], row["volume_ml"]) == (0.0, None, 0.0)
+
+
+def test_a_structure_that_nobody_labelled_is_not_scored(label):
+    """Of a label without RV, the empty slices 0 and 3 do not count either: their voxels of LV are no error."""
+    partial = torch.where(label == 1, 0.0, label)
+    pred = label.clone()
+    pred[6:10, 6:10] = 3
+    rows = by_name(measure_exam(pred, partial, SPACING))
+    assert [rows["RV"][key] for key in ("dice", "hd95_mm", "reference_ml", "dice_base")] == [None] * 4
+    assert rows["LV"]["dice"] == rows["MYO"]["dice"] == 1.0 and rows["LV"]["hd95_mm"] == 0
+    assert (rows["LV"]["scored_slices"], rows["LV"]["slices"]) == (2, 4)
+    assert rows["LV"]["volume_ml"] == pytest.approx(32 * 12 / 1000)
+
+
+def test_of_a_whole_label_every_slice_counts(label):
+    pred = label.clone()
+    pred[6:10, 6:10, 0] = 3  # 16 voxels beside the 32 of the reference
+    row = by_name(measure_exam(pred, label, SPACING))["LV"]
+    assert row["dice"] == pytest.approx(64 / (48 + 32)) and row["scored_slices"] == row["slices"] == 4
+
+
+def test_a_slice_without_label_between_labelled_ones_does_not_count():
+    label = torch.zeros(8, 8, 5)
+    label[0:2, :, 1:4], label[3:5, :, 1:4], label[6:8, :, 1:4] = 1, 2, 3
+    pred = label.clone()
+    label[..., 2] = 0
     rows = by_name(measure_exam(pred, label, SPACING))
-    assert (rows["MYO"]["dice"], rows["MYO"]["hd95_mm"]) == (None, None)
-    assert (rows["LV"]["dice"], rows["LV"]["hd95_mm"]) == (0.0, None)
-    assert by_name(measure_exam(label, pred, SPACING))["LV"]["dice"] == 0.0
+    assert [rows[name]["dice"] for name in rows] == [1.0] * 3 and rows["LV"]["scored_slices"] == 2
+
+
+def test_what_is_not_labelled_is_said_and_its_volumes_are_not_compared(label):
+    exams = {"whole": label, "cavity only": torch.where(label == 3, label, 0.0), "nothing": torch.zeros_like(label)}
+    rows = [
+        {"patient": name, "group": "NOR", "phase": "ED", **row}
+        for name, partial in exams.items()
+        for row in measure_exam(label, partial, SPACING)
+    ]
+    summary = summarise(rows)
+    assert summary["not_labelled"] == {"RV": 2, "MYO": 2, "LV": 1} and summary["partly_labelled"] == 2
+    assert [entry["patient"] for entry in summary["function"]["patients"]] == ["whole"]
+    text = format_summary(summary)
+    assert "RV is not labelled in 2 exams: not scored there" in text and "2 exams are partly labelled" in text
+    assert "labelled" not in format_summary(summarise(rows[:3]))
 
 
 def test_levels_are_scored_by_themselves():
     """A square RV of 6x6 in slices 1 to 5 of 7, of which the prediction misses and adds rows."""
     label = torch.zeros(12, 12, 7)
     label[2:8, 2:8, 1:6] = 1
+    label[11, 11, 1:6], label[11, 0, 1:6] = 2, 3
     pred = label.clone()
     pred[2:5, :, 1] = 0  # base, slices 1 and 2: 18 + 36 of 72 voxels found
     pred[8:11, 2:8, 3] = 1  # middle, slice 3: 36 voxels and 18 too many
@@ -120,7 +163,7 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
         *("patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
-        *("dice_base", "dice_middle", "dice_apex"),
+        *("dice_base", "dice_middle", "dice_apex", "scored_slices", "slices"),
     ]
     assert len(rows) == 6
     summary = json.loads((tmp_path / "metrics.json").read_text())
@@ -128,11 +171,10 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
     assert summary["patients"] == 1
     assert summary["dice"]["LV"]["ED"] == {"mean": 1.0, "std": None, "count": 1}
     assert summary["dice"]["LV"]["all"] == {"mean": 0.5, "std": pytest.approx(math.sqrt(0.5)), "count": 2}
-    assert summary["dice"]["MYO"]["all"]["mean"] is None
     assert summary["dice"]["mean"]["mean"] == 0.5
     assert summary["dice_by_level"]["apex"]["LV"]["all"]["mean"] == 0.5
     assert summary["dice_by_level"]["middle"]["mean"]["all"]["count"] == 0  # two labelled slices: base and apex
-    assert summary["dice_by_group"]["NOR"]["mean"]["ED"] == {"mean": 1.0, "std": 0.0, "count": 2}
+    assert summary["dice_by_group"]["NOR"]["mean"]["ED"] == {"mean": 1.0, "std": 0.0, "count": 3}
     (function,) = summary["function"]["patients"]
     assert function["reference"]["LV_ef_percent"] == 0.0 and function["predicted"]["LV_ef_percent"] is None
     assert summary["function"]["agreement"]["LV_ef_percent"]["undefined"] == 1
@@ -166,7 +208,7 @@ def test_the_table_shows_what_the_summary_holds():
         {
             **{"patient": p, "group": group, "phase": phase, "structure": s, "dice": d, "hd95_mm": 2.0},
             **{"volume_ml": 50.0, "reference_ml": 40.0 if phase == "ES" else 50.0},
-            **{"dice_base": d - 0.1, "dice_middle": d, "dice_apex": None},
+            **{"dice_base": d - 0.1, "dice_middle": d, "dice_apex": None, "scored_slices": 9, "slices": 9},
         }
         for p, d, group in (("a", 0.9, "NOR"), ("b", 0.7, "RV"))
         for phase in ("ED", "ES")

@@ -20,7 +20,8 @@ from tqdm import tqdm
 from scripts.distributed import is_main
 from scripts.files import CineError
 
-MOST_PLACES = 4096
+MAX_PLACES = 4096
+MAX_FEW_SLICES = 3
 WORKERS = 2
 
 
@@ -29,19 +30,23 @@ class Augmentation:
     """How much crops vary; each range is symmetric around no change.
 
     Args:
-        rotation: in-plane, radians.
+        rotation: in-plane angle, radians. By default any: headers often name wrong directions.
         scaling: share of the size, each in-plane axis for itself.
-        flip: probability of turning the slices' order round. Left and right are known, base and apex are not.
+        flip: probability that the order of the slices is reversed.
         gamma: exponents of the contrast, with ``gamma_probability``.
         brightness: factor and offset, in standard deviations of the image.
-        noise: the most standard deviation of Gaussian noise, with ``noise_probability``.
+        noise: largest standard deviation of Gaussian noise, with ``noise_probability``.
         background: the share of crops that are placed anywhere, not on a labelled voxel.
+        mirror: probability that an in-plane axis is reversed; with ``rotation``, every storage order occurs.
+        few_slices: share of batches that hold stacks of 1 to ``MAX_FEW_SLICES`` slices only.
+        bias_field: largest logarithm of a smooth field that multiplies the image.
+        low_resolution: largest factor by which in-plane resolution falls, with ``low_resolution_probability``.
 
     Raises:
         CineError: a value that cannot be, by its key.
     """
 
-    rotation: float = math.pi / 6
+    rotation: float = math.pi
     scaling: float = 0.15
     flip: float = 0.5
     gamma: tuple[float, float] = (0.7, 1.5)
@@ -50,9 +55,20 @@ class Augmentation:
     noise: float = 0.1
     noise_probability: float = 0.3
     background: float = 0.1
+    mirror: float = 0.5
+    few_slices: float = 0.1
+    bias_field: float = 0.0
+    low_resolution: float = 1.0
+    low_resolution_probability: float = 0.3
 
     def __post_init__(self) -> None:
-        most = {"rotation": math.pi, "scaling": 0.9, "noise": 10.0}  # all others are shares
+        most = {
+            "rotation": 3.1416,
+            "scaling": 0.9,
+            "noise": 10.0,
+            "bias_field": 3.0,
+            "low_resolution": 8.0,
+        }  # all others are shares
         for name, value in asdict(self).items():
             fits = (
                 len(value) == 2 and 0 < value[0] <= value[1]
@@ -137,18 +153,20 @@ class CropLoader:
         order = order if self.sampler is None else list(self.sampler)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             exams = [self._exams[index] for index in order[start : start + self.batch_size]]
-            views = [self._view(exam) for exam in exams]
+            few = self._happens(self.augmentation.few_slices)
+            slices = 1 + self._below(min(MAX_FEW_SLICES, self.patch_size[2])) if few else self.patch_size[2]
+            views = [self._view(exam, slices) for exam in exams]
             # one copy a batch: a device would finish all that waits in its queue before each
             thetas = torch.stack([view.theta for view in views]).to(self.device, non_blocking=True)
             grids = F.affine_grid(thetas, [len(views), 1, *self.patch_size[:2]], align_corners=False)
-            crops = [self._crop(*parts) for parts in zip(exams, views, grids.split(1), strict=True)]
+            crops = [self._crop(*parts, slices) for parts in zip(exams, views, grids.split(1), strict=True)]
             images, labels = (torch.stack(tensors)[:, None] for tensors in zip(*crops, strict=True))
             yield {"image": self._vary(images), "label": labels}
 
     def _prepare(self, item: Mapping[str, Any]) -> Prepared:
         image, label = (torch.as_tensor(item[key])[0].permute(2, 0, 1).contiguous() for key in ("image", "label"))
         places = label.nonzero()
-        places = places[:: max(1, len(places) // MOST_PLACES)].to(torch.int16)
+        places = places[:: max(1, len(places) // MAX_PLACES)].to(torch.int16)
         return Prepared(image.to(self.device, torch.float16), label.to(self.device, torch.uint8), places)
 
     def _uniform(self, *size: int) -> torch.Tensor:
@@ -161,19 +179,19 @@ class CropLoader:
     def _happens(self, probability: float) -> bool:
         return bool(torch.rand(1, generator=self.generator) < probability)
 
-    def _view(self, exam: Prepared) -> View:
+    def _view(self, exam: Prepared, slices: int) -> View:
         vary, depth = self.augmentation, exam.image_DHW.shape[0]
         if len(exam.places) and not self._happens(vary.background):
             place = exam.places[self._below(len(exam.places))].tolist()
         else:
             place = [self._below(n) for n in exam.image_DHW.shape]
-        slices = self.patch_size[2]
         first = min(max(place[0] - self._below(slices), 0), max(depth - slices, 0))
         return View(first, self._affine(place[1:], exam.image_DHW.shape[1:]), self._happens(vary.flip))
 
-    def _crop(self, exam: Prepared, view: View, grid_1HW2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    def _crop(
+        self, exam: Prepared, view: View, grid_1HW2: torch.Tensor, slices: int
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and label of one crop, h w d."""
-        slices = self.patch_size[2]
         crops = []
         for volume, mode in ((exam.image_DHW, "bilinear"), (exam.label_DHW, "nearest")):
             planes = volume[view.first : view.first + slices].float()[None]
@@ -187,6 +205,8 @@ class CropLoader:
         """From a crop to its exam, as ``affine_grid`` wants it: columns before rows, each from -1 to 1; 2 x 3."""
         angle = float(self._uniform(1)) * self.augmentation.rotation
         stretch = 1 + self.augmentation.scaling * self._uniform(2)
+        if self._happens(self.augmentation.mirror):
+            stretch[0] *= -1
         place, size, patch = (torch.tensor(x[1::-1]) for x in (place_HW, size_HW, self.patch_size))
         # the crop lies within the exam as far as its size allows; whole voxels apart from it where nothing is turned
         inside = (place - patch // 2).clamp(min=0).minimum(size - patch)
@@ -210,7 +230,29 @@ class CropLoader:
         )
         least, most = (function(images_B1HWD, dim=(1, 2, 3, 4), keepdim=True) for function in (torch.amin, torch.amax))
         span = (most - least).clamp(min=1e-6)
-        images = ((images_B1HWD - least) / span) ** gamma * span + least
+        images = ((images_B1HWD - least) / span) ** gamma * span * self._bias(count, images_B1HWD.shape[2:]) + least
+        images = self._coarsen(images)
         on_device = torch.Generator(self.device).manual_seed(self._below(2**31))
         grain = torch.randn(images.shape, generator=on_device, device=self.device)
         return images * factor + offset + noise * grain
+
+    def _bias(self, count: int, size: Sequence[int]) -> torch.Tensor:
+        """Smooth factors, B 1 H W D."""
+        strength = self.augmentation.bias_field * torch.rand(count, 1, 1, 1, 1, generator=self.generator)
+        corners = (strength * self._uniform(count, 1, 3, 3, 2)).to(self.device)
+        return F.interpolate(corners, tuple(size), mode="trilinear", align_corners=True).exp()
+
+    def _coarsen(self, images_B1HWD: torch.Tensor) -> torch.Tensor:
+        """Some images at a lower in-plane resolution, on the same grid."""
+        vary, size = self.augmentation, images_B1HWD.shape[2:4]
+        if vary.low_resolution <= 1:
+            return images_B1HWD
+        images = images_B1HWD.clone()
+        for index in range(len(images)):
+            factor = 1 + (vary.low_resolution - 1) * float(torch.rand(1, generator=self.generator))
+            if self._happens(vary.low_resolution_probability):
+                planes = images[index].permute(0, 3, 1, 2)
+                coarse = [max(1, round(n / factor)) for n in size]
+                planes = F.interpolate(planes, coarse, mode="bilinear", antialias=True)
+                images[index] = F.interpolate(planes, size, mode="bilinear").permute(0, 2, 3, 1)
+        return images

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,13 @@ from typing import Any
 import numpy as np
 
 from scripts.cine import STRUCTURES
+from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
 from scripts.cine.header import read_header
 from scripts.cine.quality import find_parts
 from scripts.cine.reader import CONSTANT
 from scripts.files import CineError, write_json
+
+logger = logging.getLogger(__name__)
 
 MYOCARDIAL_DENSITY = 1.05
 """g/ml"""
@@ -37,6 +41,7 @@ def cardiac_function(
     es: int | None = None,
     all_parts_THWD: np.ndarray | None = None,
     blank: Collection[int] = (),
+    affine: np.ndarray | None = None,
 ) -> dict[str, Any]:
     """Volumes of every frame and what follows from them; what cannot be told is None, and ``reasons`` says why.
 
@@ -47,11 +52,12 @@ def cardiac_function(
         es: the end-systolic frame, counted from 1; None finds it: the smallest LV that is there.
         all_parts_THWD: the labels before all but the largest part of each structure were cleared: there fragments show.
         blank: frames, counted from 1, whose image shows nothing: neither ED nor ES is looked for in them.
+        affine: 4x4, voxel indices of the labels to RAS (mm); where the labels contradict it, a flag says so.
 
     Returns:
         frames, ed_frame, es_frame, volumes_ml (structure -> one value a frame), LV and RV (edv_ml, esv_ml, sv_ml,
-        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags (flag, frame and, but for
-        "no contrast", structure).
+        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags ("orientation doubtful" of the
+        exam; the others with frame and, but for "no contrast", structure).
 
     Raises:
         CineError: ``ed`` or ``es`` is no frame of the cine.
@@ -65,7 +71,9 @@ def cardiac_function(
     volumes = {name: [frame[name] for frame in per_frame] for name in STRUCTURES}
     reasons: dict[str, str] = {}
     ed, es = _phases(volumes["LV"], ed, es, blank, reasons)
-    flags: list[dict[str, Any]] = [{"flag": "no contrast", "frame": frame} for frame in sorted(blank)]
+    doubtful = affine is not None and is_doubtful(labels_THWD, affine)
+    flags: list[dict[str, Any]] = [{"flag": DOUBTFUL}] if doubtful else []
+    flags += [{"flag": "no contrast", "frame": frame} for frame in sorted(blank)]
     flags += _spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD), volumes)
     flags += _temporal_flags(volumes)
     sudden = {(flag["structure"], flag["frame"]) for flag in flags if flag["flag"] == "sudden change"}
@@ -123,7 +131,12 @@ def save_function(item: Mapping[str, Any], path: str | Path) -> None:
     constant = getattr(item.get("image"), "meta", {}).get(CONSTANT, ())
     blank = [frame for frame, is_constant in enumerate(constant, start=1) if is_constant]
     all_parts_THWD = item.get("all_parts")
-    function = cardiac_function(labels_THWD, header.spacing_mm, all_parts_THWD=all_parts_THWD, blank=blank)
+    function = cardiac_function(
+        labels_THWD, header.spacing_mm, all_parts_THWD=all_parts_THWD, blank=blank, affine=header.affine
+    )
+    if {"flag": DOUBTFUL} in function["flags"]:
+        logger.warning("%s: %s", DOUBTFUL, DOUBT)
+        logger.debug("%s is the file whose orientation is doubtful", header.path)
     if len(header.file_shape) == 2:
         function["volumes_ml"] = {name: [None] for name in STRUCTURES}
         function["reasons"]["volumes_ml"] = "a 2D image has no slice thickness"

@@ -5,6 +5,7 @@ Tensors are channel first, C H W D; the frames of a cine are channels, T H W D.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any
 
@@ -18,6 +19,10 @@ from monai.utils import MetaKeys, TraceKeys, convert_to_tensor
 from scripts.cine.reader import CONSTANT
 from scripts.files import CineError
 
+logger = logging.getLogger(__name__)
+
+CLEARLY_COARSER = 1.5
+"""Spacing of slices over spacing in plane from which an axis is known by its spacing."""
 # directions in RAS; the tilt decides, alike for every axis order, where two axes agree equally well
 _TOWARDS_L = np.array([-1.0, -1e-3, -1e-3])
 _TOWARDS_P = np.array([0.0, -1.0, -1e-3])
@@ -26,9 +31,9 @@ _TOWARDS_P = np.array([0.0, -1.0, -1e-3])
 class ShortAxisOrder(InvertibleTransform):
     """Bring a short-axis stack into its working order, by permuting and flipping whole axes, and back.
 
-    The slice axis comes last: the only one of size 1, else the one of the largest spacing (the last of equals).
-    Of the other two, the one that runs more along left-right comes first; they are flipped towards the patient's
-    left and back (L, P). The slice axis is flipped so that the frame is right-handed. ACDC stays as it is.
+    The slice axis comes last (``slice_axis``). Of the other two, the one that runs more along left-right comes first.
+    They are flipped towards the patient's left and back (L, P). The slice axis is flipped so that the frame is
+    right-handed. ACDC stays as it is.
     A canonical reorientation could move the slice axis of an oblique stack; this cannot.
     """
 
@@ -40,6 +45,7 @@ class ShortAxisOrder(InvertibleTransform):
                 "ShortAxisOrder", f"a tensor of shape {tuple(img.shape)}", "C H W D", "Load it channel first."
             )
         affine = img.affine if isinstance(img, MetaTensor) else torch.eye(4)
+        _log_slice_axis(np.asarray(affine, dtype=np.float64), tuple(img.shape[1:]))
         order, flips = working_order(np.asarray(affine, dtype=np.float64), tuple(img.shape[1:]))
         xform = torch.zeros(4, 4, dtype=torch.float64)
         xform[3, 3] = 1.0
@@ -178,9 +184,7 @@ def working_order(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[list[int]
     """Old axis of each new axis, and whether each new axis runs backwards."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     directions = affine[:3, :3] / spacing
-    single = [axis for axis in range(3) if shape[axis] == 1]
-    thick = [axis for axis in range(3) if spacing[axis] >= spacing.max() * (1 - 1e-3)]
-    through = single[0] if len(single) == 1 else thick[-1]
+    through = slice_axis(spacing, shape)
     first, second = (axis for axis in range(3) if axis != through)
 
     def agreement(left: int, back: int) -> float:
@@ -192,6 +196,29 @@ def working_order(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[list[int]
     signs = np.array([-1.0 if flip else 1.0 for flip in flips] + [1.0])
     handed = np.linalg.det(directions[:, [first, second, through]] * signs)
     return [first, second, through], [*flips, bool(handed < 0)]
+
+
+def slice_axis(spacing_mm: np.ndarray, shape: tuple[int, ...]) -> int:
+    """The axis of the slices: the only one of size 1, else the coarsest if clearly so, else the last.
+
+    Clearly means ``CLEARLY_COARSER`` times the spacing of both others. 3D cines and stacks that were resampled to thin
+    slices have no such axis, and files keep their slices last.
+    """
+    single = [axis for axis in range(3) if shape[axis] == 1]
+    if len(single) == 1:
+        return single[0]
+    finer, coarsest = np.argsort(spacing_mm, kind="stable")[1:]
+    return int(coarsest) if spacing_mm[coarsest] >= CLEARLY_COARSER * spacing_mm[finer] else 2
+
+
+def _log_slice_axis(affine: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Say which axis was taken, where it is not the last and clearly coarsest one."""
+    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+    axis = slice_axis(spacing_mm, shape)
+    usual = axis == 2 and spacing_mm[2] >= CLEARLY_COARSER * spacing_mm[:2].max()
+    level = logging.DEBUG if usual else logging.INFO
+    voxels = " x ".join(f"{mm:.4g}" for mm in spacing_mm)
+    logger.log(level, "axis %d of 3 is taken as the slice axis (%s voxels of %s mm)", axis + 1, shape, voxels)
 
 
 def _plain(img: torch.Tensor) -> torch.Tensor:

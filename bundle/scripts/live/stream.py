@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
 from scripts.cine.reader import Header, read_volume
 from scripts.cine.writer import check_writable, write_mask
 from scripts.files import CineError, write_json
@@ -135,7 +136,9 @@ def stream_cine(
     finally:
         inbox.close()
     seen = {record.number % len(masks_THWD) for record in records}
+    masks_THWD = orientation.to_source(masks_THWD)
     summary = summarise(records, inbox.dropped, deadline_ms)
+    summary["orientation_doubtful"] = is_doubtful(masks_THWD, header.affine)
     result = {
         "format": FORMAT,
         "input": header.path.name,
@@ -146,9 +149,11 @@ def stream_cine(
         "frames_without_mask": [frame + 1 for frame in range(len(masks_THWD)) if frame not in seen],
         "records": [{**asdict(record), "latency_ms": record.latency_ms} for record in records],
     }
-    write_mask(f"{output}_seg.nii.gz", orientation.to_source(masks_THWD), like=input)
+    write_mask(f"{output}_seg.nii.gz", masks_THWD, like=input)
     write_json(f"{output}_stream.json", result)
     _log(summary, output)
+    if summary["orientation_doubtful"]:
+        logger.warning("%s: %s", DOUBTFUL, DOUBT)
     if interrupted is not None:
         raise interrupted
     return {**result, "output": str(output)}

@@ -35,34 +35,41 @@ LEVEL_COLUMNS = {level: f"dice_{level}" for level in LEVELS}
 COLUMNS = (
     *("patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
     *LEVEL_COLUMNS.values(),
+    *("scored_slices", "slices"),
 )
 Row = dict[str, Any]
 
 
 def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tuple[float, ...]) -> list[Row]:
-    """One row a structure: dice, hd95_mm, volume_ml, reference_ml, and Dice by level: dice_base, _middle, _apex.
+    """One row a structure: dice, hd95_mm, volumes, Dice by level (dice_base, _middle, _apex), and slices that count.
 
-    Dice and distance are None where the structure is absent from both; absent from one, Dice is 0 and the
-    distance None. The same holds in each level, the slices of which follow from the label (``slices_by_level``):
-    what is predicted in slices without label lowers the Dice of the exam and of no level.
+    A structure that the label never names is not scored: all its values are None but volume_ml. Where the label lacks
+    a structure, or a slice between labelled ones, the exam is partly labelled: only labelled slices count then.
+    Otherwise slices without label count as background. They lower the Dice of the exam and of no level
+    (``slices_by_level``). In a level, Dice is None where the structure is absent from both, 0 where from one.
 
     Args:
         pred_HWD, label_HWD: labels on the original grid, slices last.
         spacing_mm: voxel size.
     """
-    dice = _dice(pred_HWD, label_HWD)
+    labelled = [name for name, index in STRUCTURES.items() if bool((label_HWD == index).any())]
+    scored = scored_slices(np.asarray(label_HWD))
+    pred_HWD = pred_HWD * torch.as_tensor(scored, device=pred_HWD.device)
+    dice = structure_dice(pred_HWD, label_HWD)
     levels = {
-        LEVEL_COLUMNS[level]: _dice(pred_HWD[..., slices], label_HWD[..., slices])
+        LEVEL_COLUMNS[level]: structure_dice(pred_HWD[..., slices], label_HWD[..., slices])
         for level, slices in slices_by_level(np.asarray(label_HWD)).items()
     }
     pred, label = (one_hot(x.long()[None, None], 4) for x in (pred_HWD, label_HWD))
     found_ml, expected_ml = (volume_ml(np.asarray(x), spacing_mm) for x in (pred_HWD, label_HWD))
     rows = []
     for name, index in STRUCTURES.items():
-        row: Row = {"structure": name, "dice": dice[name], "hd95_mm": None}
-        row.update(volume_ml=found_ml[name], reference_ml=expected_ml[name])
-        row |= {column: values[name] for column, values in levels.items()}
-        if found_ml[name] and expected_ml[name]:
+        row: Row = {"structure": name, "dice": None, "hd95_mm": None, "volume_ml": found_ml[name], "reference_ml": None}
+        row |= dict.fromkeys(levels) | {"scored_slices": int(scored.sum()), "slices": len(scored)}
+        if name in labelled:
+            row.update(dice=dice[name], reference_ml=expected_ml[name])
+            row |= {column: values[name] for column, values in levels.items()}
+        if name in labelled and found_ml[name]:
             found, expected = pred[:, index : index + 1], label[:, index : index + 1]
             row["hd95_mm"] = float(
                 compute_hausdorff_distance(found, expected, include_background=True, percentile=95, spacing=spacing_mm)
@@ -71,7 +78,15 @@ def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tu
     return rows
 
 
-def _dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
+def scored_slices(label_HWD: np.ndarray) -> np.ndarray:
+    """Which slices count, bool D: all, or of a partly labelled exam those with a label."""
+    filled = (label_HWD != 0).any(axis=(0, 1))
+    complete = all((label_HWD == index).any() for index in STRUCTURES.values())
+    first, last = (int(np.argmax(filled)), len(filled) - int(np.argmax(filled[::-1])))
+    return np.ones_like(filled) if complete and filled[first:last].all() else filled
+
+
+def structure_dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
     """Dice of each structure; None where it is absent from both, 0 where from one."""
     pred, label = (one_hot(x.long()[None, None], 4) for x in (pred_HWD, label_HWD))
     values = compute_dice(pred, label, include_background=False, ignore_empty=False)[0]
@@ -85,9 +100,14 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
     Returns:
         patients, their number; dice and hd95_mm: structure -> phase or "all" -> statistics, and "mean", those of all;
         dice_by_level and dice_by_group: level or group -> structure or "mean" -> phase or "all" -> statistics;
-        function: "patients", their function (``function_of_patients``), and "agreement" of it.
+        function: "patients", their function (``function_of_patients``), and "agreement" of it;
+        not_labelled: structure -> number of exams whose label never names it; partly_labelled, number of exams.
     """
     summary: dict[str, Any] = {"patients": len({row["patient"] for row in rows})}
+    summary["not_labelled"] = {
+        name: sum(row["structure"] == name and row["reference_ml"] is None for row in rows) for name in STRUCTURES
+    }
+    summary["partly_labelled"] = sum(_partly(row) for row in rows) // len(STRUCTURES)
     phases = sorted({row["phase"] for row in rows})
     for metric in ("dice", "hd95_mm"):
         table = _by_structure(rows, metric, phases)
@@ -97,22 +117,27 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
         group: _by_structure([row for row in rows if row["group"] == group], "dice", phases)
         for group in sorted({row["group"] for row in rows})
     }
-    functions = function_of_patients(rows)
+    functions = function_of_patients([row for row in rows if not _partly(row)])
     return {**summary, "function": {"patients": functions, "agreement": agreement(functions)}}
+
+
+def _partly(row: Row) -> bool:
+    """Whether the exam of a row is partly labelled; its volumes are of some slices only."""
+    return row["scored_slices"] < row["slices"]
 
 
 def _by_structure(rows: list[Row], metric: str, phases: list[str]) -> dict[str, Any]:
     """Structure or "mean" -> phase or "all" -> statistics."""
     return {
         name: {
-            phase: _statistics([r[metric] for r in rows if r["structure"] in structures and r["phase"] in among])
+            phase: statistics_of([r[metric] for r in rows if r["structure"] in structures and r["phase"] in among])
             for phase, among in [*((phase, [phase]) for phase in phases), ("all", phases)]
         }
         for name, structures in [*((name, [name]) for name in STRUCTURES), ("mean", list(STRUCTURES))]
     }
 
 
-def _statistics(values: list[float | None]) -> dict[str, float | int | None]:
+def statistics_of(values: list[float | None]) -> dict[str, float | int | None]:
     known = [value for value in values if value is not None]
     return {
         "mean": fmean(known) if known else None,
@@ -149,13 +174,15 @@ class ExamMetrics:
     def _collect(self, engine: Engine) -> None:
         # MONAI's evaluator leaves what is no tensor to the batch
         for exam, item in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
-            image, pred, label = (_working_order(item[key], item["label"].affine) for key in ("image", "pred", "label"))
+            image, pred, label = (
+                in_working_order(item[key], item["label"].affine) for key in ("image", "pred", "label")
+            )
             spacing_mm = tuple(float(s) for s in affine_to_spacing(label.affine))
             exam = {key: exam[key] for key in ("patient", "group", "phase")}
             rows = measure_exam(pred.as_tensor(), label.as_tensor(), spacing_mm)
             self.rows.extend({**exam, **row} for row in rows)
             view = view_exam(np.asarray(image), np.asarray(pred), np.asarray(label), spacing_mm)
-            self.views.append({**exam, **view, "dice": _statistics([row["dice"] for row in rows])["mean"]})
+            self.views.append({**exam, **view, "dice": statistics_of([row["dice"] for row in rows])["mean"]})
 
     def _publish(self, engine: Engine) -> None:
         """Where experiment trackers look."""
@@ -179,7 +206,7 @@ class ExamMetrics:
         logger.info("The fold's test exams:\n%s", format_summary(summary))
 
 
-def _working_order(volume: torch.Tensor, affine: torch.Tensor) -> MetaTensor:
+def in_working_order(volume: torch.Tensor, affine: torch.Tensor) -> MetaTensor:
     """1 H W D on the label's grid -> H W D with the slices last, on the CPU."""
     ordered: Any = ShortAxisOrder()(MetaTensor(convert_to_tensor(volume, device="cpu"), affine=affine))
     return ordered[0]

@@ -24,6 +24,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     for name, mean in means.items():
         lines.append(f"{name:{first}}" + "".join(f"{cell(mean[phase], 3):>16}" for phase in phases))
     lines.append(f"mean Dice {cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
+    lines += missing_labels(summary)
     if summary.get("read_by_search"):
         lines.append(f"{summary['read_by_search']} of these exams were read by the search: they are not unseen")
     if summary["function"]["patients"]:
@@ -31,6 +32,20 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     if "latency" in summary:
         lines.append(_latency_line(summary["latency"]))
     return "\n".join(lines)
+
+
+def missing_labels(summary: Mapping[str, Any]) -> list[str]:
+    """Sentences about what the reference does not label; none where it labels everything."""
+    lines = [
+        f"{name} is not labelled in {count} exams: not scored there"
+        for name, count in summary["not_labelled"].items()
+        if count
+    ]
+    if count := summary["partly_labelled"]:
+        lines.append(
+            f"{count} exams are partly labelled: only their labelled slices count, and no volumes are compared"
+        )
+    return lines
 
 
 def _latency_line(latency: Mapping[str, Any]) -> str:

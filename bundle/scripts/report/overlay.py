@@ -20,6 +20,7 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from scripts.cine import STRUCTURES
+from scripts.cine.direction import DOUBTFUL
 from scripts.cine.function import cardiac_function
 from scripts.cine.levels import LEVELS, labelled_slices
 from scripts.cine.reader import CineReader
@@ -46,7 +47,7 @@ def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
     labels_THWD = np.asarray(ShortAxisOrder()(MetaTensor(labels, affine=image.affine)))
     image = ShortAxisOrder()(image)
     spacing_mm = [float(size) for size in image.pixdim]
-    function = cardiac_function(labels_THWD, spacing_mm)
+    function = cardiac_function(labels_THWD, spacing_mm, affine=np.asarray(image.affine))
     title = image_path.name.removesuffix(".gz").removesuffix(".nii")
     save_figure(overlay_figure(np.asarray(image), labels_THWD, spacing_mm, function, title), path)
 
@@ -101,6 +102,8 @@ def overlay_figure(
     if curve:
         _draw_volumes(figure.add_subplot(grid[-1, :]), function)
     figure.suptitle(f"{title}\n{_summary(function)}", fontsize=11)
+    if {"flag": DOUBTFUL} in function["flags"]:
+        figure.text(0.01, 0.99, DOUBTFUL, color="white", backgroundcolor="#b00020", fontsize=10, va="top")
     patches = [Patch(facecolor=STRUCTURE_COLOURS[name], edgecolor="0.3", label=name) for name in STRUCTURES]
     figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
