@@ -20,6 +20,7 @@ import torch
 
 from scripts import BUNDLE_ROOT
 from scripts.cine.phantom import write_phantom
+from scripts.report.variants import ROWS
 from scripts.space.architecture import Architecture
 
 TINY = {
@@ -202,6 +203,43 @@ def test_a_degraded_evaluation_leaves_the_plain_one_as_it_was(workplace):
     )
     assert refused.returncode == 2
     assert "one of noise, undersampling, half_slices" in refused.stderr
+
+
+def test_one_command_scores_every_storage_order_and_few_slices(workplace):
+    kept = (workplace.folder / "work" / "metrics.json").read_bytes()
+    log = workplace.must("evaluate", "train", "evaluate", "evaluate_variants", dataset_dir=workplace.data)
+    assert (workplace.folder / "work" / "metrics.json").read_bytes() == kept
+    folder = workplace.folder / "work" / "variants"
+    dice = json.loads((folder / "variants.json").read_text())["dice"]
+    assert list(dice) == list(ROWS)
+    plain = json.loads(kept)["dice"]
+    assert dice["as stored"]["mean"]["count"] == plain["mean"]["count"]
+    assert dice["as stored"]["LV"]["mean"] == pytest.approx(plain["LV"]["all"]["mean"], abs=0.02)  # another precision
+    for row in ROWS:
+        assert f"| {row} |" in log
+    assert "variants.json" in json.loads((folder / "run.json").read_text())["steps"]["evaluate"]["outputs"]
+
+
+def test_every_exam_of_a_datalist_is_scored_as_far_as_it_is_labelled(workplace):
+    """As exams of another scanner come: one patient, LV cavity only at ES, no RV at ED."""
+    patient = workplace.data / "patient006"
+    items = []
+    info = dict(line.split(": ") for line in (patient / "Info.cfg").read_text().splitlines())
+    for phase, structures in (("ED", (2, 3)), ("ES", (3,))):
+        stem = f"patient006_frame{int(info[phase]):02d}"
+        label = nib.load(patient / f"{stem}_gt.nii.gz")
+        voxels = np.asarray(label.dataobj)
+        partial = nib.Nifti1Image(np.where(np.isin(voxels, structures), voxels, 0), None, label.header)
+        nib.save(partial, workplace.folder / f"{stem}_partial.nii.gz")
+        items.append({"image": str(patient / f"{stem}.nii.gz"), "label": f"{stem}_partial.nii.gz"})
+        items[-1].update(patient="another scanner's", phase=phase)
+    (workplace.folder / "others.json").write_text(json.dumps({"training": items}))
+    log = workplace.must("evaluate", "train", "evaluate", "evaluate_all", datalist="others.json")
+    metrics = json.loads((workplace.folder / "work" / "all" / "metrics.json").read_text())
+    assert metrics["patients"] == 1 and metrics["not_labelled"] == {"RV": 2, "MYO": 1, "LV": 0}
+    assert metrics["dice"]["RV"]["all"]["count"] == 0 and metrics["dice"]["LV"]["all"]["count"] == 2
+    assert metrics["partly_labelled"] == 2 and metrics["function"]["patients"] == []
+    assert "RV is not labelled in 2 exams" in log and "2 exams are partly labelled" in log
 
 
 def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):

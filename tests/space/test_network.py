@@ -29,7 +29,7 @@ def test_forward_against_a_walk_over_the_paths(architecture):
         if isinstance(module, torch.nn.BatchNorm3d):
             module.running_mean.normal_()
             module.running_var.uniform_(0.5, 2)
-    x = torch.randn(1, 1, 24, 16, 3, dtype=torch.float64)
+    x = torch.randn(1, 1, 24, 16, MIN_SLICES, dtype=torch.float64)
 
     def run_cell(cell, x):
         nodes = architecture.cells[cell.kind]
@@ -46,6 +46,15 @@ def test_forward_against_a_walk_over_the_paths(architecture):
         return sum(run_cell(c, tile(layer - 1, c.source)) for c in arriving)
 
     torch.testing.assert_close(network(x), network.heads["0"](tile(4, 0)))
+
+
+@pytest.mark.parametrize(("depth", "index"), [(1, [0] * 5), (2, [0, 0, 1, 1, 1]), (3, [0, 0, 1, 2, 2]), (4, [0, 1, 2, 3, 3])])
+def test_few_slices_are_repeated_and_their_own_logits_returned(architecture, depth, index):
+    network = CineNet(architecture).eval()
+    x = torch.randn(1, 1, 24, 16, depth)
+    before = index.index(1) - 1 if depth > 1 else 2
+    expected = network(x[..., index])[..., before : before + depth]
+    torch.testing.assert_close(network(x), expected)
 
 
 def test_only_chosen_cells_have_weights(architecture):

@@ -38,7 +38,7 @@ class Augmentation:
         noise: largest standard deviation of Gaussian noise, with ``noise_probability``.
         background: the share of crops that are placed anywhere, not on a labelled voxel.
         mirror: probability that an in-plane axis is reversed; with ``rotation``, every storage order occurs.
-        few_slices: share of batches that hold stacks of 1 to ``MAX_FEW_SLICES`` slices only.
+        few_slices: share of crops of 1 to ``MAX_FEW_SLICES`` slices, repeated as networks do (``pad_slices``).
         bias_field: largest logarithm of a smooth field that multiplies the image.
         low_resolution: largest factor by which in-plane resolution falls, with ``low_resolution_probability``.
 
@@ -93,9 +93,10 @@ class Prepared:
 
 @dataclass(frozen=True)
 class View:
-    """Where a crop lies in its exam: first slice, in-plane transform (2 x 3), and whether its slices turn round."""
+    """Where a crop lies in its exam: first slice, how many, in-plane transform (2 x 3), whether they are reversed."""
 
     first: int
+    slices: int
     theta: torch.Tensor
     flip: bool
 
@@ -153,13 +154,11 @@ class CropLoader:
         order = order if self.sampler is None else list(self.sampler)
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             exams = [self._exams[index] for index in order[start : start + self.batch_size]]
-            few = self._happens(self.augmentation.few_slices)
-            slices = 1 + self._below(min(MAX_FEW_SLICES, self.patch_size[2])) if few else self.patch_size[2]
-            views = [self._view(exam, slices) for exam in exams]
+            views = [self._view(exam) for exam in exams]
             # one copy a batch: a device would finish all that waits in its queue before each
             thetas = torch.stack([view.theta for view in views]).to(self.device, non_blocking=True)
             grids = F.affine_grid(thetas, [len(views), 1, *self.patch_size[:2]], align_corners=False)
-            crops = [self._crop(*parts, slices) for parts in zip(exams, views, grids.split(1), strict=True)]
+            crops = [self._crop(*parts) for parts in zip(exams, views, grids.split(1), strict=True)]
             images, labels = (torch.stack(tensors)[:, None] for tensors in zip(*crops, strict=True))
             yield {"image": self._vary(images), "label": labels}
 
@@ -179,25 +178,30 @@ class CropLoader:
     def _happens(self, probability: float) -> bool:
         return bool(torch.rand(1, generator=self.generator) < probability)
 
-    def _view(self, exam: Prepared, slices: int) -> View:
+    def _view(self, exam: Prepared) -> View:
         vary, depth = self.augmentation, exam.image_DHW.shape[0]
         if len(exam.places) and not self._happens(vary.background):
             place = exam.places[self._below(len(exam.places))].tolist()
         else:
             place = [self._below(n) for n in exam.image_DHW.shape]
+        slices = self.patch_size[2]
+        if self._happens(vary.few_slices):
+            slices = 1 + self._below(min(MAX_FEW_SLICES, slices, depth))
         first = min(max(place[0] - self._below(slices), 0), max(depth - slices, 0))
-        return View(first, self._affine(place[1:], exam.image_DHW.shape[1:]), self._happens(vary.flip))
+        return View(first, slices, self._affine(place[1:], exam.image_DHW.shape[1:]), self._happens(vary.flip))
 
-    def _crop(
-        self, exam: Prepared, view: View, grid_1HW2: torch.Tensor, slices: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def _crop(self, exam: Prepared, view: View, grid_1HW2: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Image and label of one crop, h w d."""
         crops = []
         for volume, mode in ((exam.image_DHW, "bilinear"), (exam.label_DHW, "nearest")):
-            planes = volume[view.first : view.first + slices].float()[None]
+            planes = volume[view.first : view.first + view.slices].float()[None]
             planes = F.grid_sample(planes, grid_1HW2, mode, "zeros", align_corners=False)[0]
-            missing = slices - planes.shape[0]
-            planes = F.pad(planes, (0, 0, 0, 0, missing // 2, missing - missing // 2))
+            missing = self.patch_size[2] - len(planes)
+            before, after = missing // 2, missing - missing // 2
+            if view.slices < self.patch_size[2]:  # chosen to be few; an exam of few slices is surrounded by zeros
+                planes = torch.cat([planes[:1].expand(before, -1, -1), planes, planes[-1:].expand(after, -1, -1)])
+            else:
+                planes = F.pad(planes, (0, 0, 0, 0, before, after))
             crops.append((planes.flip(0) if view.flip else planes).permute(1, 2, 0))
         return crops[0], crops[1]
 

@@ -110,12 +110,12 @@ class CineNet(Deployable):
         self.heads = nn.ModuleDict({str(s): Head(space, out_channels, s) for s in ends})
 
     def forward(self, image_BCHWD: torch.Tensor) -> torch.Tensor:
-        height, width = image_BCHWD.shape[2:4]
-        image_BCHWD = pad_in_plane(image_BCHWD, self.multiple)
+        height, width, depth = image_BCHWD.shape[2:]
+        image_BCHWD = pad_in_plane(pad_slices(image_BCHWD), self.multiple)
         logits = run_network(
             self.architecture, image_BCHWD, self.stems, lambda cell, x: self.cells[cell.name](x), self.heads
         )
-        return logits[:, :, :height, :width]
+        return crop_slices(logits[:, :, :height, :width], depth)
 
 
 def run_network(
@@ -160,6 +160,37 @@ def joined(parts: list[torch.Tensor], mean: bool) -> torch.Tensor:
 
 # over two rows, the weight gradient of a 3x3 convolution in bfloat16 is garbage on CPUs (torch 2.13)
 FEWEST_ROWS = 3
+
+
+MIN_SLICES = 5
+"""Of fewer slices, most of what a 3x3x3 convolution reads is padding, unlike anything that was trained on."""
+
+
+def pad_slices(x_BCHWD: torch.Tensor) -> torch.Tensor:
+    """Repeat the first and the last slice until there are ``MIN_SLICES``."""
+    depth = x_BCHWD.shape[4]
+    if _are_enough(depth):
+        return x_BCHWD
+    padded = _padded(depth)
+    index = torch.arange(padded, device=x_BCHWD.device) - (padded - depth) // 2
+    return x_BCHWD.index_select(4, index.clamp(min=0, max=depth - 1))
+
+
+def crop_slices(x_BCHWD: torch.Tensor, depth: int) -> torch.Tensor:
+    """The inverse of ``pad_slices`` for ``depth`` slices."""
+    if _are_enough(depth):
+        return x_BCHWD
+    index = torch.arange(depth, device=x_BCHWD.device) + (_padded(depth) - depth) // 2
+    return x_BCHWD.index_select(4, index)
+
+
+def _are_enough(depth: int) -> bool:
+    """False for a graph's symbol (torch.export) or tensor (a trace): the graph shall hold for any number of slices."""
+    return isinstance(depth, int) and depth >= MIN_SLICES
+
+
+def _padded(depth: int) -> int:
+    return depth.clamp(min=MIN_SLICES) if isinstance(depth, torch.Tensor) else torch.sym_max(depth, MIN_SLICES)
 
 
 def pad_in_plane(x_BCHWD: torch.Tensor, multiple: int) -> torch.Tensor:
