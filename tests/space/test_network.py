@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from scripts.space.architecture import Architecture
-from scripts.space.network import CineNet
+from scripts.space.network import MIN_SLICES, CineNet
 
 
 @pytest.mark.parametrize("size", [(16, 16, 3), (17, 23, 1), (1, 1, 1), (40, 9, 21)])
@@ -48,7 +48,9 @@ def test_forward_against_a_walk_over_the_paths(architecture):
     torch.testing.assert_close(network(x), network.heads["0"](tile(4, 0)))
 
 
-@pytest.mark.parametrize(("depth", "index"), [(1, [0] * 5), (2, [0, 0, 1, 1, 1]), (3, [0, 0, 1, 2, 2]), (4, [0, 1, 2, 3, 3])])
+@pytest.mark.parametrize(
+    ("depth", "index"), [(1, [0] * 5), (2, [0, 0, 1, 1, 1]), (3, [0, 0, 1, 2, 2]), (4, [0, 1, 2, 3, 3])]
+)
 def test_few_slices_are_repeated_and_their_own_logits_returned(architecture, depth, index):
     network = CineNet(architecture).eval()
     x = torch.randn(1, 1, 24, 16, depth)
