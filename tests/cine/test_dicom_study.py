@@ -35,7 +35,11 @@ def read(datasets, tmp_path, caplog):
 
 
 def warnings_of(caplog):
-    return [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    """Those that do not say how small these exams are."""
+    found = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    return [
+        message for message in found if "check that this is the short-axis cine, for it has few frames" not in message
+    ]
 
 
 @pytest.mark.parametrize("one_series", [True, False])
@@ -150,6 +154,7 @@ def test_a_stack_of_ten_frames_wins_over_one_of_few_of_as_many_slices(tmp_path, 
     stack = exam(cine, oblique(), one_series=True)
     pairs = [image for n in range(4) for image in other_matrix(series(stack[10 * n : 10 * n + 2], 31 + n))]
     assert np.array_equal(read([*stack, *pairs], tmp_path, caplog)[0], cine)
+    assert "check that this is" not in caplog.text
 
 
 def test_an_axial_stack_does_not_win_by_its_many_slices(tmp_path):
