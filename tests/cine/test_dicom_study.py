@@ -113,6 +113,10 @@ REFUSED = {
         lambda ds: moved(series(ds[18:], 31, FrameOfReferenceUID="1.2.3"), 8.0),
         "in two frames of reference",
     ),
+    "the next slice as phase images": (
+        lambda ds: moved(series(ds[18:], 31, ImageType=["ORIGINAL", "PRIMARY", "P"]), 8.0),
+        "series 31 .*phase.*next to its end",
+    ),
     "the next slice in another matrix": (
         lambda ds: moved(other_matrix(series(ds[18:], 31)), 8.0),
         "series 31 .*next to its end",

@@ -18,7 +18,7 @@ from scripts.cine.dicom_files import EXPORT, open_dicom
 from scripts.cine.dicom_frames import is_phase, macro, time_index
 from scripts.files import CineError
 
-ONLY = "Leave only the short-axis cine of one exam in the folder; name several exams one by one."
+ONLY = "Leave only the short-axis cine in the folder."
 
 MAX_FRAMES = 10_000
 """Frames of one object: more are no exam, and the list of them would fill the memory."""

@@ -19,6 +19,7 @@ logger = logging.getLogger(__name__)
 MIN_COSINE = np.cos(np.radians(10))
 """Planes whose normals lie closer than 10 degrees are taken for parallel where it is about what may belong together."""
 MAX_LISTED = 6
+ONE_EXAM = "Leave one exam in the folder; name several exams one by one."
 CHOOSE = "Name the folder of one of them, or move the others elsewhere."
 
 
@@ -38,7 +39,7 @@ def short_axis(folder: Path, contents: Sequence[Content]) -> list[Plane]:
     for name, words in {"patient": "patients", "study": "studies"}.items():
         count = len({getattr(image, name) for image in images})
         if count > 1:
-            raise CineError(folder, f"{count} {words} in {len(images)} images", "one", ONLY)
+            raise CineError(folder, f"{count} {words} in {len(images)} images", "one", ONE_EXAM)
     candidates = candidates_of(images)
     chosen = _choose(folder, candidates)
     if chosen.repeated:
@@ -60,7 +61,7 @@ def short_axis(folder: Path, contents: Sequence[Content]) -> list[Plane]:
 def _choose(folder: Path, candidates: list[Candidate]) -> Candidate:
     usable = [candidate for candidate in candidates if not candidate.first.phase]
     if not usable:
-        raise CineError(folder, "phase or velocity images only", "the magnitude images of a cine", ONLY)
+        raise CineError(folder, "phase or velocity images only", "the magnitude images of a cine", "Add them.")
     if len(usable) == 1:
         return usable[0]
     cines = [candidate for candidate in usable if candidate.is_cine]
