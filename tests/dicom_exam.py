@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from copy import deepcopy
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -45,7 +46,7 @@ def exam(voxels_HWDT: np.ndarray, affine: np.ndarray, one_series: bool = False) 
             dataset.SOPClassUID, dataset.SOPInstanceUID = pydicom.uid.MRImageStorage, pydicom.uid.generate_uid()
             dataset.StudyInstanceUID, dataset.FrameOfReferenceUID = study, frame
             dataset.SeriesInstanceUID = series[0 if one_series else depth]
-            dataset.SeriesDescription = NAME
+            dataset.SeriesNumber, dataset.SeriesDescription = (1 if one_series else depth + 1), NAME
             dataset.Columns, dataset.Rows = voxels_HWDT.shape[:2]
             dataset.PixelSpacing = [float(lengths[1]), float(lengths[0])]
             dataset.SliceThickness = 6.5
@@ -62,6 +63,58 @@ def exam(voxels_HWDT: np.ndarray, affine: np.ndarray, one_series: bool = False) 
             dataset.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
             datasets.append(dataset)
     return datasets
+
+
+def enhanced(datasets: list[Any], frames: int) -> list[Any]:
+    """Enhanced MR objects, each of so many of the images that follow each other, with all that varies in its groups."""
+    objects = []
+    for start in range(0, len(datasets), frames):
+        images = datasets[start : start + frames]
+        whole = deepcopy(images[0])
+        whole.SOPClassUID, whole.NumberOfFrames = pydicom.uid.EnhancedMRImageStorage, len(images)
+        whole.PixelData = b"".join(image.PixelData for image in images)
+        measures = group(PixelSpacing=whole.PixelSpacing, SliceThickness=whole.SliceThickness)
+        whole.SharedFunctionalGroupsSequence = [group(PixelMeasuresSequence=[measures])]
+        whole.PerFrameFunctionalGroupsSequence = [
+            group(
+                PlanePositionSequence=[group(ImagePositionPatient=image.ImagePositionPatient)],
+                PlaneOrientationSequence=[group(ImageOrientationPatient=image.ImageOrientationPatient)],
+                CardiacSynchronizationSequence=[group(NominalCardiacTriggerDelayTime=float(image.TriggerTime))],
+            )
+            for image in images
+        ]
+        for name in ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"):
+            delattr(whole, name)
+        del whole.TriggerTime, whole.CardiacNumberOfImages
+        objects.append(whole)
+    return objects
+
+
+def group(**fields: Any) -> Any:
+    dataset = pydicom.Dataset()
+    for name, value in fields.items():
+        setattr(dataset, name, value)
+    return dataset
+
+
+def series(datasets: list[Any], number: int | None, **fields: Any) -> list[Any]:
+    """Copies of some images as another acquisition: new instances in one new series, or in as many as before."""
+    copies = deepcopy(datasets)
+    uids = {dataset.SeriesInstanceUID: pydicom.uid.generate_uid() for dataset in copies}
+    common = pydicom.uid.generate_uid()
+    for dataset in copies:
+        dataset.SOPInstanceUID = pydicom.uid.generate_uid()
+        dataset.SeriesInstanceUID = common if number else uids[dataset.SeriesInstanceUID]
+        dataset.SeriesNumber = number or dataset.SeriesNumber + 100
+        for name, value in fields.items():
+            setattr(dataset, name, value)
+    return copies
+
+
+def bare(dataset: Any, path: Path, implicit: bool = True) -> None:
+    """Write a data set only, without the preamble and the file meta information."""
+    dataset = pydicom.Dataset(dataset)
+    pydicom.dcmwrite(path, dataset, implicit_vr=implicit, little_endian=True, enforce_file_format=False)
 
 
 def write(datasets: list[Any], folder: Path, seed: int = 0, by_series: bool = False) -> Path:

@@ -6,7 +6,7 @@ from copy import deepcopy
 import nibabel as nib
 import numpy as np
 import pytest
-from dicom_exam import NAME, SHAPE, exam, oblique, pydicom, voxels, write
+from dicom_exam import NAME, SHAPE, exam, oblique, pydicom, series, voxels, write
 
 from scripts.cine import dicom_cine
 from scripts.cine.dicom_cine import DicomCined, read_cine, write_cine
@@ -155,19 +155,20 @@ def remove_all_but_a_slice_without_thickness(datasets):
 FRAMES = SHAPE[3]
 REFUSED = {
     "a frame is missing": (remove(8), "5 frames of slice 2 of 4"),
-    "the last frame of all is missing": (remove(5, 11, 17, 23), "5 frames of slice 1 of 4.*expected 6 of each"),
     "a frame of all is missing": (forget_the_count(remove(2, 8, 14, 20)), "80 ms between two frames of slice 1 of 4"),
     "frames missing crosswise": (forget_the_count(remove(2, 9, 15, 22)), "ms between two frames"),
     "a slice is missing": (remove(*range(6, 12)), "3 slices that lie 8 to 16 mm apart"),
-    "one slice is shifted in plane": (move(3.0), "shifted against each other"),
-    "an image twice": (lambda ds: ds.append(ds[4]), "6 frames of slice 2 of 4.*expected 7"),
-    "two times in one": (change(4, TriggerTime=12.0), "two images of slice 1 of 4 at one time"),
+    "one slice is shifted in plane": (move(3.0), "slices that lie|shifted against each other"),
+    "an image twice": (
+        lambda ds: ds.extend(series(ds[4:5], 1, SeriesInstanceUID=ds[4].SeriesInstanceUID)),
+        "6 frames of slice 2 of 4.*expected 7",
+    ),
+    "two times in one": (change(4, TriggerTime=12.0), "two images of slice 1 of 4 .series 1. at one time"),
     "two patients": (change(4, PatientID="Roe^Richard"), "2 patients in 24 images"),
     "two studies": (change(4, StudyInstanceUID="1.2.3"), "2 studies"),
-    "two frames of reference": (change(4, FrameOfReferenceUID="1.2.3"), "2 frames of reference"),
-    "a long axis": (change(slice(0, 6), ImageOrientationPatient=[0, 1, 0, 0, 0, -1]), "orientations that differ"),
-    "two pixel spacings": (change(slice(0, 6), PixelSpacing=[1.5, 1.3]), "pixel spacings that differ by up to 0.05"),
-    "two matrices": (change(4, Rows=7, Columns=5), "2 matrix sizes"),
+    "two frames of reference": (change(4, FrameOfReferenceUID="1.2.3"), "5 frames of slice 1 of 4"),
+    "two pixel spacings": (change(slice(0, 6), PixelSpacing=[1.5, 1.3]), "series 1 .*1.3 x 1.5 mm.*next to its end"),
+    "two matrices": (change(4, Rows=7, Columns=5), "5 frames of slice 1 of 4"),
     "a trigger time is missing": (change(4, TriggerTime=None), "1 of 24 images without a TriggerTime"),
     "neither time nor number": (
         change(slice(None), TriggerTime=None, InstanceNumber=None),
@@ -178,7 +179,7 @@ REFUSED = {
     "zero spacing": (change(slice(None), PixelSpacing=[0, 1]), "expected positive numbers"),
     "no direction": (change(slice(None), ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "two unit vectors"),
     "one slice without thickness": (remove_all_but_a_slice_without_thickness, "without a SliceThickness"),
-    "several frames": (change(4, NumberOfFrames=30), "a file of 30 frames; expected one frame a file"),
+    "several frames": (change(4, NumberOfFrames=30), "claims 30 frames; expected at most 10000, all in the file"),
     "colour": (change(4, SamplesPerPixel=3, PhotometricInterpretation="RGB"), "a picture in colour"),
     "inverted": (change(4, PhotometricInterpretation="MONOCHROME1"), "colour or inverted"),
     "cut short": (change(4, PixelData=b"12"), "pixels that cannot be read .ValueError, Explicit VR"),

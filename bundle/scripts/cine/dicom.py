@@ -1,161 +1,183 @@
-"""One DICOM file: which files there are, what the header of an image says, and its voxels.
+"""One DICOM object: what its header says of each image in it, and their voxels.
 
-Source: DICOM PS3.3, C.7.6.2.1.1 (the image plane module). pydicom reads it, an optional package.
+Source: DICOM PS3.3, C.7.6.2.1.1 (the image plane module) and C.7.6.16 (multi-frame objects). pydicom reads it, an
+optional package.
 """
 
 from __future__ import annotations
 
-import logging
 import math
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from scripts.cine.dicom_files import EXPORT, open_dicom
+from scripts.cine.dicom_frames import is_phase, macro, time_index
 from scripts.files import CineError
 
-ALONE = "Leave the short-axis cine of one exam alone in the folder; name several exams one by one."
-EXPORT = "Export the exam again, as MR images of one frame each."
-_MAGIC_AT, _MAGIC = 128, b"DICM"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
+ONLY = "Leave only the short-axis cine in the folder."
+
+MAX_FRAMES = 10_000
+"""Frames of one object: more are no exam, and the list of them would fill the memory."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """What the header of one image, of a slice at a time, says.
+    """What the header says of one image, of a slice at a time.
 
     Attributes:
         path: its file.
-        patient, study, frame_of_reference: identifiers, to compare and never to tell.
+        frame: its index in the file.
+        instance_uid, patient, study, series, frame_of_reference: identifiers, to compare and never to show.
+        series_number: None where the file has none.
+        phase: whether it shows phase or velocity rather than magnitude.
         size: columns, rows.
         spacing_mm: distance of its voxels along a row and down a column.
         orientation: 2x3 unit vectors of these two directions (LPS).
         position_mm: centre of its first voxel (LPS).
         trigger_ms: time after the R wave; None where the file has none.
-        instance: its number; None where the file has none.
+        order: grows with time where there are no trigger times: instance number, then place in the file; or None.
         frames: images a heart beat that the scanner made; None where the file does not say.
         thickness_mm: distance to the next slice or thickness, for an exam of one slice.
+        placed: False for one of several frames for which the file says one position.
     """
 
-    path: Path
+    path: Path = field(compare=False)
+    frame: int
+    instance_uid: str
     patient: str
     study: str
+    series: str
     frame_of_reference: str
+    series_number: float | None
+    phase: bool
     size: tuple[int, int]
     spacing_mm: np.ndarray
     orientation: np.ndarray
     position_mm: np.ndarray
     trigger_ms: float | None
-    instance: float | None
+    order: float | None
     frames: float | None
     thickness_mm: float | None
+    placed: bool
+
+    def agrees(self, other: Plane) -> bool:
+        """Whether all that is said of two copies is the same."""
+        pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare]
+        return all(np.array_equal(mine, its) for mine, its in pairs)
 
 
-def holds_dicom(folder: Path) -> bool:
-    """Whether there are DICOM files in a folder or below it."""
-    return next(dicom_files(folder), None) is not None
+@dataclass(frozen=True)
+class Content:
+    """The images of a file, or why it has none for a cine; of which series (an identifier) it is."""
+
+    path: Path
+    series: str
+    planes: list[Plane]
+    left_out: str = ""
 
 
-def dicom_files(folder: Path) -> Iterator[Path]:
-    """The DICOM files (PS3.10, with their preamble) in a folder and below it, by name; others are passed over."""
-    for path in sorted(folder.rglob("*")):
-        if not path.is_file() or path.name.startswith("."):
-            continue
-        try:
-            with path.open("rb") as stream:
-                stream.seek(_MAGIC_AT)
-                if stream.read(len(_MAGIC)) == _MAGIC:
-                    yield path
-        except OSError as error:
-            found = f"a file that cannot be read ({error.strerror})"
-            raise CineError(path, found, "a file that can be read", "Check its rights.") from None
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """pydicom warns of odd values by quoting them, and they may be the patient's."""
-    from pydicom.config import disable_value_validation
-
-    pydicom_logger = logging.getLogger("pydicom")
-    level = pydicom_logger.level
-    pydicom_logger.setLevel(logging.CRITICAL + 1)  # its children's too
-    try:
-        with warnings.catch_warnings(), disable_value_validation():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        pydicom_logger.setLevel(level)
-
-
+_TEXTS = (
+    *("SOPClassUID", "SOPInstanceUID", "PatientID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"),
+    *("SamplesPerPixel", "PhotometricInterpretation"),
+)
 _NEEDED = (
-    *(
-        "SOPClassUID",
-        "PatientID",
-        "StudyInstanceUID",
-        "FrameOfReferenceUID",
-        "Rows",
-        "Columns",
-        "NumberOfFrames",
-        "SamplesPerPixel",
-    ),
-    *("PhotometricInterpretation", "PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "TriggerTime"),
-    *("InstanceNumber", "CardiacNumberOfImages", "SpacingBetweenSlices", "SliceThickness"),
+    *_TEXTS,
+    *("SeriesNumber", "ImageType", "ComplexImageComponent", "Rows", "Columns", "BitsAllocated", "NumberOfFrames"),
+    *("PixelSpacing", "ImageOrientationPatient", "ImagePositionPatient", "TriggerTime", "InstanceNumber"),
+    *("NominalCardiacTriggerDelayTime", "CardiacNumberOfImages", "SpacingBetweenSlices", "SliceThickness"),
+    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "DimensionIndexSequence"),
 )
 
 
-def read_plane(path: Path) -> Plane | None:
-    """The header of an image; None for a file without one.
+def read_content(path: Path) -> Content:
+    """The headers of the images of a file.
 
     Raises:
-        CineError: a damaged or deflated file, several frames, colour, or a geometry that is missing or absurd.
+        CineError: a damaged or deflated file, inverted grey values, or a geometry that is missing or absurd.
     """
-    from pydicom import dcmread
-    from pydicom.filereader import read_file_meta_info
     from pydicom.uid import UID
 
     try:
-        meta = read_file_meta_info(path)
-        # it would be inflated whole, whatever its size, before a word of it is read
-        deflated = str(meta.get("TransferSyntaxUID")) == _DEFLATED
-        header = None if deflated else dcmread(path, stop_before_pixels=True, specific_tags=list(_NEEDED))
-        texts = {} if header is None else {name: str(header.get(name, "")) for name in _NEEDED}
-        kind = UID(texts.get("SOPClassUID") or str(meta.get("MediaStorageSOPClassUID", "")))
+        header = open_dicom(path, stop_before_pixels=True, specific_tags=list(_NEEDED))
+        texts = {name: str(header.get(name, "")) for name in _TEXTS}
+        kind = UID(texts["SOPClassUID"] or str(header.file_meta.get("MediaStorageSOPClassUID", ""))).name
+        other_kind = "Image Storage" in kind and "MR" not in kind.split()
+        if "Rows" not in header and kind and "Image Storage" not in kind:
+            return Content(path, texts["SeriesInstanceUID"], [], "without an image")
+        if texts["SamplesPerPixel"] == "3":
+            return Content(path, texts["SeriesInstanceUID"], [], "in colour")
+        try:
+            return Content(path, texts["SeriesInstanceUID"], _planes(path, header, texts))
+        except CineError:
+            if not other_kind:
+                raise
+            return Content(path, texts["SeriesInstanceUID"], [], "of another modality and without a usable geometry")
+    except CineError:
+        raise
     except Exception as error:  # of many types, for files are damaged in many ways
         raise CineError(path, f"a damaged DICOM file ({type(error).__name__})", "a whole one", EXPORT) from None
-    if header is None:
-        raise CineError(path, "a deflated data set", "one that is not compressed as a whole", EXPORT)
-    if "Rows" not in header and kind and "Image Storage" not in kind.name:
-        return None
+
+
+def _planes(path: Path, header: Any, texts: dict[str, str]) -> list[Plane]:
     columns, rows = (int(_numbers(path, header, name, 1)[0]) for name in ("Columns", "Rows"))
-    frames = _number(header, "NumberOfFrames")
-    if frames is not None and frames != 1:
-        raise CineError(path, f"a file of {frames:g} frames", "one frame a file", EXPORT)
     if (texts["SamplesPerPixel"], texts["PhotometricInterpretation"]) != ("1", "MONOCHROME2"):
-        raise CineError(path, "a picture in colour or inverted", "grey values (MONOCHROME2)", ALONE)
-    down, along = _numbers(path, header, "PixelSpacing", 2)  # DICOM: between rows first
-    orientation = _numbers(path, header, "ImageOrientationPatient", 6).reshape(2, 3)
+        raise CineError(path, "a picture in colour or inverted", "grey values (MONOCHROME2)", ONLY)
+    if min(columns, rows) < 1:
+        raise CineError(path, f"{columns} x {rows} pixels", "positive numbers", EXPORT)
+    count = _number(header, "NumberOfFrames") or 1
+    described = len(header.get("PerFrameFunctionalGroupsSequence") or [])
+    stored = columns * rows * (_number(header, "BitsAllocated") or 1) / 8 * count
+    held = header.file_meta.TransferSyntaxUID.is_compressed or stored <= path.stat().st_size
+    if count > 1 and not (count <= MAX_FRAMES and count == int(count) and held):
+        expected = f"at most {MAX_FRAMES}, all in the file"
+        raise CineError(path, f"a file that claims {count:g} frames", expected, EXPORT)
+    if count > 1 and described not in (0, count):
+        raise CineError(path, f"{described} descriptions of {count:g} frames", "one for each", EXPORT)
+    return [_plane(path, header, texts, (columns, rows), frame, int(count)) for frame in range(int(count))]
+
+
+def _plane(path: Path, header: Any, texts: dict[str, str], size: tuple[int, int], frame: int, count: int) -> Plane:
+    measures = macro(header, frame, "PixelMeasuresSequence")
+    down, along = _numbers(path, measures, "PixelSpacing", 2)  # DICOM: between rows first
+    directions = macro(header, frame, "PlaneOrientationSequence")
+    orientation = _numbers(path, directions, "ImageOrientationPatient", 6).reshape(2, 3)
     if not np.allclose(orientation @ orientation.T, np.eye(2), atol=0.01):
         found = f"an ImageOrientationPatient of {orientation.tolist()}"
         raise CineError(path, found, "two unit vectors at right angles", EXPORT)
-    if min(columns, rows) < 1 or min(along, down) <= 0:
-        raise CineError(path, f"{columns} x {rows} pixels of {along} x {down} mm", "positive numbers", EXPORT)
+    if min(along, down) <= 0:
+        raise CineError(path, f"pixels of {along} x {down} mm", "positive numbers", EXPORT)
+    place = macro(header, frame, "PlanePositionSequence")
+    synchronised = macro(header, frame, "CardiacSynchronizationSequence")
+    trigger = _number(header, "TriggerTime") if count == 1 else None  # at the root it cannot hold for several
+    if trigger is None and (count == 1 or synchronised is not header):
+        trigger = _number(synchronised, "NominalCardiacTriggerDelayTime")
+    order = _number(header, "InstanceNumber")
+    if count > 1:
+        index = time_index(header, frame)
+        order = (order or 0) * (count + 1) + (frame + 1 if index is None else index)
     return Plane(
         path=path,
+        frame=frame,
+        instance_uid=texts["SOPInstanceUID"],
         patient=texts["PatientID"],
         study=texts["StudyInstanceUID"],
+        series=texts["SeriesInstanceUID"],
         frame_of_reference=texts["FrameOfReferenceUID"],
-        size=(columns, rows),
+        series_number=_number(header, "SeriesNumber"),
+        phase=is_phase(header, frame),
+        size=size,
         spacing_mm=np.array([along, down]),
         orientation=orientation / np.linalg.norm(orientation, axis=1, keepdims=True),
-        position_mm=_numbers(path, header, "ImagePositionPatient", 3),
-        trigger_ms=_number(header, "TriggerTime"),
-        instance=_number(header, "InstanceNumber"),
+        position_mm=_numbers(path, place, "ImagePositionPatient", 3),
+        trigger_ms=trigger,
+        order=order,
         frames=_number(header, "CardiacNumberOfImages"),
-        thickness_mm=_number(header, "SpacingBetweenSlices") or _number(header, "SliceThickness"),
+        thickness_mm=_number(measures, "SpacingBetweenSlices") or _number(measures, "SliceThickness"),
+        placed=count == 1 or place is not header,
     )
 
 
@@ -177,29 +199,36 @@ def _numbers(path: Path, header: Any, name: str, count: int) -> np.ndarray:
     return values
 
 
-def read_pixels(image: Plane) -> np.ndarray:
-    """Rows x columns, as the modality means them (rescaled).
+def read_pixels(images: Sequence[Plane]) -> Iterator[np.ndarray]:
+    """Rows x columns of each of some images of one file, as the modality means them (rescaled).
+
+    The file is read once, and of several frames one is decoded at a time.
 
     Raises:
         CineError: a compression without a decoder, or damaged voxels.
     """
-    from pydicom import dcmread
-    from pydicom.pixels import apply_modality_lut
+    from pydicom.pixels import apply_modality_lut, iter_pixels
 
+    path, size = images[0].path, images[0].size
     syntax = "an unknown transfer syntax"
     compressed = False
     try:
-        content = dcmread(image.path)
+        content = open_dicom(path)
         syntax, compressed = content.file_meta.TransferSyntaxUID.name, content.file_meta.TransferSyntaxUID.is_compressed
-        pixels = np.asarray(apply_modality_lut(content.pixel_array, content))
+        decoded = iter_pixels(content, indices=[image.frame for image in images])
+        for image, stored in zip(images, decoded, strict=True):
+            rescaling = macro(content, image.frame, "PixelValueTransformationSequence")
+            pixels = np.asarray(apply_modality_lut(stored, rescaling))
+            if pixels.shape != size[::-1]:
+                raise CineError(path, f"{pixels.shape} pixels", f"{size[::-1]}, as its header says", EXPORT)
+            yield pixels
+    except CineError:
+        raise
     except Exception as error:  # of many types, by decoder and damage
         if compressed:
             action = "Install a decoder (pip install pylibjpeg[all]), or export the exam uncompressed."
             raise CineError(
-                image.path, f"pixels in {syntax}, which nothing here decodes", "ones that can be", action
+                path, f"pixels in {syntax}, which nothing here decodes", "ones that can be", action
             ) from None
         found = f"pixels that cannot be read ({type(error).__name__}, {syntax})"
-        raise CineError(image.path, found, "whole ones", EXPORT) from None
-    if pixels.shape != image.size[::-1]:
-        raise CineError(image.path, f"{pixels.shape} pixels", f"{image.size[::-1]}, as its header says", EXPORT)
-    return pixels
+        raise CineError(path, found, "whole ones", EXPORT) from None

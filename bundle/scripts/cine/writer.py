@@ -13,8 +13,8 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
-from scripts.cine.dicom import holds_dicom
 from scripts.cine.dicom_cine import CINE_SUFFIX
+from scripts.cine.dicom_files import holds_dicom
 from scripts.cine.header import read_header
 from scripts.files import CineError, replacing, writing
 
