@@ -138,7 +138,7 @@ def test_slices_of_a_planar_network_are_apart():
 
 
 def test_padding_is_at_the_far_ends_and_with_zeros():
-    network = Peer(nn.Identity, multiple=4, slice_multiple=8)
+    network = Peer(nn.Identity, multiple=4, slice_multiple=4, fewest_slices=7)
     seen = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     volume = torch.randn(1, 1, 13, 5, 1)
@@ -205,7 +205,9 @@ def test_every_peer_deploys(name, backend, peer):
 
 
 def test_a_peer_is_timed_at_its_deployment_size():
-    network = Peer(partial(DynUNet, 3, 1, 4, [3] * 3, [1, 2, 2], [2, 2], filters=[2, 4, 8]), 4, 4, False, (16, 12, 3))
+    network = Peer(
+        partial(DynUNet, 3, 1, 4, [3] * 3, [1, 2, 2], [2, 2], filters=[2, 4, 8]), 4, 4, deployment_size=(16, 12, 3)
+    )
     report = latency_report(network, Runtime("cpu", "float32"), 0.01)["latency"]
     assert report["deployment_size"] == [16, 12, 3]
     assert report["median_ms"] > 0

@@ -18,6 +18,10 @@ from scripts.space.deployable import Deployable
 from scripts.space.network import FEWEST_ROWS, steps
 from scripts.space.space import Space
 
+MIN_STRIDED = 2
+"""Voxels that a strided convolution leaves along the last axis, at least: where it leaves one, the weight gradient in
+bfloat16 is unwritten memory on CPUs with AMX (torch 2.13)."""
+
 
 class Peer(Deployable):
     """A network of another library or paper, for any size: B 1 H W D to logits B 4 H W D, any H, W, D >= 1.
@@ -28,8 +32,9 @@ class Peer(Deployable):
     Args:
         build: the network's class with its configuration (in a config: ``"_mode_": "callable"``); one tensor in and
             one out, so without deep supervision.
-        multiple: H and W become multiples of it, H at least three times as much.
+        multiple: H and W become multiples of it, H at least three times as much, W twice (``MIN_STRIDED``).
         slice_multiple: D becomes a multiple of it.
+        fewest_slices: D becomes at least this.
         planar: the network is one of slices; they are folded into the batch, B*D 1 H W.
         deployment_size: H, W, D in voxels of the volume whose latency counts.
     """
@@ -39,11 +44,13 @@ class Peer(Deployable):
         build: Callable[[], nn.Module],
         multiple: int,
         slice_multiple: int = 1,
+        fewest_slices: int = 1,
         planar: bool = False,
         deployment_size: Sequence[int] = (128, 112, 20),
     ):
         super().__init__()
-        self.build, self.multiple, self.slice_multiple, self.planar = build, multiple, slice_multiple, planar
+        self.build, self.multiple, self.planar = build, multiple, planar
+        self.slice_multiple, self.fewest_slices = slice_multiple, fewest_slices
         self.space = Space(deployment_size=tuple(deployment_size))  # type: ignore[arg-type]
         self.provenance = {}
         self.network = build()
@@ -66,8 +73,8 @@ class Peer(Deployable):
     def _pad(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         height, width, depth = x_BCHWD.shape[2:]
         rows = max(steps(height, self.multiple), FEWEST_ROWS) * self.multiple
-        columns = steps(width, self.multiple) * self.multiple
-        slices = steps(depth, self.slice_multiple) * self.slice_multiple
+        columns = max(steps(width, self.multiple), MIN_STRIDED) * self.multiple
+        slices = steps(max(depth, self.fewest_slices), self.slice_multiple) * self.slice_multiple
         if (rows, columns, slices) == (height, width, depth) and not torch.jit.is_tracing():  # see pad_in_plane
             return x_BCHWD
         return F.pad(x_BCHWD, (0, slices - depth, 0, columns - width, 0, rows - height))
@@ -79,6 +86,6 @@ class Peer(Deployable):
             f"{build.func.__module__}.{build.func.__qualname__}",
             [list(build.args), build.keywords],
             {name: list(parameter.shape) for name, parameter in self.network.named_parameters()},
-            [self.multiple, self.slice_multiple, self.planar],
+            [self.multiple, self.slice_multiple, self.fewest_slices, self.planar],
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
