@@ -1,7 +1,8 @@
 """The tables of an evaluation as bundle/docs/results.md shows them: ``python -m release.results WORK_DIR``.
 
-Dice by structure, phase, patient, group and level, volumes and EF against the reference, and, where the step evaluate
-ran with evaluate_degraded.json too, Dice under each simulated degradation.
+Dice by structure, phase, patient, group and level; what the reference does not label; volumes and EF against it. Where
+the step evaluate also ran with evaluate_degraded.json: Dice under each degradation. Where it ran with
+evaluate_variants.json: Dice of each storage order, turned, and of few slices.
 """
 
 from __future__ import annotations
@@ -19,9 +20,11 @@ from scripts.entry import report
 from scripts.files import read_json
 from scripts.report.agreement import MEASURES, agreement_cells
 from scripts.report.comparison_tables import markdown
-from scripts.report.metrics_table import cell
+from scripts.report.metrics_table import cell, missing_labels
+from scripts.report.variants import format_variants
 
 COLUMNS = (*STRUCTURES, "mean")
+VARIANTS = {"type": "object", "required": ["dice"], "properties": {"dice": {"type": "object"}}}
 LEAST = 3
 
 
@@ -33,12 +36,15 @@ def tables(work_dir: str | Path) -> str:
     """
     work_dir = Path(work_dir)
     metrics = _read(work_dir)
-    parts = [f"{_dice(metrics)} {_patients(work_dir)}", _parts_of_the_exams(metrics)]
+    parts = [f"{_dice(metrics)} {_patients(work_dir)}", *missing_labels(metrics), _parts_of_the_exams(metrics)]
     if metrics["function"]["patients"]:
         parts.append(_agreement(metrics["function"]["agreement"]))
     degraded = [_read(path.parent) for path in sorted(work_dir.glob("degraded/*/metrics.json"))]
     if degraded:
         parts.append(_degradations(metrics, degraded))
+    variants = work_dir / "variants" / "variants.json"
+    if variants.exists():
+        parts.append(format_variants(read_json(variants, VARIANTS, ACTION)["dice"]))
     return "\n\n".join(parts)
 
 

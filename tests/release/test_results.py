@@ -17,6 +17,7 @@ def write(folder, rv, **more):
             **{"dice": {"RV": rv[i][k], "MYO": 0.5, "LV": 0.9}[name], "hd95_mm": 4.0},
             **{"reference_ml": (100.0, 40.0)[k], "volume_ml": (100.0, 50.0)[k]},
             **dict.fromkeys(LEVEL_COLUMNS.values(), 0.25),
+            **{"scored_slices": 9, "slices": 9},
         }
         for i in range(2)
         for k, phase in enumerate(("ED", "ES"))
@@ -30,7 +31,8 @@ def write(folder, rv, **more):
 
 def cells(text, name):
     """What a table says in the row of that name."""
-    return [line.split(" | ")[1:] for line in text.replace(" |\n", "\n").splitlines() if line.startswith(f"| {name} |")]
+    rows = (line.removesuffix(" |") for line in text.splitlines())
+    return [row.split(" | ")[1:] for row in rows if row.startswith(f"| {name} |")]
 
 
 def test_figures_by_hand(tmp_path):
@@ -53,6 +55,17 @@ def test_each_degradation_stands_beside_the_clean_exams(tmp_path):
     text = tables(tmp_path / "work")
     assert cells(text, "none 0")[0][0] == "0.650 ± 0.129"
     assert cells(text, "noise 0.2")[0][0] == "0.400 ± 0.000"
+
+
+def test_storage_orders_and_missing_labels_are_shown_where_there_are_any(tmp_path):
+    write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)], not_labelled={"RV": 0, "MYO": 2, "LV": 0}, partly_labelled=2)
+    dice = {name: {"mean": 0.5, "std": 0.25, "count": 4} for name in ("RV", "MYO", "LV", "mean")}
+    (tmp_path / "work" / "variants").mkdir()
+    (tmp_path / "work" / "variants" / "variants.json").write_text(json.dumps({"dice": {"turned 180": dice}}))
+    text = tables(tmp_path / "work")
+    assert cells(text, "turned 180") == [["0.500 ± 0.250"] * 4]
+    assert "MYO is not labelled in 2 exams: not scored there." in text and "RV is not labelled" not in text
+    assert "2 exams are partly labelled" in text
 
 
 def test_without_an_evaluation_it_says_what_to_run(tmp_path):

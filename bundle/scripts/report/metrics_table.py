@@ -36,15 +36,10 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 
 def missing_labels(summary: Mapping[str, Any]) -> list[str]:
     """Sentences about what the reference does not label; none where it labels everything."""
-    lines = [
-        f"{name} is not labelled in {count} exams: not scored there"
-        for name, count in summary["not_labelled"].items()
-        if count
-    ]
-    if count := summary["partly_labelled"]:
-        lines.append(
-            f"{count} exams are partly labelled: only their labelled slices count, and no volumes are compared"
-        )
+    missing, partly = summary.get("not_labelled", {}), summary.get("partly_labelled", 0)
+    lines = [f"{name} is not labelled in {count} exams: not scored there." for name, count in missing.items() if count]
+    if partly:
+        lines.append(f"{partly} exams are partly labelled: only their labelled slices count; no volumes are compared.")
     return lines
 
 
