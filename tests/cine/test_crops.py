@@ -156,6 +156,29 @@ def test_variation_has_the_size_that_was_asked_for():
     assert deviations.max() <= 0.101 and deviations.unique().numel() == 8
 
 
+def test_coil_shading_is_smooth_and_within_its_strength():
+    item = {"image": torch.zeros(1, 32, 32, 8), "label": torch.ones(1, 32, 32, 8)}
+    item["image"][:, ::2] = 1.0  # rows of 1 between rows of the least voxel, 0, which the field leaves as it is
+    shaded = replace(NONE, bias_field=0.4)
+    images = first_batch(CropLoader([item] * 8, 8, (32, 32, 8), augmentation=shaded))["image"][:, 0]
+    assert images[:, 1::2].abs().max() < 1e-5
+    field = images[:, ::2].log()
+    assert 0.2 < field.abs().max() <= 0.4 and field.amax((1, 2, 3)).unique().numel() == 8
+    for dim, step in ((1, 2 / 15.5), (2, 1 / 15.5), (3, 1 / 3.5)):  # from one corner of the field to the next
+        assert field.diff(dim=dim).abs().max() <= 0.8 * step + 1e-4
+
+
+def test_a_lower_resolution_blurs_in_plane_and_keeps_slices_and_mean():
+    item = {"image": torch.zeros(1, 32, 32, 5), "label": torch.ones(1, 32, 32, 5)}
+    item["image"][0, 15, 15, 2] = 100.0
+    coarse = replace(NONE, low_resolution=4.0, low_resolution_probability=1.0)
+    images = first_batch(CropLoader([item] * 8, 8, (32, 32, 5), augmentation=coarse))["image"][:, 0]
+    assert images[..., [0, 1, 3, 4]].abs().max() == 0
+    torch.testing.assert_close(images.sum((1, 2, 3)), torch.full((8,), 100.0), rtol=0.3, atol=0)
+    peaks = images.amax((1, 2, 3))
+    assert peaks.min() < 20 and peaks.max() < 100 and peaks.unique().numel() > 2
+
+
 def test_an_epoch_takes_each_exam_once_in_whole_batches():
     items = [exam(size=(16, 16, 4), place=(8, 8, 0)) for _ in range(5)]
     for index, item in enumerate(items):
@@ -184,7 +207,15 @@ def test_most_crops_hold_a_label_and_some_do_not():
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("flip", 3.0), ("scaling", 1.0), ("rotation", -0.1), ("gamma", [2.0, 1.0]), ("noise", "much")]
+    ("key", "value"),
+    [
+        ("flip", 3.0),
+        ("scaling", 1.0),
+        ("rotation", -0.1),
+        ("gamma", [2.0, 1.0]),
+        ("noise", "much"),
+        ("low_resolution", 0.5),
+    ],
 )
 def test_variation_that_cannot_be_is_refused_by_key(key, value):
     with pytest.raises(CineError, match=f"augmentation#{key}"):

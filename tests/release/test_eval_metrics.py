@@ -28,7 +28,7 @@ def evaluated(bundle, tmp_path):
         {
             **{"patient": f"p{i}", "group": "NOR", "phase": "ED", "structure": name, "dice": values[i]},
             **{"hd95_mm": 2.0 + i, "volume_ml": 50.0, "reference_ml": 50.0},
-            **dict.fromkeys(LEVEL_COLUMNS.values(), values[i]),
+            **{**dict.fromkeys(LEVEL_COLUMNS.values(), values[i]), "scored_slices": 9, "slices": 9},
         }
         for name, values in dice.items()
         for i in range(2)

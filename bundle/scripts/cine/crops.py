@@ -23,6 +23,13 @@ from scripts.files import CineError
 MAX_PLACES = 4096
 MAX_FEW_SLICES = 3
 WORKERS = 2
+RANGES = {
+    "rotation": (0.0, 3.1416),
+    "scaling": (0.0, 0.9),
+    "noise": (0.0, 10.0),
+    "bias_field": (0.0, 3.0),
+    "low_resolution": (1.0, 8.0),
+}
 
 
 @dataclass(frozen=True)
@@ -39,7 +46,7 @@ class Augmentation:
         background: the share of crops that are placed anywhere, not on a labelled voxel.
         mirror: probability that an in-plane axis is reversed; with ``rotation``, every storage order occurs.
         few_slices: share of crops of 1 to ``MAX_FEW_SLICES`` slices, repeated as networks do (``pad_slices``).
-        bias_field: largest logarithm of a smooth field that multiplies the image.
+        bias_field: largest logarithm of a smooth field that multiplies the image, as coils shade it.
         low_resolution: largest factor by which in-plane resolution falls, with ``low_resolution_probability``.
 
     Raises:
@@ -62,23 +69,15 @@ class Augmentation:
     low_resolution_probability: float = 0.3
 
     def __post_init__(self) -> None:
-        most = {
-            "rotation": 3.1416,
-            "scaling": 0.9,
-            "noise": 10.0,
-            "bias_field": 3.0,
-            "low_resolution": 8.0,
-        }  # all others are shares
         for name, value in asdict(self).items():
-            fits = (
-                len(value) == 2 and 0 < value[0] <= value[1]
-                if name == "gamma"
-                else isinstance(value, int | float) and 0 <= value <= most.get(name, 1.0)
-            )
+            if name == "gamma":
+                fits = len(value) == 2 and 0 < value[0] <= value[1]
+                expected = "two exponents above 0, the smaller first"
+            else:
+                low, high = RANGES.get(name, (0.0, 1.0))  # all others are shares
+                fits = isinstance(value, int | float) and low <= value <= high
+                expected = f"{low:g} to {high:g}"
             if not fits:
-                expected = (
-                    "two exponents above 0, the smaller first" if name == "gamma" else f"0 to {most.get(name, 1):g}"
-                )
                 raise CineError(f"augmentation#{name}", repr(value), expected, "Change the key.")
 
 
@@ -249,14 +248,13 @@ class CropLoader:
     def _coarsen(self, images_B1HWD: torch.Tensor) -> torch.Tensor:
         """Some images at a lower in-plane resolution, on the same grid."""
         vary, size = self.augmentation, images_B1HWD.shape[2:4]
-        if vary.low_resolution <= 1:
-            return images_B1HWD
-        images = images_B1HWD.clone()
-        for index in range(len(images)):
+        images = []
+        for image_1HWD in images_B1HWD:
             factor = 1 + (vary.low_resolution - 1) * float(torch.rand(1, generator=self.generator))
-            if self._happens(vary.low_resolution_probability):
-                planes = images[index].permute(0, 3, 1, 2)
+            if self._happens(vary.low_resolution_probability) and factor > 1:
+                planes = image_1HWD.permute(0, 3, 1, 2)
                 coarse = [max(1, round(n / factor)) for n in size]
                 planes = F.interpolate(planes, coarse, mode="bilinear", antialias=True)
-                images[index] = F.interpolate(planes, size, mode="bilinear").permute(0, 2, 3, 1)
-        return images
+                image_1HWD = F.interpolate(planes, size, mode="bilinear").permute(0, 2, 3, 1)
+            images.append(image_1HWD)
+        return torch.stack(images)
