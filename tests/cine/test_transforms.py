@@ -18,6 +18,7 @@ from scripts.cine.transforms import (
     ShortAxisOrder,
     ShortAxisOrderd,
     SpacingBesideTextd,
+    slice_axis,
 )
 from scripts.files import CineError
 
@@ -81,11 +82,34 @@ def test_acdc_stays_as_it_is():
     assert torch.equal(worked.as_tensor(), VOXELS) and torch.equal(worked.affine, ACDC)
 
 
-def test_the_slice_axis_is_the_thickest_the_last_of_equals_or_the_single_one():
-    isotropic = ShortAxisOrder()(MetaTensor(VOXELS, affine=torch.diag(torch.tensor([-1.0, -1.0, 1.0, 1.0]))))
-    assert isotropic.shape == VOXELS.shape
-    single = ShortAxisOrder()(MetaTensor(VOXELS[:, :1], affine=ACDC))
-    assert single.shape == (2, 3, 5, 1)  # though the axis of 10 mm is another
+@pytest.mark.parametrize(
+    ("spacing", "shape", "axis"),
+    [
+        ((1.5, 1.5, 10.0), (128, 128, 10), 2),
+        ((10.0, 1.5, 1.5), (10, 128, 128), 0),
+        ((1.5, 8.0, 1.4), (128, 12, 128), 1),
+        ((1.0, 1.49, 1.0), (64, 64, 64), 2),  # below the limit
+        ((1.0, 1.5, 1.0), (64, 64, 64), 1),  # at it
+        ((1.4, 1.4, 1.4), (111, 119, 66), 2),  # an isotropic 3D cine
+        ((1.4, 1.4, 0.5), (111, 119, 170), 2),  # slices thinner than pixels: two axes are coarser
+        ((10.0, 1.5, 1.5), (128, 128, 1), 2),  # a single slice
+        ((10.0, 10.0, 10.0), (1, 64, 64), 0),
+    ],
+)
+def test_the_slice_axis_is_the_last_unless_another_is_clearly_coarser_or_single(spacing, shape, axis):
+    assert slice_axis(np.array(spacing), shape) == axis
+    voxels = MetaTensor(torch.zeros(1, *shape), affine=torch.diag(torch.tensor([*spacing, 1.0])))
+    assert ShortAxisOrder()(voxels).shape[3] == shape[axis]
+
+
+@pytest.mark.parametrize(("last_mm", "level"), [(10.0, "DEBUG"), (1.4, "INFO"), (0.9, "INFO")])
+def test_the_slice_axis_is_logged_where_it_is_not_plain(last_mm, level, caplog):
+    image = MetaTensor(torch.zeros(1, 6, 5, 4), affine=torch.diag(torch.tensor([1.4, 1.4, last_mm, 1.0])))
+    with caplog.at_level("DEBUG"):
+        ShortAxisOrderd("image")({"image": image})
+    (record,) = caplog.records
+    assert record.levelname == level
+    assert f"axis 3 of 3 is taken as the slice axis ((6, 5, 4) voxels of 1.4 x 1.4 x {last_mm:g} mm)" in record.message
 
 
 def test_a_prediction_with_other_channels_is_inverted_through_spacing(nifti):

@@ -45,7 +45,6 @@ class ShortAxisOrder(InvertibleTransform):
                 "ShortAxisOrder", f"a tensor of shape {tuple(img.shape)}", "C H W D", "Load it channel first."
             )
         affine = img.affine if isinstance(img, MetaTensor) else torch.eye(4)
-        _log_slice_axis(np.asarray(affine, dtype=np.float64), tuple(img.shape[1:]))
         order, flips = working_order(np.asarray(affine, dtype=np.float64), tuple(img.shape[1:]))
         xform = torch.zeros(4, 4, dtype=torch.float64)
         xform[3, 3] = 1.0
@@ -84,6 +83,7 @@ class ShortAxisOrderd(MapTransform, InvertibleTransform):
     def __call__(self, data: Mapping[Hashable, torch.Tensor]) -> dict[Hashable, torch.Tensor]:
         result = dict(data)
         for key in self.key_iterator(result):
+            _log_slice_axis(result[key])
             result[key] = self.transform(result[key])
         return result
 
@@ -211,14 +211,16 @@ def slice_axis(spacing_mm: np.ndarray, shape: tuple[int, ...]) -> int:
     return int(coarsest) if spacing_mm[coarsest] >= CLEARLY_COARSER * spacing_mm[finer] else 2
 
 
-def _log_slice_axis(affine: np.ndarray, shape: tuple[int, ...]) -> None:
-    """Say which axis was taken, where it is not the last and clearly coarsest one."""
-    spacing_mm = np.linalg.norm(affine[:3, :3], axis=0)
+def _log_slice_axis(img: torch.Tensor) -> None:
+    """Say which axis of C H W D was taken, above debug where it is not the last and plainly the right one."""
+    if not isinstance(img, MetaTensor):
+        return
+    shape, spacing_mm = tuple(img.shape[1:]), np.linalg.norm(np.asarray(img.affine)[:3, :3], axis=0)
     axis = slice_axis(spacing_mm, shape)
-    usual = axis == 2 and spacing_mm[2] >= CLEARLY_COARSER * spacing_mm[:2].max()
-    level = logging.DEBUG if usual else logging.INFO
-    voxels = " x ".join(f"{mm:.4g}" for mm in spacing_mm)
-    logger.log(level, "axis %d of 3 is taken as the slice axis (%s voxels of %s mm)", axis + 1, shape, voxels)
+    plain = axis == 2 and (shape[2] == 1 or spacing_mm[2] >= CLEARLY_COARSER * spacing_mm[:2].max())
+    found = " x ".join(f"{mm:.4g}" for mm in spacing_mm)
+    level = logging.DEBUG if plain else logging.INFO
+    logger.log(level, "axis %d of 3 is taken as the slice axis (%s voxels of %s mm)", axis + 1, shape, found)
 
 
 def _plain(img: torch.Tensor) -> torch.Tensor:
