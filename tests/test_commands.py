@@ -239,7 +239,7 @@ def test_every_exam_of_a_datalist_is_scored_as_far_as_it_is_labelled(workplace):
     assert metrics["patients"] == 1 and metrics["not_labelled"] == {"RV": 2, "MYO": 1, "LV": 0}
     assert metrics["dice"]["RV"]["all"]["count"] == 0 and metrics["dice"]["LV"]["all"]["count"] == 2
     assert metrics["partly_labelled"] == 2 and metrics["function"]["patients"] == []
-    assert "RV is not labelled in 2 exams" in log and "2 exams are partly labelled" in log
+    assert "Exams without a label of RV: 2" in log and "Exams that are partly labelled: 2" in log
 
 
 def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):

@@ -181,7 +181,7 @@ REFUSED = {
     "one slice without thickness": (remove_all_but_a_slice_without_thickness, "without a SliceThickness"),
     "several frames": (change(4, NumberOfFrames=30), "claims 30 frames; expected at most 10000, all in the file"),
     "colour": (change(4, SamplesPerPixel=3, PhotometricInterpretation="RGB"), "a picture in colour"),
-    "inverted": (change(4, PhotometricInterpretation="MONOCHROME1"), "colour or inverted"),
+    "inverted": (change(4, PhotometricInterpretation="MONOCHROME1"), "inverted grey values, in a series of the cine"),
     "cut short": (change(4, PixelData=b"12"), "pixels that cannot be read .ValueError, Explicit VR"),
     "a compression without a decoder": (encapsulate, "JPEG 2000 .*, which nothing here decodes.*pylibjpeg"),
     "deflated": (deflate, "a deflated data set"),
@@ -257,3 +257,12 @@ def test_a_folder_of_dicom_is_one_input_and_its_mask_has_the_cine_s_geometry(tmp
     with pytest.raises(CineError, match=r"no NIfTI image; expected .* or DICOM images"):
         (tmp_path / "empty").mkdir()
         find_inputs(tmp_path / "empty", tmp_path / "out")
+
+
+@pytest.mark.parametrize(("between", "expected"), [(-8.0, 8.0), (7.0, 7.0), (0.0, 6.5)])
+def test_one_slice_is_as_thick_as_its_distance_to_the_next_whatever_its_sign(tmp_path, between, expected):
+    datasets = exam(voxels((7, 5, 1, 6)), oblique())
+    for dataset in datasets:
+        dataset.SpacingBetweenSlices = between
+    _, affine, _ = read_cine(write(datasets, tmp_path))
+    assert np.linalg.norm(affine[:3, 2]) == pytest.approx(expected)

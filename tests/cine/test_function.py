@@ -14,7 +14,7 @@ from scripts.cine.function import cardiac_function, save_function, volume_ml
 from scripts.cine.reader import read_volume
 from scripts.files import CineError
 
-SPACING = (2.0, 2.5, 10.0)  # 0.05 ml a voxel
+SPACING = (1.0, 1.0, 50.0)  # 0.05 ml a voxel, and as long as a heart
 
 
 def cine(lv, rv, myo=None) -> np.ndarray:
@@ -141,7 +141,7 @@ def test_sudden_changes_are_flagged_in_a_cine_only():
 
 
 def test_the_file_says_what_it_is_about(nifti, tmp_path):
-    image = nifti(np.zeros((6, 100, 1, 2), np.int16), pixdim=[1, 2, 2.5, 10, 1, 0, 0, 0], srow_z=[0, 0, 10, 0])
+    image = nifti(np.zeros((6, 100, 1, 2), np.int16), pixdim=[1, 1, 1, 50, 1, 0, 0, 0], srow_z=[0, 0, 50, 0])
     labels = MetaTensor(torch.from_numpy(cine(lv=[100, 40], rv=[50, 60])).float())
     save_function({"pred": labels, "source": str(image)}, tmp_path / "a_function.json")
     written = json.loads((tmp_path / "a_function.json").read_text())
@@ -149,6 +149,25 @@ def test_the_file_says_what_it_is_about(nifti, tmp_path):
     assert written["LV"]["ef_percent"] == pytest.approx(60)
     with pytest.raises(CineError, match="labels of shape"):
         save_function({"pred": labels[:1], "source": str(image)}, tmp_path / "b.json")
+
+
+@pytest.mark.parametrize(
+    ("slices", "between_mm", "whole"), [(1, 10.0, False), (3, 10.0, False), (4, 10.0, True), (1, 45.0, True)]
+)
+def test_a_stack_that_holds_no_whole_ventricle_gives_no_function(slices, between_mm, whole):
+    labels = np.repeat(cine(lv=[80, 40], rv=[70, 45]), slices, axis=3)
+    result = cardiac_function(labels, (1.0, 1.0, between_mm))
+    assert ({"flag": "few slices"} in result["flags"]) is not whole
+    assert result["volumes_ml"]["LV"][0] == pytest.approx(80 * slices * between_mm / 1000)
+    if whole:
+        assert result["LV"]["ef_percent"] == pytest.approx(50) and result["myocardial_mass_g"]
+        return
+    assert {*result["LV"].values(), *result["RV"].values(), result["myocardial_mass_g"]} == {None}
+    assert set(result["reasons"]) == {
+        *(f"{name}.{key}" for name in ("LV", "RV") for key in result[name]),
+        "myocardial_mass_g",
+    }
+    assert set(result["reasons"].values()) == {f"a stack of {slices * between_mm:g} mm holds no whole ventricle"}
 
 
 def test_metres_give_the_same_millilitres(nifti):

@@ -62,10 +62,10 @@ def test_a_turn_by_45_degrees_keeps_all_of_the_image():
     item["variant"] = "turned 45"
     after = Varied(["image", "label"])(item)
     height, width, depth = after["image"].shape[1:]
-    assert height == width == 30 and depth == 3
+    assert (height, width, depth) == (35, 26, 3)  # (31.5 + 42) / sqrt(2) mm
     where = np.unravel_index(after["image"][0].argmax(), after["image"].shape[1:])
-    offset = np.abs(np.array(where[:2]) - 14.5)
-    np.testing.assert_allclose(offset, 9.5 / np.sqrt(2), atol=1.0)
+    offset = np.abs(np.array(where[:2]) - (17.0, 12.5)) * (1.5, 2.0)
+    np.testing.assert_allclose(offset, 9.5 * 1.5 / np.sqrt(2), atol=2.0)  # mm
     assert where[2] == 1 and set(after["label"].unique().tolist()) == {0.0, 3.0}
     assert float(after["label"].sum()) == pytest.approx(float(label.sum()), rel=0.05)
     assert after["image"].affine.equal(item["image"].affine)
@@ -90,10 +90,15 @@ def test_slices_are_cut_on_whichever_axis_they_are():
     torch.testing.assert_close(after["image"].as_tensor()[:, 0], exam("")["image"].as_tensor()[..., 3])
 
 
-def test_middle_slices_skip_what_carries_no_label():
+def test_middle_slices_are_neighbours_and_within_the_stack():
     label = np.zeros((4, 4, 9))
     label[0, 0, [2, 3, 5, 6, 8]] = 1
-    assert [middle_slices(label, count) for count in (1, 2, 3, 9)] == [[5], [3, 5], [3, 5, 6], [2, 3, 5, 6, 8]]
+    assert [middle_slices(label, count) for count in (1, 2, 3)] == [[5], [3, 4], [3, 4, 5]]
+    assert middle_slices(np.zeros((4, 4, 2)), 3) == [0, 1]
+    assert middle_slices(np.zeros((4, 4, 7)), 1) == [3]
+    only_last = np.zeros((4, 4, 6))
+    only_last[..., 5] = 1
+    assert middle_slices(only_last, 3) == [3, 4, 5]
 
 
 def test_each_exam_comes_in_every_variant():

@@ -133,6 +133,15 @@ def test_inputs_of_every_kind(folder, tmp_path):
     assert [entry["output"] for entry in both] == [f"{tmp_path}/out/{name}" for name in "abc"]
 
 
+def test_dicom_files_among_nifti_images_are_left_out_with_a_warning(folder, tmp_path, caplog):
+    import dicom_exam  # skips where pydicom is missing
+
+    dicom_exam.write(dicom_exam.exam(np.zeros((4, 4, 2, 3), np.uint16), np.eye(4)), folder / "exam")
+    found = find_inputs(folder, tmp_path / "out")
+    assert found and all(item["image"].endswith((".nii", ".nii.gz")) for item in found)
+    assert "6 DICOM files are left out, since their folder holds NIfTI images" in caplog.text
+
+
 def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()

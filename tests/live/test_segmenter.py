@@ -177,6 +177,13 @@ def test_voxels_of_any_memory_are_read(segmenter, kind):
     np.testing.assert_array_equal(again == 3, mask == 3)
 
 
+def test_one_slice_is_read_in_any_direction(segmenter):
+    """NumPy takes an axis of one voxel for contiguous, whatever its stride; torch does not."""
+    volume = heart(shape=(64, 60, 1))
+    mask, _ = segmenter.segment(np.ascontiguousarray(volume[:, :, ::-1]), SPACING)
+    np.testing.assert_array_equal(mask, expected(volume))
+
+
 @pytest.mark.parametrize("volume", [np.zeros((64, 60, 3), complex), np.full((64, 60, 3), "x"), None])
 def test_voxels_that_are_no_real_numbers_are_refused(segmenter, volume):
     with pytest.raises(CineError, match="expected real numbers"):

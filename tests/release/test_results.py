@@ -64,8 +64,8 @@ def test_storage_orders_and_missing_labels_are_shown_where_there_are_any(tmp_pat
     (tmp_path / "work" / "variants" / "variants.json").write_text(json.dumps({"dice": {"turned 180": dice}}))
     text = tables(tmp_path / "work")
     assert cells(text, "turned 180") == [["0.500 ± 0.250"] * 4]
-    assert "MYO is not labelled in 2 exams: not scored there." in text and "RV is not labelled" not in text
-    assert "2 exams are partly labelled" in text
+    assert "Exams without a label of MYO: 2; MYO is not scored there." in text and "label of RV" not in text
+    assert "Exams that are partly labelled: 2; only their labelled slices count" in text
 
 
 def test_without_an_evaluation_it_says_what_to_run(tmp_path):

@@ -84,11 +84,23 @@ def test_what_is_not_labelled_is_said_and_its_volumes_are_not_compared(label):
         for row in measure_exam(label, partial, SPACING)
     ]
     summary = summarise(rows)
-    assert summary["not_labelled"] == {"RV": 2, "MYO": 2, "LV": 1} and summary["partly_labelled"] == 2
+    assert summary["not_labelled"] == {"RV": 1, "MYO": 1, "LV": 0}
+    assert (summary["partly_labelled"], summary["without_label"], summary["patients"]) == (1, 1, 2)
     assert [entry["patient"] for entry in summary["function"]["patients"]] == ["whole"]
     text = format_summary(summary)
-    assert "RV is not labelled in 2 exams: not scored there" in text and "2 exams are partly labelled" in text
-    assert "labelled" not in format_summary(summarise(rows[:3]))
+    assert "Exams without a label of RV: 1; RV is not scored there." in text
+    assert "Exams that are partly labelled: 1;" in text and "Exams without any label: 1; they are not scored." in text
+    assert "label" not in format_summary(summarise(rows[:3]))
+
+
+def test_labels_of_few_slices_of_a_stack_are_no_whole_label():
+    """All structures, without a gap, in 3 of 8 slices: what is found in the others is no error; in 4 of 8 it is."""
+    pred = torch.zeros(8, 8, 8)
+    pred[0:2], pred[3:5], pred[6:8] = 1, 2, 3
+    for labelled, dice in ((3, 1.0), (4, 2 * 4 / (4 + 8))):
+        label = torch.zeros_like(pred)
+        label[..., :labelled] = pred[..., :labelled]
+        assert by_name(measure_exam(pred, label, SPACING))["LV"]["dice"] == pytest.approx(dice)
 
 
 def test_levels_are_scored_by_themselves():

@@ -110,6 +110,8 @@ def read_content(path: Path) -> Content:
             return Content(path, texts["SeriesInstanceUID"], [], "without an image")
         if texts["SamplesPerPixel"] == "3":
             return Content(path, texts["SeriesInstanceUID"], [], "in colour")
+        if texts["PhotometricInterpretation"] == "MONOCHROME1":
+            return Content(path, texts["SeriesInstanceUID"], [], "of inverted grey values")
         try:
             return Content(path, texts["SeriesInstanceUID"], _planes(path, header, texts))
         except CineError:
@@ -125,7 +127,7 @@ def read_content(path: Path) -> Content:
 def _planes(path: Path, header: Any, texts: dict[str, str]) -> list[Plane]:
     columns, rows = (int(_numbers(path, header, name, 1)[0]) for name in ("Columns", "Rows"))
     if (texts["SamplesPerPixel"], texts["PhotometricInterpretation"]) != ("1", "MONOCHROME2"):
-        raise CineError(path, "a picture in colour or inverted", "grey values (MONOCHROME2)", ONLY)
+        raise CineError(path, "a picture that is not of grey values", "grey values (MONOCHROME2)", ONLY)
     if min(columns, rows) < 1:
         raise CineError(path, f"{columns} x {rows} pixels", "positive numbers", EXPORT)
     count = _number(header, "NumberOfFrames") or 1
@@ -176,9 +178,15 @@ def _plane(path: Path, header: Any, texts: dict[str, str], size: tuple[int, int]
         trigger_ms=trigger,
         order=order,
         frames=_number(header, "CardiacNumberOfImages"),
-        thickness_mm=_number(measures, "SpacingBetweenSlices") or _number(measures, "SliceThickness"),
+        thickness_mm=_thickness(measures),
         placed=count == 1 or place is not header,
     )
+
+
+def _thickness(measures: Any) -> float | None:
+    """Distance of slices (mm), which some scanners write with a sign; else their thickness."""
+    found = (abs(_number(measures, name) or 0.0) for name in ("SpacingBetweenSlices", "SliceThickness"))
+    return next((mm for mm in found if mm > 0), None)
 
 
 def _number(header: Any, name: str) -> float | None:

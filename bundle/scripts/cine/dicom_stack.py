@@ -53,9 +53,9 @@ class Stack:
 def series_names(images: Iterable[Plane]) -> str:
     """The series of some images by number: the descriptions are free text, which may name a patient."""
     numbers = {image.series: image.series_number for image in images}
-    known = sorted(number for number in numbers.values() if number is not None)
+    known = sorted({number for number in numbers.values() if number is not None})
     names = ", ".join(f"{number:g}" for number in known)
-    unknown = len(numbers) - len(known)
+    unknown = sum(number is None for number in numbers.values())
     parts = [f"series {names}"] * bool(known) + [f"{unknown} series without a number"] * bool(unknown)
     return " and ".join(parts)
 

@@ -68,10 +68,9 @@ def _choose(folder: Path, candidates: list[Candidate]) -> Candidate:
     best = [one for one in cines if not any(_beats(other, one) for other in cines)]
     if len(best) == 1:
         if best[0].frames < MIN_FRAMES or _along_the_body(best[0]):
-            message = (
-                "check that this is the short-axis cine, for it has few frames or lies along an axis of the body: %s"
-            )
-            logger.warning(message, best[0])
+            few = best[0].frames < MIN_FRAMES
+            doubt = f"it has {best[0].frames} frames" if few else "it lies along an axis of the body"
+            logger.warning("check that the chosen stack is the short-axis cine: %s", doubt)
         return best[0]
     if cines:
         found = f"{len(best)} stacks that may each be the short-axis cine: {_listed(folder, best)}"
@@ -126,3 +125,5 @@ def _check_left_out(folder: Path, chosen: Candidate, other: Candidate) -> None:
     if grid and np.abs(heights[:, None] - levels).min() < gap / 4:
         found = f"{other.at(folder)}, at slices that {chosen} holds too"
         raise CineError(folder, found, "each slice once", "Keep the better series of each slice.")
+    if grid and np.any(beyond < 0):
+        logger.warning("%s lies between the slices of the cine, and is left out", other)

@@ -13,6 +13,8 @@ DOUBTFUL = "orientation doubtful"
 DOUBT = "the RV lies on a side of the LV where it cannot be by the header's directions. Masks and volumes stay valid"
 TOWARDS_RV = np.array([math.cos(math.radians(20)), math.sin(math.radians(20)), 0.0])
 """Where the RV lies, seen from the LV, in RAS: right, and somewhat to the front. docs/decisions.md has the figures."""
+MIN_SHARE = 0.5
+"""Area of the RV over that of the LV's cavity in slices that count: near the apex, slivers lie anywhere."""
 MIN_DISTANCE_MM = 10.0
 """The centres of RV and LV are 28 mm apart at least (ACDC); what is much nearer shows no direction."""
 
@@ -20,14 +22,14 @@ MIN_DISTANCE_MM = 10.0
 def rv_direction(labels_THWD: np.ndarray, affine: np.ndarray) -> np.ndarray | None:
     """From the LV's centre to the RV's, RAS in mm: mean over slices of all frames, weighted by the RV's area.
 
-    Slice by slice, so that a tilt of the long axis does not count.
+    Slice by slice, so that a tilt of the long axis does not count; slices with a sliver of RV do not count either.
 
     Args:
         labels_THWD: labels as in STRUCTURES, in the order of the file, on any axes.
         affine: 4x4, voxel indices to RAS (mm).
 
     Returns:
-        The vector, or None where no slice holds both ventricles.
+        The vector, or None where no slice holds both ventricles: then nothing can be doubted, nor confirmed.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     through = slice_axis(spacing, labels_THWD.shape[1:])
@@ -35,7 +37,7 @@ def rv_direction(labels_THWD: np.ndarray, affine: np.ndarray) -> np.ndarray | No
     stack = np.moveaxis(labels_THWD, 1 + through, -1)
     rv_area, rv_centres = _centres(stack == STRUCTURES["RV"])
     lv_area, lv_centres = _centres(stack == STRUCTURES["LV"])
-    weights = np.where(lv_area > 0, rv_area, 0)
+    weights = np.where((lv_area > 0) & (rv_area >= MIN_SHARE * lv_area), rv_area, 0)
     if not weights.any():
         return None
     steps = [np.average(rv - lv, weights=weights) for rv, lv in zip(rv_centres, lv_centres, strict=True)]
@@ -43,7 +45,10 @@ def rv_direction(labels_THWD: np.ndarray, affine: np.ndarray) -> np.ndarray | No
 
 
 def is_doubtful(labels_THWD: np.ndarray, affine: np.ndarray) -> bool:
-    """Whether the RV lies where, by these directions, it cannot be; see ``rv_direction``."""
+    """Whether the RV lies where, by these directions, it cannot be; see ``rv_direction``.
+
+    It shows x and y of the wrong sign, and x only. It does not show y only, which moves the RV too little.
+    """
     towards = rv_direction(labels_THWD, affine)
     if towards is None or np.linalg.norm(towards) < MIN_DISTANCE_MM:
         return False

@@ -14,6 +14,7 @@ from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
 from scripts.cine.header import read_header
 from scripts.cine.quality import find_parts
 from scripts.cine.reader import CONSTANT
+from scripts.cine.transforms import slice_axis
 from scripts.files import CineError, write_json
 
 logger = logging.getLogger(__name__)
@@ -24,6 +25,10 @@ SUDDEN_SHARE = 0.4
 """A change between neighbouring frames beyond this share of the structure's largest volume is flagged."""
 CINE_FRAMES = 5
 """Fewer frames are no time series whose changes could be judged."""
+
+FEW_SLICES = "few slices"
+MIN_EXTENT_MM = 40.0
+"""A shorter stack holds no whole ventricle: the hearts of ACDC are 50 to 110 mm long."""
 
 UNITS = {"volume": "ml", "mass": "g", "ef": "%", "frames": "counted from 1"}
 
@@ -56,8 +61,8 @@ def cardiac_function(
 
     Returns:
         frames, ed_frame, es_frame, volumes_ml (structure -> one value a frame), LV and RV (edv_ml, esv_ml, sv_ml,
-        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags ("orientation doubtful" of the
-        exam; the others with frame and, but for "no contrast", structure).
+        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags ("orientation doubtful" and "few
+        slices" of the exam; the others with frame and, but for "no contrast", structure).
 
     Raises:
         CineError: ``ed`` or ``es`` is no frame of the cine.
@@ -76,13 +81,18 @@ def cardiac_function(
     flags += [{"flag": "no contrast", "frame": frame} for frame in sorted(blank)]
     flags += _spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD), volumes)
     flags += _temporal_flags(volumes)
+    flags += [{"flag": FEW_SLICES}] if (extent_mm := _extent_mm(labels_THWD, spacing_mm)) < MIN_EXTENT_MM else []
     sudden = {(flag["structure"], flag["frame"]) for flag in flags if flag["flag"] == "sudden change"}
+    function = function_of_volumes(volumes, ed, es, reasons, sudden)
+    if extent_mm < MIN_EXTENT_MM:
+        function, short = _without_function(function, f"a stack of {extent_mm:.3g} mm holds no whole ventricle")
+        reasons = {**short, **reasons}
     return {
         "frames": frames,
         "ed_frame": ed,
         "es_frame": es,
         "volumes_ml": volumes,
-        **function_of_volumes(volumes, ed, es, reasons, sudden),
+        **function,
         "reasons": reasons,
         "flags": flags,
     }
@@ -112,6 +122,19 @@ def function_of_volumes(
     else:
         mass = volumes_ml["MYO"][ed - 1] * MYOCARDIAL_DENSITY
     return {**ventricles, "myocardial_mass_g": mass}
+
+
+def _extent_mm(labels_THWD: np.ndarray, spacing_mm: Sequence[float]) -> float:
+    """Length of the stack through its slices."""
+    axis = slice_axis(np.asarray(spacing_mm, dtype=float), labels_THWD.shape[1:])
+    return float(labels_THWD.shape[1 + axis] * spacing_mm[axis])
+
+
+def _without_function(function: Mapping[str, Any], reason: str) -> tuple[dict[str, Any], dict[str, str]]:
+    """The same keys without values, and the reason of each."""
+    empty = {name: dict.fromkeys(value) if isinstance(value, dict) else None for name, value in function.items()}
+    keys = [f"{name}.{key}" for name, value in empty.items() if value for key in value]
+    return empty, dict.fromkeys([*keys, "myocardial_mass_g"], reason)
 
 
 def save_function(item: Mapping[str, Any], path: str | Path) -> None:

@@ -13,8 +13,9 @@ import numpy as np
 import torch
 from monai.config import KeysCollection
 from monai.data import MetaTensor
-from monai.transforms import MapTransform, Rotate
+from monai.transforms import MapTransform
 from monai.utils import MetaKeys
+from scipy.ndimage import affine_transform
 
 from scripts.cine.acdc import Exam
 from scripts.cine.levels import labelled_slices
@@ -69,17 +70,18 @@ class Varied(MapTransform):
             if variant in ORDERS:
                 result[key] = _reordered(data[key], *ORDERS[variant])  # type: ignore[index]
             elif variant == TURNED:
-                result[key] = _turned(data[key], "nearest" if key == self.label else "bilinear")  # type: ignore[index]
+                result[key] = _turned(data[key], order=0 if key == self.label else 1)  # type: ignore[index]
             else:
                 result[key] = _cut(data[key], data[self.label], SLICES[variant])  # type: ignore[index]
         return result
 
 
 def middle_slices(label_HWD: np.ndarray, count: int) -> list[int]:
-    """The ``count`` middle ones of the labelled slices (last axis), in the stack's order; all where there are fewer."""
-    filled = sorted(labelled_slices(label_HWD).tolist())
-    start = max(0, (len(filled) - count) // 2)
-    return filled[start : start + count]
+    """``count`` neighbouring slices (last axis) in the middle of the labelled ones; of all where none is labelled."""
+    depth = label_HWD.shape[-1]
+    filled = sorted(labelled_slices(label_HWD).tolist()) or list(range(depth))
+    first = max(0, min(filled[max(0, (len(filled) - count) // 2)], depth - count))
+    return list(range(first, min(first + count, depth)))
 
 
 def _axes(img: MetaTensor) -> list[int]:
@@ -100,11 +102,20 @@ def _reordered(img: MetaTensor, transposed: bool, reversed_axes: Sequence[int]) 
     return _like(img, voxels.flip([planes[axis] for axis in reversed_axes]), affine)
 
 
-def _turned(img: MetaTensor, mode: str) -> MetaTensor:
-    axes = _axes(img)
-    slices_last = img.as_tensor().permute(0, *axes)
-    turn = Rotate(angle=(0.0, 0.0, math.pi / 4), keep_size=False, mode=mode, padding_mode="zeros")
-    turned = torch.as_tensor(np.asarray(turn(slices_last)))
+def _turned(img: MetaTensor, order: int) -> MetaTensor:
+    """Turned in mm about the middle of the plane, on a plane that is large enough for all of it."""
+    axes, affine = _axes(img), np.asarray(img.affine)
+    slices_last = img.as_tensor().permute(0, *axes).numpy()
+    spacing = np.linalg.norm(affine[:3, :3], axis=0)[[axis - 1 for axis in axes[:2]]]
+    turn = np.array([[1.0, 1.0], [-1.0, 1.0]]) / math.sqrt(2)
+    to_voxels = np.eye(3)
+    to_voxels[:2, :2] = turn / spacing[:, None] * spacing  # from voxels of the turned plane to those of the plane
+    size = np.array(slices_last.shape[1:4])
+    new = size.copy()
+    new[:2] = np.ceil(np.abs(turn) @ (size[:2] * spacing) / spacing)
+    offset = (size - 1) / 2 - to_voxels @ ((new - 1) / 2)
+    planes = [affine_transform(channel, to_voxels, offset, tuple(new), order=order) for channel in slices_last]
+    turned = torch.from_numpy(np.stack(planes))
     return _like(img, turned.permute(0, *(1 + axes.index(axis) for axis in (1, 2, 3))), img.affine)
 
 

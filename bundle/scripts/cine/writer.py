@@ -14,7 +14,7 @@ from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
 from scripts.cine.dicom_cine import CINE_SUFFIX
-from scripts.cine.dicom_files import holds_dicom
+from scripts.cine.dicom_files import dicom_files, holds_dicom
 from scripts.cine.header import read_header
 from scripts.files import CineError, replacing, writing
 
@@ -186,6 +186,8 @@ def _expand(path: Path) -> list[Path]:
         ]
         if not images and not holds_dicom(path):
             raise CineError(path, "no NIfTI image", "at least one .nii or .nii.gz, or DICOM images", action)
+        if images:
+            _warn_of_dicom(path)
         return images or [path]
     if not path.is_file():
         raise CineError(path, "no such file or folder", "a NIfTI file, a folder or a list of paths", action)
@@ -208,6 +210,16 @@ def _expand(path: Path) -> list[Path]:
     if not images:
         raise CineError(path, "no paths", "a NIfTI file's path a line", action)
     return images
+
+
+def _warn_of_dicom(folder: Path) -> None:
+    """A folder of NIfTI images, such as a converter leaves them among the DICOM files that it read."""
+    try:
+        files, _ = dicom_files(folder)
+    except CineError:  # what cannot be read is no matter of the images
+        return
+    if files:
+        logger.warning("%d DICOM files are left out, since their folder holds NIfTI images", len(files))
 
 
 def _stem(path: Path) -> str:

@@ -143,4 +143,6 @@ def voxels(volume_HWD: np.ndarray | torch.Tensor) -> torch.Tensor:
     array = np.asarray(volume_HWD.cpu() if isinstance(volume_HWD, torch.Tensor) else volume_HWD)
     if array.dtype.kind not in "iufb":
         raise CineError("volume", f"voxels of type {array.dtype}", "real numbers", "Hand over magnitudes.")
-    return torch.from_numpy(np.ascontiguousarray(array, dtype=np.float32))
+    array = np.ascontiguousarray(array, dtype=np.float32)
+    # of an axis of one voxel, NumPy takes a reversed stride for contiguous, and torch refuses it
+    return torch.from_numpy(array if min(array.strides, default=0) >= 0 else array.copy(order="C"))

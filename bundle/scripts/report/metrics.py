@@ -37,27 +37,28 @@ COLUMNS = (
     *LEVEL_COLUMNS.values(),
     *("scored_slices", "slices"),
 )
+MIN_LABELLED = 0.5
+"""Share of the slices that a label names at least, if it is not of some slices only."""
 Row = dict[str, Any]
 
 
 def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tuple[float, ...]) -> list[Row]:
     """One row a structure: dice, hd95_mm, volumes, Dice by level (dice_base, _middle, _apex), and slices that count.
 
-    A structure that the label never names is not scored: all its values are None but volume_ml. Where the label lacks
-    a structure, or a slice between labelled ones, the exam is partly labelled: only labelled slices count then.
-    Otherwise slices without label count as background. They lower the Dice of the exam and of no level
-    (``slices_by_level``). In a level, Dice is None where the structure is absent from both, 0 where from one.
+    A structure that the label never names is not scored: all its values are None but volume_ml. Of a partly labelled
+    exam only the labelled slices count (``scored_slices``). Of others, slices without label count as background. They
+    lower the Dice of the exam and of no level (``slices_by_level``). In a level, Dice is None where the structure is
+    absent from both, 0 where from one.
 
     Args:
         pred_HWD, label_HWD: labels on the original grid, slices last.
         spacing_mm: voxel size.
     """
-    labelled = [name for name, index in STRUCTURES.items() if bool((label_HWD == index).any())]
     scored = scored_slices(np.asarray(label_HWD))
     pred_HWD = pred_HWD * torch.as_tensor(scored, device=pred_HWD.device)
-    dice = structure_dice(pred_HWD, label_HWD)
+    dice = labelled_dice(pred_HWD, label_HWD)
     levels = {
-        LEVEL_COLUMNS[level]: structure_dice(pred_HWD[..., slices], label_HWD[..., slices])
+        LEVEL_COLUMNS[level]: _dice(pred_HWD[..., slices], label_HWD[..., slices])
         for level, slices in slices_by_level(np.asarray(label_HWD)).items()
     }
     pred, label = (one_hot(x.long()[None, None], 4) for x in (pred_HWD, label_HWD))
@@ -66,10 +67,10 @@ def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tu
     for name, index in STRUCTURES.items():
         row: Row = {"structure": name, "dice": None, "hd95_mm": None, "volume_ml": found_ml[name], "reference_ml": None}
         row |= dict.fromkeys(levels) | {"scored_slices": int(scored.sum()), "slices": len(scored)}
-        if name in labelled:
+        if expected_ml[name]:
             row.update(dice=dice[name], reference_ml=expected_ml[name])
             row |= {column: values[name] for column, values in levels.items()}
-        if name in labelled and found_ml[name]:
+        if expected_ml[name] and found_ml[name]:
             found, expected = pred[:, index : index + 1], label[:, index : index + 1]
             row["hd95_mm"] = float(
                 compute_hausdorff_distance(found, expected, include_background=True, percentile=95, spacing=spacing_mm)
@@ -79,14 +80,26 @@ def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tu
 
 
 def scored_slices(label_HWD: np.ndarray) -> np.ndarray:
-    """Which slices count, bool D: all, or of a partly labelled exam those with a label."""
+    """Which slices count, bool D: all, or of a partly labelled exam those with a label.
+
+    An exam is partly labelled where its label lacks a structure, a slice between labelled ones, or more than half of
+    the slices (of ACDC's volumes, 70 % and more carry a label).
+    """
     filled = (label_HWD != 0).any(axis=(0, 1))
     complete = all((label_HWD == index).any() for index in STRUCTURES.values())
     first, last = (int(np.argmax(filled)), len(filled) - int(np.argmax(filled[::-1])))
-    return np.ones_like(filled) if complete and filled[first:last].all() else filled
+    whole = complete and filled[first:last].all() and filled.mean() >= MIN_LABELLED
+    return np.ones_like(filled) if whole else filled
 
 
-def structure_dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
+def labelled_dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
+    """Dice of each structure that the label names, over the slices that count; None of others."""
+    scored = torch.as_tensor(scored_slices(np.asarray(label_HWD)), device=pred_HWD.device)
+    found = _dice(pred_HWD * scored, label_HWD)
+    return {name: found[name] if bool((label_HWD == index).any()) else None for name, index in STRUCTURES.items()}
+
+
+def _dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
     """Dice of each structure; None where it is absent from both, 0 where from one."""
     pred, label = (one_hot(x.long()[None, None], 4) for x in (pred_HWD, label_HWD))
     values = compute_dice(pred, label, include_background=False, ignore_empty=False)[0]
@@ -101,9 +114,13 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
         patients, their number; dice and hd95_mm: structure -> phase or "all" -> statistics, and "mean", those of all;
         dice_by_level and dice_by_group: level or group -> structure or "mean" -> phase or "all" -> statistics;
         function: "patients", their function (``function_of_patients``), and "agreement" of it;
-        not_labelled: structure -> number of exams whose label never names it; partly_labelled, number of exams.
+        not_labelled: structure -> number of exams whose label never names it; partly_labelled and without_label:
+        numbers of exams.
     """
-    summary: dict[str, Any] = {"patients": len({row["patient"] for row in rows})}
+    scored = [row for row in rows if row["scored_slices"]]
+    summary: dict[str, Any] = {"patients": len({row["patient"] for row in scored})}
+    summary["without_label"] = (len(rows) - len(scored)) // len(STRUCTURES)
+    rows = scored
     summary["not_labelled"] = {
         name: sum(row["structure"] == name and row["reference_ml"] is None for row in rows) for name in STRUCTURES
     }
@@ -203,7 +220,7 @@ class ExamMetrics:
             figures["agreement"] = agreement_figure(functions)
         for name, figure in figures.items():
             save_figure(figure, self.folder / "figures" / f"{name}.png")
-        logger.info("The fold's test exams:\n%s", format_summary(summary))
+        logger.info("The test exams:\n%s", format_summary(summary))
 
 
 def in_working_order(volume: torch.Tensor, affine: torch.Tensor) -> MetaTensor:

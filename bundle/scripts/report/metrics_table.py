@@ -36,11 +36,12 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 
 def missing_labels(summary: Mapping[str, Any]) -> list[str]:
     """Sentences about what the reference does not label; none where it labels everything."""
-    missing, partly = summary.get("not_labelled", {}), summary.get("partly_labelled", 0)
-    lines = [f"{name} is not labelled in {count} exams: not scored there." for name, count in missing.items() if count]
-    if partly:
-        lines.append(f"{partly} exams are partly labelled: only their labelled slices count; no volumes are compared.")
-    return lines
+    counts = {f"Exams without a label of {name}": count for name, count in summary.get("not_labelled", {}).items()}
+    counts = {text: (count, f"{text.split()[-1]} is not scored there") for text, count in counts.items()}
+    partly, without = summary.get("partly_labelled", 0), summary.get("without_label", 0)
+    counts["Exams that are partly labelled"] = partly, "only their labelled slices count, and no volumes are compared"
+    counts["Exams without any label"] = without, "they are not scored"
+    return [f"{text}: {count}; {meaning}." for text, (count, meaning) in counts.items() if count]
 
 
 def _latency_line(latency: Mapping[str, Any]) -> str:

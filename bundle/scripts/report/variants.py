@@ -15,7 +15,7 @@ from scripts.cine import STRUCTURES
 from scripts.cine.variants import AS_STORED, SLICES, VARIANTS, middle_slices
 from scripts.files import write_json
 from scripts.report.comparison_tables import markdown
-from scripts.report.metrics import in_working_order, statistics_of, structure_dice
+from scripts.report.metrics import in_working_order, labelled_dice, statistics_of
 from scripts.report.metrics_table import cell
 
 logger = logging.getLogger(__name__)
@@ -55,7 +55,7 @@ class VariantMetrics:
                     self._add(name + OF_THE_STACK, pred[..., slices], label[..., slices])
 
     def _add(self, row: str, pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> None:
-        for structure, value in structure_dice(pred_HWD, label_HWD).items():
+        for structure, value in labelled_dice(pred_HWD, label_HWD).items():
             self.dice.setdefault(row, {}).setdefault(structure, []).append(value)
 
     def _write(self, engine: Engine) -> None:
