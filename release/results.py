@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from release.eval_metrics import ACTION, SCHEMA
+from release.eval_metrics import ACTION, SCHEMA, VARIANTS
 from scripts.cine import STRUCTURES
 from scripts.entry import report
 from scripts.files import read_json
@@ -24,7 +24,6 @@ from scripts.report.metrics_table import cell, missing_labels
 from scripts.report.variants import format_variants
 
 COLUMNS = (*STRUCTURES, "mean")
-VARIANTS = {"type": "object", "required": ["dice"], "properties": {"dice": {"type": "object"}}}
 LEAST = 3
 
 

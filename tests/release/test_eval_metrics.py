@@ -7,6 +7,7 @@ import pytest
 
 from release.eval_metrics import write
 from scripts import BUNDLE_ROOT
+from scripts.cine.variants import ORDERS, TURNED
 from scripts.files import CineError, sha256
 from scripts.report.metrics import LEVEL_COLUMNS, summarise
 
@@ -36,14 +37,19 @@ def evaluated(bundle, tmp_path):
     folder = tmp_path / "work"
     folder.mkdir()
     (folder / "metrics.json").write_text(json.dumps({**summarise(rows), "latency": {"median_ms": 20.0}}))
-    record(folder, bundle / "models" / "model.pt")
+    (folder / "variants").mkdir()
+    means = dict(zip(ORDERS, (0.7, 0.69, 0.71, 0.68, 0.7, 0.7, 0.7, 0.69), strict=True)) | {TURNED: 0.66}
+    dice = {name: {"mean": {"mean": mean}} for name, mean in means.items()}
+    (folder / "variants" / "variants.json").write_text(json.dumps({"dice": dice}))
+    for path in (folder / "metrics.json", folder / "variants" / "variants.json"):
+        record(path, bundle / "models" / "model.pt")
     return folder
 
 
-def record(folder, model):
-    step = {"inputs": {str(model): sha256(model)}, "outputs": {"metrics.json": sha256(folder / "metrics.json")}}
+def record(path, model):
+    step = {"inputs": {str(model): sha256(model)}, "outputs": {path.name: sha256(path)}}
     step["patients"] = {"train": ["p2", "p3"], "test": ["p0", "p1"]}
-    (folder / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {"evaluate": step}}))
+    (path.parent / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {"evaluate": step}}))
 
 
 def test_figures_are_those_of_the_evaluation_and_nothing_else_changes(evaluated, bundle):
@@ -56,6 +62,7 @@ def test_figures_are_those_of_the_evaluation_and_nothing_else_changes(evaluated,
         "exams": "p0, p1",
         **{"mean_dice": 0.7, "dice_RV": 0.8, "dice_MYO": 0.7, "dice_LV": 0.6},
         **{"mean_hd95_mm": 2.5, "hd95_mm_RV": 2.5, "hd95_mm_MYO": 2.5, "hd95_mm_LV": 2.5},
+        **{"mean_dice_worst_storage_order": 0.68, "mean_dice_turned_45": 0.66},
     }
     assert list(after.items()) == [(key, value) for key, value in before.items() if key != "eval_metrics"]
 
@@ -86,6 +93,17 @@ def test_figures_that_somebody_changed_are_refused(evaluated, bundle):
         write(evaluated, bundle)
     (evaluated / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {}}))
     with pytest.raises(CineError, match="no step evaluate"):
+        write(evaluated, bundle)
+
+
+@pytest.mark.parametrize("missing", [True, False])
+def test_storage_orders_must_be_scored_too_with_the_same_weights(evaluated, bundle, tmp_path, missing):
+    if missing:
+        (evaluated / "variants" / "variants.json").unlink()
+    else:
+        (tmp_path / "other.pt").write_text("other weights")
+        record(evaluated / "variants" / "variants.json", tmp_path / "other.pt")
+    with pytest.raises(CineError, match="evaluate_variants" if missing else "an evaluation of other weights"):
         write(evaluated, bundle)
 
 

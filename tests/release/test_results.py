@@ -5,6 +5,7 @@ import json
 import pytest
 
 from release.results import tables
+from scripts.cine.variants import ORDERS, TURNED
 from scripts.files import CineError
 from scripts.report.metrics import LEVEL_COLUMNS, summarise
 
@@ -61,7 +62,9 @@ def test_storage_orders_and_missing_labels_are_shown_where_there_are_any(tmp_pat
     write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)], not_labelled={"RV": 0, "MYO": 2, "LV": 0}, partly_labelled=2)
     dice = {name: {"mean": 0.5, "std": 0.25, "count": 4} for name in ("RV", "MYO", "LV", "mean")}
     (tmp_path / "work" / "variants").mkdir()
-    (tmp_path / "work" / "variants" / "variants.json").write_text(json.dumps({"dice": {"turned 180": dice}}))
+    (tmp_path / "work" / "variants" / "variants.json").write_text(
+        json.dumps({"dice": {name: dice for name in (*ORDERS, TURNED)}})
+    )
     text = tables(tmp_path / "work")
     assert cells(text, "turned 180") == [["0.500 ± 0.250"] * 4]
     assert "Exams without a label of MYO: 2; MYO is not scored there." in text and "label of RV" not in text
