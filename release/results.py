@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from release.eval_metrics import ACTION, SCHEMA, VARIANTS
+from release.eval_metrics import ACTION, VARIANTS
 from scripts.cine import STRUCTURES
 from scripts.entry import report
 from scripts.files import read_json
@@ -24,6 +24,8 @@ from scripts.report.metrics_table import cell, missing_labels
 from scripts.report.variants import format_variants
 
 COLUMNS = (*STRUCTURES, "mean")
+KEYS = ("patients", "dice", "hd95_mm", "dice_by_group", "dice_by_level", "function")
+METRICS = {"type": "object", "required": list(KEYS), "properties": dict.fromkeys(KEYS[1:], {"type": "object"})}
 LEAST = 3
 
 
@@ -48,7 +50,7 @@ def tables(work_dir: str | Path) -> str:
 
 
 def _read(folder: Path) -> dict[str, Any]:
-    return read_json(folder / "metrics.json", SCHEMA, ACTION)
+    return read_json(folder / "metrics.json", METRICS, ACTION)
 
 
 def _dice(metrics: Mapping[str, Any]) -> str:
