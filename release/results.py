@@ -25,7 +25,7 @@ from scripts.report.variants import format_variants
 
 COLUMNS = (*STRUCTURES, "mean")
 KEYS = ("patients", "dice", "hd95_mm", "dice_by_group", "dice_by_level", "function")
-METRICS = {"type": "object", "required": list(KEYS), "properties": dict.fromkeys(KEYS[1:], {"type": "object"})}
+METRICS = {"type": "object", "required": list(KEYS), "properties": {key: {"type": "object"} for key in KEYS[1:]}}
 LEAST = 3
 
 
