@@ -163,7 +163,11 @@ COMPARABLE = {
     "optimizer": {"_target_": "torch.optim.SGD", "params": "$@network.parameters()", "lr": "@learning_rate"},
     **{
         f"augmentation#{key}": 0.0
-        for key in ("rotation", "scaling", "mirror", "flip", "few_slices", "gamma_probability", "brightness", "noise")
+        for key in (
+            *("rotation", "scaling", "mirror", "flip", "few_slices", "gamma_probability", "brightness", "noise"),
+            "bias_field",
+            "low_resolution_probability",
+        )
     },
 }
 ONE_PROCESS = {

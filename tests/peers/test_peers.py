@@ -74,13 +74,16 @@ def test_any_size_gives_logits_of_that_size_and_gradients(name, peer):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_in_bfloat16_are_as_large_as_in_float32(name, peer):
-    """Over few rows or one slice, some of torch's kernels leave the gradients of weights unwritten."""
+    """Over few rows or one slice, some of torch's kernels leave the gradients of weights unwritten.
+
+    What they leave is NaN or huge; rounding moves the norm of a deep network's gradient by half of it.
+    """
     network, volume, norms = channels_last(deepcopy(peer(name)).train()), torch.randn(1, 1, 16, 16, 3), []
     for amp in (True, False):
         network.zero_grad()
         (CineInferer(amp)(volume, network)[:, 1:2] * volume).mean().backward()
         norms.append(sum(float(parameter.grad.square().sum()) for parameter in network.parameters()) ** 0.5)
-    assert norms[0] == pytest.approx(norms[1], rel=0.5)
+    assert norms[1] / 3 < norms[0] < 3 * norms[1]
 
 
 def unet_parameters(dimensions: int, depth: int, first: int) -> int:

@@ -13,7 +13,7 @@ DOUBTFUL = "orientation doubtful"
 DOUBT = "the RV lies on a side of the LV where it cannot be by the header's directions. Masks and volumes stay valid"
 TOWARDS_RV = np.array([math.cos(math.radians(20)), math.sin(math.radians(20)), 0.0])
 """Where the RV lies, seen from the LV, in RAS: right, and somewhat to the front. docs/decisions.md has the figures."""
-MIN_SHARE = 0.5
+MIN_SHARE = 0.3
 """Area of the RV over that of the LV's cavity in slices that count: near the apex, slivers lie anywhere."""
 MIN_DISTANCE_MM = 10.0
 """The centres of RV and LV are 28 mm apart at least (ACDC); what is much nearer shows no direction."""
