@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import warnings
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -74,3 +76,14 @@ def test_a_stem_without_stride_works(architecture):
 
     plain = Architecture(replace(architecture.space, stem_stride=1), architecture.cells, architecture.paths)
     assert CineNet(plain).eval()(torch.randn(1, 1, 18, 16, 2)).shape == (1, 4, 18, 16, 2)
+
+
+def test_a_trace_holds_for_few_slices_too(architecture):
+    """As TorchScript's users have it: traced with ten slices, asked for fewer."""
+    network = CineNet(architecture).eval()
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of torch, about tracing itself
+        traced = torch.jit.trace(network, torch.randn(1, 1, 16, 16, 10), check_trace=False)
+        for depth in (1, 2, 4, 7):
+            x = torch.randn(1, 1, 24, 16, depth)
+            torch.testing.assert_close(traced(x), network(x))
