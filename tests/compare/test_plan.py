@@ -107,7 +107,7 @@ def test_an_auto_budget_is_that_of_the_first_search(make_plan):
 
 def test_networks_are_built_as_train_builds_them(make_plan):
     plan = make_plan(overlays=["demo"])
-    assert (plan.deployment_size, plan.train_epochs) == ((96, 96, 8), 30)
+    assert (plan.deployment_size, plan.train_epochs) == ((96, 96, 8), 75)
     network = plan.entries[-1]
     found = random_architecture(plan.space_of(network.search), Random(7))
     found.save(network.architecture_file)
