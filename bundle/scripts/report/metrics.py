@@ -56,7 +56,7 @@ def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tu
     """
     scored = scored_slices(np.asarray(label_HWD))
     pred_HWD = pred_HWD * torch.as_tensor(scored, device=pred_HWD.device)
-    dice = labelled_dice(pred_HWD, label_HWD)
+    dice = _dice(pred_HWD, label_HWD)
     levels = {
         LEVEL_COLUMNS[level]: _dice(pred_HWD[..., slices], label_HWD[..., slices])
         for level, slices in slices_by_level(np.asarray(label_HWD)).items()
