@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.latency.table import Entry, LatencyTable, keys_of
+from scripts.latency.counts import keys_of
+from scripts.latency.table import Entry, LatencyTable
 from scripts.latency.timer import Timing
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space

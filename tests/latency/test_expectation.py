@@ -27,6 +27,7 @@ def relaxation(space):
 @pytest.fixture
 def table(space, make_table):
     costs = {name: 0.3 + n for n, name in enumerate(space.operations)}
+    costs |= {f"{name}_chained": 0.2 + 0.9 * n for n, name in enumerate(space.operations)}
     return make_table(space, lambda name, scale: costs.get(name, 0.7) / (scale + 1))
 
 
@@ -40,7 +41,10 @@ def expected_cell(mixing, space, table, cell, reading):
     edges = {}
     for i, p in enumerate(nodes, start=1):
         for j in range(i):
-            edges[j, i] = sum(float(p[j, o]) * table[name, cell.source] for o, name in enumerate(space.operations))
+            edges[j, i] = sum(
+                float(p[j, o]) * table[name + "_chained" * (j > 0), cell.source]
+                for o, name in enumerate(space.operations)
+            )
             if reading == "critical_path":
                 edges[j, i] /= float(p[j].sum())
     if reading == "sequential":
@@ -48,6 +52,16 @@ def expected_cell(mixing, space, table, cell, reading):
     last = len(nodes)
     routes = ((0, *middle, last) for count in range(last) for middle in itertools.combinations(range(1, last), count))
     return max(sum(edges[a, b] for a, b in itertools.pairwise(route)) for route in routes) + table.scaling(cell)
+
+
+def applies(nodes, space):
+    """The chance that one node or more applies max-pooling to the cell's input, by enumerating what the nodes do."""
+    chances = [float(p[0, space.operations.index("max_pool_3x3x3")]) for p in nodes]
+    total = 0.0
+    for does in itertools.product([False, True], repeat=len(chances)):
+        if any(does):
+            total += math.prod(chance if yes else 1 - chance for yes, chance in zip(does, chances, strict=True))
+    return total
 
 
 @pytest.mark.parametrize("cell", ["sequential", "critical_path"])
@@ -68,17 +82,26 @@ def test_derived_reading_sums_the_derived_cells(space, relaxation, table, cell):
         paths = [(0, 1, 2, 1, 0), (0, 1, 1, 1, 0)]
         value = float(LatencyExpectation(table, space, cell, "derived")(mixing, paths))
     merges = table["merge", 1]  # both paths' cells end at tile (3, 1); at layer 2 they end apart
-    expected = ends(table) + merges + sum(expected_cell(mixing, space, table, c, cell) for c in union_of(paths))
+    # tile (2, 1) is the only one that two cells leave, a contracting and a non-scaling one
+    applied = [applies(mixing.nodes[kind], space) for kind in ("contracting", "non_scaling")]
+    both = applied[0] * applied[1]
+    repeats = both * (table["max_pool_3x3x3_repeated", 1] - table["max_pool_3x3x3", 1])
+    cells = sum(expected_cell(mixing, space, table, c, cell) for c in union_of(paths))
+    expected = ends(table) + merges + cells + repeats
     assert value == pytest.approx(expected)
 
 
 def test_longest_path_of_equation_4_is_the_sum_over_the_nodes(space, relaxation, table):
-    """Eq. 3 sums over j, so an edge's cost depends on its end alone: the longest path visits every node."""
+    """Eq. 3 sums over j, so an edge's cost depends only on its end: the longest path visits every node."""
     with torch.no_grad():
         mixing = relaxation()
     cell = Cell(1, 0, 0)
     lat = [
-        sum(float(p[j, o]) * table[name, 0] for j in range(len(p)) for o, name in enumerate(space.operations))
+        sum(
+            float(p[j, o]) * table[name + "_chained" * (j > 0), 0]
+            for j in range(len(p))
+            for o, name in enumerate(space.operations)
+        )
         for p in mixing.nodes[cell.kind]
     ]
     nodes = range(1, space.nodes)
@@ -153,6 +176,7 @@ def test_n_best_reading_by_hand(make_table, paths):
                 alpha = relaxation.alpha[f"{cell.kind}_{i}"].detach().softmax(1)
                 for j in range(i):
                     for o, name in enumerate(("conv_3x3x3", "identity")):
+                        name += "_chained" * (j > 0)
                         inside += float(gamma[j] * alpha[j, o]) * (len(name) + 100 * cell.target)
             expected += beta * inside
     assert value == pytest.approx(expected, rel=1e-5)
@@ -161,7 +185,7 @@ def test_n_best_reading_by_hand(make_table, paths):
 def test_gumbel_samples_expect_what_independent_monte_carlo_does(make_table):
     """LAT is a sum of products of independent choices: against samples drawn by numpy, straight from Eq. 7-9."""
     space = hw_space()
-    table = make_table(space, lambda name, scale: len(name) + 10.0 * scale)
+    table = make_table(space, lambda name, scale: len(name.removesuffix("_chained")) + 10.0 * scale)
     relaxation = SeparateSoftmax(space, gumbel=True, temperature=(0.7, 0.7))
     with torch.no_grad():
         for parameter in relaxation.parameters():

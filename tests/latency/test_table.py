@@ -6,11 +6,14 @@ from dataclasses import replace
 import pytest
 
 from scripts.files import CineError
+from scripts.latency.counts import counts_of, keys_of, merges_of, repeats_of
 from scripts.latency.profile import load_or_measure, profile
-from scripts.latency.table import Entry, LatencyTable, counts_of, keys_of, merges_of, relevant
+from scripts.latency.table import Entry, LatencyTable, relevant
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.trellis import Cell
 
 
@@ -33,7 +36,8 @@ def saved(space, runtime, tmp_path):
 def test_every_entry_of_the_space_is_there(space, runtime, saved):
     table = LatencyTable.load(saved, space, runtime)
     expected = {("stem", 0), ("head", 0)}
-    expected |= {(o, s) for o in space.operations for s in range(3)}
+    expected |= {(o + reads, s) for o in space.operations for s in range(3) for reads in ("", "_chained")}
+    expected |= {("max_pool_3x3x3_repeated", s) for s in range(2)}  # only one cell leaves a tile of scale 2
     expected |= {("scaling_contracting", s) for s in (0, 1)} | {("scaling_expanding", s) for s in (1, 2)}
     expected |= {("scaling_non_scaling", s) for s in (0, 1)}  # four layers cannot stay at scale 2
     expected |= {("merge", s) for s in (0, 1)}  # and reach it from one tile alone
@@ -53,15 +57,16 @@ def test_profile_measures_fits_saves_and_prints(space, runtime, tmp_path, caplog
     lines = caplog.messages[-1].splitlines()[2:]
     costs = [float(line.split()[2]) for line in lines[: len(keys_of(space))]]
     assert costs == sorted(costs, reverse=True)
-    assert [line.split()[0] for line in lines[len(costs) + 1 :]] == ["kept", "operations", "measured"]
-    assert table.calibration["networks"] + table.calibration["disturbed_networks"] >= 10
+    titles = ["the table, of networks held out", "isolated operations", "measured twice", "fast state"]
+    assert all(line.startswith(title) for line, title in zip(lines[len(costs) + 1 :], titles, strict=True))
+    assert table.calibration["networks"] + table.calibration["slow_only"] >= 10
     assert table.calibration["reference_ms"] > 0
-    assert {"bias", "spread", "within_10", "within_15", "kendall_tau"} == table.calibration["held_out"].keys()
+    assert {"bias", "spread", "within_10", "within_5", "kendall_tau"} < table.calibration["held_out"].keys()
 
 
 def test_prediction_by_hand(architecture, make_table):
-    """Every entry costs its scale + 1 ms, max-pooling 10 ms more."""
-    table = make_table(architecture.space, lambda name, scale: scale + 1 + 10 * (name == "max_pool_3x3x3"))
+    """Every entry costs its scale + 1 ms, max-pooling of another node 10 ms more."""
+    table = make_table(architecture.space, lambda name, scale: scale + 1 + 10 * (name == "max_pool_3x3x3_chained"))
     # stem 1, head 1; path 01210 and path 00000, no cell shared; cells of two nodes and a scaling: 3 entries each
     contracting = 3 * 1 + 10, 3 * 2 + 10
     expanding = 3 * 3, 3 * 2
@@ -69,6 +74,33 @@ def test_prediction_by_hand(architecture, make_table):
     assert table.predict(architecture) == 2 + sum(contracting) + sum(expanding) + 4 * 3 + merge
     assert table.merges(architecture.union) == merge
     assert table.scaling(Cell(1, 2, 1)) == 3
+
+
+def test_an_operation_that_two_cells_apply_to_one_tile_is_repeated(space, make_table):
+    """Two cells leave the first tile, both with a pooling of it; a third one pools another node."""
+    cells = {
+        "contracting": ((0, "max_pool_3x3x3"), (0, "identity")),
+        "non_scaling": ((0, "conv_3x3x3"), (0, "max_pool_3x3x3")),
+        "expanding": ((0, "conv_3x3x3"), (1, "max_pool_3x3x3")),
+    }
+    architecture = Architecture(space, cells, ((0, 0, 0, 0, 0), (0, 1, 0, 0, 0)))
+    counts = counts_of(architecture)
+    # cells: 4 + 2 along scale 0, of which the two last ones are shared; one down, one up
+    assert repeats_of(architecture, architecture.union) == {0: 1}
+    assert (counts["max_pool_3x3x3", 0], counts["max_pool_3x3x3_repeated", 0]) == (4, 1)
+    assert counts["max_pool_3x3x3_chained", 1] == 1
+    costs = {"max_pool_3x3x3": 5.0, "max_pool_3x3x3_repeated": 0.5}
+    table = make_table(space, lambda name, scale: costs.get(name, 0.0))
+    assert table.predict(architecture) == 4 * 5.0 + 0.5
+    assert table.repeats(architecture, architecture.union) == 0.5 - 5.0
+
+
+def test_cells_that_scale_first_repeat_nothing():
+    space = Space(3, 2, 1, 4, 2, ("max_pool_3x3x3",), (16, 16, 3), scaling="before")
+    cells = dict.fromkeys(space.trellis.kinds, ((0, "max_pool_3x3x3"),))
+    architecture = Architecture(space, cells, ((0, 0, 0, 0), (0, 1, 0, 0)))
+    assert not repeats_of(architecture, architecture.union)
+    assert not any(name.endswith("_repeated") for name, _ in keys_of(space))
 
 
 def test_merges_are_one_fewer_than_the_cells_that_end_at_a_tile():
@@ -80,7 +112,8 @@ def test_counts_are_what_a_network_executes(architecture):
     counts = counts_of(architecture)
     assert counts["stem", 0] == counts["head", 0] == 1
     assert counts["scaling_non_scaling", 0] == counts["identity", 0] == 4
-    assert (counts["conv_3x3x3", 0], counts["conv_3x3x3", 1], counts["conv_3x3x3", 2]) == (1, 2, 1)
+    assert (counts["conv_3x3x3", 0], counts["conv_3x3x3", 1], counts["conv_3x3x3", 2]) == (1, 1, 0)
+    assert (counts["conv_3x3x3_chained", 1], counts["conv_3x3x3_chained", 2]) == (1, 1)
     assert sum(counts.values()) == 2 + 8 * 3 + 1
 
 

@@ -9,7 +9,8 @@ import torch
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 
-from scripts.latency.table import Entry, LatencyTable, keys_of
+from scripts.latency.counts import keys_of
+from scripts.latency.table import Entry, LatencyTable
 from scripts.latency.timer import Timing
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space

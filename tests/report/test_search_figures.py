@@ -162,7 +162,7 @@ def test_breakdown_bars_sum_to_the_predicted_latency(architecture, table):
 
 
 def test_breakdown_names_the_entry_that_a_foreign_table_lacks(architecture, table):
-    entries = {key: timing for key, timing in table.entries.items() if key != ("conv_3x3x3", 1)}
+    entries = {key: timing for key, timing in table.entries.items() if key != ("conv_3x3x3_chained", 1)}
     with pytest.raises(CineError, match=r"conv_3x3x3.*1"):
         breakdown_figure(architecture, replace(table, entries=entries))
 

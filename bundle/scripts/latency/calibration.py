@@ -1,7 +1,9 @@
 """The entries of the latency table, fitted to whole networks.
 
-Operations timed apart leave out what a network adds: caches that another layer has filled, layouts, sums. So their
-timings are the prior of a fit to measured networks, in which every entry is what it adds to a network's latency.
+Operations timed in isolation leave out what a network adds: caches that another layer has filled, layouts, sums. So
+their timings are the prior of a fit to measured networks, in which every entry is what it adds to a network's latency.
+The fit first scales the timings by kind of entry, since the isolated timings of one kind err alike. Then it corrects
+each entry. Networks that the fit did not see decide how far it corrects them.
 """
 
 from __future__ import annotations
@@ -11,93 +13,133 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from scipy.ndimage import median_filter
 from scipy.optimize import nnls
 from scipy.stats import kendalltau
 
-from scripts.latency.network import DISTURBED, Sample
-from scripts.latency.table import Entry, Key, counts_of
+from scripts.latency.counts import Key, counts_of, operation_of
+from scripts.latency.network import ENOUGH, Sample
+from scripts.latency.table import Entry
 from scripts.latency.timer import Timing
+from scripts.latency.visits import Visitor
+from scripts.space.space import OPERATIONS
 
 logger = logging.getLogger(__name__)
-PRIOR = 0.1  # weight of an entry's relative error against its isolated timing, beside a network's
+WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)
+"""Of an entry's relative correction, against a network's relative error."""
+KIND_WEIGHT = 0.05
 FOLDS = 10
-RUNNING = 15
 
 
-def calibrate(samples: Sequence[Sample], isolated: dict[Key, Timing]) -> tuple[dict[Key, Entry], dict[str, Any]]:
+def calibrate(
+    samples: Sequence[Sample], isolated: dict[Key, Timing], visitor: Visitor
+) -> tuple[dict[Key, Entry], dict[str, Any]]:
     """Fit the entries to the measured networks.
 
-    Non-negative least squares of the relative errors of the networks, with the relative errors of the entries
-    against their isolated timings as prior. Every network also counts as kept out, in a fit without its tenth.
+    Non-negative least squares of the networks' relative errors, with the entries' relative corrections as penalty.
+    Every network is also predicted by a fit without its tenth. The weight of the penalty that predicts these held-out
+    networks best is taken, or one common factor for all entries where that predicts them better.
+
+    Args:
+        samples: networks and their visits; those that never met the device in its fast state leave the fit.
+        isolated: the timing of every entry in isolation.
+        visitor: knows which visits were fast.
 
     Returns:
         entries, and the calibration's description for the table.
     """
     keys = sorted(isolated)
-    counts = np.array([[counts_of(sample.architecture)[key] for key in keys] for sample in samples], dtype=float)
-    measured, twice = divide_drift_out(samples)
-    whole = ~np.isnan(measured)
-    if whole.sum() < FOLDS:
-        logger.warning(
-            "%d of %d networks were disturbed: all count. Profile again in quiet",
-            *(~whole).nonzero()[0].shape,
-            len(whole),
-        )
-        measured, whole = twice.min(axis=0), np.ones_like(whole)
-    counts, measured, twice = counts[whole], measured[whole], twice[:, whole]
-    prior = np.array([isolated[key].median_ms for key in keys])
-    held_out = np.empty(len(measured))
-    for fold in range(FOLDS):
-        left = np.arange(len(measured)) % FOLDS == fold
-        held_out[left] = counts[left] @ _fit(counts[~left], measured[~left], prior)
-    fitted = _fit(counts, measured, prior)
-    entries = {key: Entry(float(ms), isolated[key]) for key, ms in zip(keys, fitted, strict=True)}
+    kept = [sample for sample in samples if any(map(visitor.is_fast, sample.visits))]
+    slow_only = len(samples) - len(kept)
+    if len(kept) < FOLDS:
+        logger.warning("%d of %d networks met a slower device only: all count", slow_only, len(samples))
+        kept = list(samples)
+    counts_NE = np.array([[counts_of(sample.architecture)[key] for key in keys] for sample in kept], dtype=float)
+    measured_N = np.array([visitor.summarise(sample.visits).timing.median_ms for sample in kept])
+    fit = _Fit(keys, np.array([isolated[key].median_ms for key in keys]))
+    held_out = {weight: _held_out(fit, counts_NE, measured_N, weight) for weight in (*WEIGHTS, None)}
+    errors = {weight: np.mean((p_N / measured_N - 1) ** 2) for weight, p_N in held_out.items()}
+    weight = min(errors, key=errors.__getitem__)
+    fitted_E = fit(counts_NE, measured_N, weight)
+    entries = {key: Entry(float(ms), isolated[key]) for key, ms in zip(keys, fitted_E, strict=True)}
     return entries, {
-        "networks": len(measured),
-        "disturbed_networks": len(samples) - len(measured),
-        "reference_ms": float(np.median([visit.reference_ms for sample in samples for visit in sample.visits])),
-        "held_out": agreement(held_out, measured),
-        "operations_timed_apart": agreement(counts @ prior, measured),
-        "measured_twice": agreement(*twice[:2]),
+        "networks": len(kept),
+        "slow_only": slow_only,
+        "prior_weight": weight,
+        **visitor.states(),
+        "held_out": agreement(held_out[weight], measured_N),
+        "isolated": agreement(counts_NE @ fit.isolated_E, measured_N),
+        "measured_twice": agreement(*measured_twice(kept, visitor)),
     }
 
 
-def divide_drift_out(samples: Sequence[Sample]) -> tuple[np.ndarray, np.ndarray]:
-    """What each network takes at the device's usual speed.
+class _Fit:
+    """Entries in ms from networks: E entries, K kinds of them, N networks."""
 
-    Slow drift shows in the reference kernel's running median and is divided out. A visit is disturbed where the
-    kernel took over 10 % longer than that; of a network's others the faster counts, since other programs only add.
+    def __init__(self, keys: Sequence[Key], isolated_E: np.ndarray):
+        self.isolated_E = isolated_E
+        kinds = [_kind(name) for name, _ in keys]
+        self.kinds_KE = np.array([[kind == one for kind in kinds] for one in sorted(set(kinds))], dtype=float)
 
-    Returns:
-        ms of every network, NaN where every visit was disturbed; and of all visits, visits x networks.
-    """
-    visits = sorted((visit for sample in samples for visit in sample.visits), key=lambda visit: visit.number)
-    references = np.array([visit.reference_ms for visit in visits])
-    running = median_filter(references, size=RUNNING, mode="nearest")
-    corrected = np.array([visit.ms for visit in visits]) * np.median(references) / running
-    disturbed = references > DISTURBED * running
-    order = [visit.number for visit in visits]
-    numbers = np.searchsorted(order, [[visit.number for visit in sample.visits] for sample in samples]).T
-    every = corrected[numbers]
-    undisturbed = np.where(disturbed[numbers], np.inf, every).min(axis=0)
-    return np.where(np.isinf(undisturbed), np.nan, undisturbed), every
+    def __call__(self, counts_NE: np.ndarray, measured_N: np.ndarray, weight: float | None) -> np.ndarray:
+        """The entries with this weight of the prior; None, one common factor."""
+        if weight is None:
+            return self.isolated_E * np.median(measured_N / (counts_NE @ self.isolated_E))
+        shares_NE = counts_NE * self.isolated_E / measured_N[:, None]
+        factors_E = _solve(shares_NE @ self.kinds_KE.T, KIND_WEIGHT * np.ones(len(self.kinds_KE))) @ self.kinds_KE
+        prior_E = self.isolated_E * factors_E
+        # entries of nearly nothing (identity) shall not be held to nearly nothing
+        weights_E = weight * prior_E / np.maximum(prior_E, 0.1 * prior_E.mean())
+        return prior_E * _solve(shares_NE * factors_E, weights_E)
 
 
-def _fit(counts: np.ndarray, measured: np.ndarray, prior: np.ndarray) -> np.ndarray:
-    # entries of nearly nothing (identity) shall not be held to nearly nothing
-    scale = PRIOR / np.maximum(prior, 0.1 * prior.mean())
-    rows = np.vstack([counts / measured[:, None], np.diag(scale)])
-    return nnls(rows, np.concatenate([np.ones(len(measured)), scale * prior]))[0]
+def _kind(name: str) -> str:
+    """The kind of an entry: its isolated timing errs as those of its kind."""
+    operation = operation_of(name)
+    if operation in OPERATIONS:
+        return name.removeprefix(operation) or "operation"
+    return "end" if name in ("stem", "head") else name.split("_")[0]
+
+
+def _solve(shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """Non-negative factors, held near 1 by weights, that bring the sum of each row's shares near 1."""
+    rows = np.vstack([shares, np.diag(weights)])
+    return nnls(rows, np.concatenate([np.ones(len(shares)), weights]))[0]
+
+
+def _held_out(fit: _Fit, counts_NE: np.ndarray, measured_N: np.ndarray, weight: float | None) -> np.ndarray:
+    """Every network as a fit without its tenth predicts it."""
+    predicted_N = np.empty(len(measured_N))
+    for fold in range(FOLDS):
+        left = np.arange(len(measured_N)) % FOLDS == fold
+        predicted_N[left] = counts_NE[left] @ fit(counts_NE[~left], measured_N[~left], weight)
+    return predicted_N
+
+
+def measured_twice(samples: Sequence[Sample], visitor: Visitor) -> tuple[np.ndarray, np.ndarray]:
+    """What the earlier and the later half of the fast visits say of each network that has enough for two estimates."""
+    halves = []
+    for sample in samples:
+        fast = [visit for visit in sample.visits if visitor.is_fast(visit)]
+        if len(fast) >= 2 * ENOUGH:
+            middle = len(fast) // 2
+            halves.append([visitor.summarise(part).timing.median_ms for part in (fast[:middle], fast[middle:])])
+    first, second = np.array(halves).reshape(-1, 2).T
+    return first, second
 
 
 def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
-    """Bias and spread of the relative error, the shares within 10 and 15 %, and Kendall's tau."""
+    """How well predictions agree with measurements, of two networks or more; empty for fewer.
+
+    Returns:
+        bias and spread of the relative error; within_2, within_5 and within_10, the shares of networks within so many
+        percent; kendall_tau.
+    """
+    if len(measured) < 2:
+        return {}
     error = predicted / measured - 1
     return {
         "bias": float(error.mean()),
         "spread": float(error.std()),
-        "within_10": float(np.mean(np.abs(error) <= 0.10)),
-        "within_15": float(np.mean(np.abs(error) <= 0.15)),
+        **{f"within_{percent}": float(np.mean(np.abs(error) <= percent / 100)) for percent in (2, 5, 10)},
         "kendall_tau": float(kendalltau(predicted, measured).statistic),
     }

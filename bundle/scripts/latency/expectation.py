@@ -4,11 +4,12 @@ hardware-aware NAS Eq. 7-9)."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Literal
 
 import torch
 
+from scripts.latency.counts import REPEATABLE
 from scripts.latency.table import LatencyTable
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing
@@ -19,7 +20,7 @@ NetworkReading = Literal["derived", "paths", "n_best"]
 
 
 class LatencyExpectation:
-    """``L_t = stems + heads + sum over cells of k_c * Lat_cell(c)``, and the sums where derived cells meet.
+    """``L_t = stems + heads + sum over cells of k_c * Lat_cell(c)``, and what derived cells merge and repeat.
 
     Args:
         table: the measured latencies.
@@ -58,7 +59,7 @@ class LatencyExpectation:
                 nodes_ms = self._nodes(mixing.nodes[cell.kind], self.space.operation_scale(cell))
                 latencies[key] = nodes_ms + self.table.scaling(cell)
             total = total + share * latencies[key]
-        return total
+        return total + self._repeats(mixing, shares) if self.network == "derived" else total
 
     def _shares(
         self, mixing: Mixing, paths: Collection[Path]
@@ -77,11 +78,34 @@ class LatencyExpectation:
         return self.table.ends(paths) + self.table.merges(union), dict.fromkeys(union, 1.0)
 
     def _nodes(self, nodes: list[torch.Tensor], scale: int) -> torch.Tensor:
-        costs_O = nodes[0].new_tensor([self.table.operation(name, scale) for name in self.space.operations])
+        operations = self.space.operations
+        costs_jO = nodes[0].new_tensor(
+            [[self.table.operation(name, scale, j) for name in operations] for j in range(len(nodes))]
+        )
         if self.cell == "sequential":
-            return torch.stack([(weights_jO * costs_O).sum() for weights_jO in nodes]).sum()
-        longest = [costs_O.new_zeros(())]
+            return torch.stack([(weights_jO * costs_jO[: len(weights_jO)]).sum() for weights_jO in nodes]).sum()
+        longest = [costs_jO.new_zeros(())]
         for weights_jO in nodes:
-            edges_j = (weights_jO * costs_O).sum(1) / weights_jO.sum(1)
+            edges_j = (weights_jO * costs_jO[: len(weights_jO)]).sum(1) / weights_jO.sum(1)
             longest.append((torch.stack(longest) + edges_j).max())
         return longest[-1]
+
+    def _repeats(self, mixing: Mixing, cells: Iterable[Cell]) -> torch.Tensor:
+        """ms of repeated operations: their expected number at each tile, one less than those that apply it there."""
+        total = torch.zeros(())
+        if REPEATABLE not in self.space.operations or self.space.scaling == "before":
+            return total
+        operation = self.space.operations.index(REPEATABLE)
+        applies = {
+            kind: 1 - torch.stack([1 - weights_jO[0, operation] for weights_jO in nodes]).prod()
+            for kind, nodes in mixing.nodes.items()
+        }
+        leaving: dict[Tile, list[torch.Tensor]] = {}
+        for cell in cells:
+            if not cell.skip:
+                leaving.setdefault(cell.source_tile, []).append(applies[cell.kind])
+        for tile, chances in leaving.items():
+            applied = torch.stack(chances)
+            repeated = applied.sum() - (1 - (1 - applied).prod())
+            total = total + repeated * self.table.repeat(tile.scale)
+        return total

@@ -1,14 +1,14 @@
-"""What an operation costs apart from a network: the difference that it makes in a short chain.
+"""What an operation costs outside a network: the difference that it makes in a short chain.
 
-An operation timed alone would be charged for bringing its input into the engine and its output back, which inside
-a network does not happen. So a chain with it is timed beside the chain without it.
+An operation timed on its own would be charged for bringing its input into the engine and its output back. Inside a
+network this does not happen. So a chain with it and a chain without it are timed in turn.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -16,8 +16,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from scripts.latency.table import Key, keys_of
-from scripts.latency.timer import Timing, time_in_turn
+from scripts.latency.counts import CHAINED, REPEATED, Key, keys_of, operation_of
+from scripts.latency.timer import Timing
+from scripts.latency.visits import Visit, Visitor
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import Head, Stem
 from scripts.space.operations import Scaling, build_operation
@@ -54,18 +55,31 @@ class _Merge(nn.Module):
         return self.first(x_BCHWD) + self.second(x_BCHWD)
 
 
+class _Repeated(nn.Module):
+    """An operation applied to a tensor twice, or once."""
+
+    def __init__(self, name: str, channels: int, count: int):
+        super().__init__()
+        self.operations = nn.ModuleList(build_operation(name, channels) for _ in range(count))
+
+    def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
+        return sum((operation(x_BCHWD) for operation in self.operations), start=x_BCHWD)
+
+
 @dataclass(frozen=True)
 class Chains:
-    """A longer chain and, where there is one, a shorter, which together tell what ``count`` operations cost."""
+    """A longer chain and a shorter one, where there is one; their difference is what ``count`` operations cost."""
 
     calls: tuple[Call, ...]
     count: int = 1
 
-    def time(self, device: str, seconds: float) -> Timing:
-        times = time_in_turn(self.calls, device, seconds)
-        if len(self.calls) == 2:
-            times = (times[:, :1] - times[:, 1:]).clip(min=0)
-        return Timing.of(times[:, 0] / self.count)
+    def visit(self, visitor: Visitor, seconds: float) -> Visit:
+        """A visit whose times are those of one operation."""
+        visits = visitor.visit(*self.calls, seconds=seconds)
+        times_ms = visits[0].times_ms
+        if len(visits) == 2:
+            times_ms = (times_ms - visits[1].times_ms).clip(min=0)
+        return replace(visits[0], times_ms=times_ms / self.count)
 
 
 def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
@@ -79,9 +93,13 @@ def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
         longer, into, size = [Stem(1, space, scale=scale)], 1, space.deployment_size
     elif name == "head":
         longer, out = [Head(space, 4, scale)], 4
-    elif name in OPERATIONS:
+    elif operation_of(name) in OPERATIONS:
         into = out = space.width(scale)
-        longer = [build_operation(name, into) for _ in range(REPEATS)]
+        if name.endswith(REPEATED):
+            longer = [_Repeated(operation_of(name), into, 2) for _ in range(REPEATS)]
+            shorter = [_Repeated(operation_of(name), into, 1) for _ in range(REPEATS)]
+        else:
+            longer = [build_operation(name, into) for _ in range(REPEATS)]
     elif name == "merge":
         longer = [_Merge(into) for _ in range(REPEATS)]
         shorter = [nn.Conv3d(into, into, 1) for _ in range(REPEATS)]
@@ -99,19 +117,17 @@ def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
     return Chains(calls, len(longer))
 
 
-def time_operations(space: Space, runtime: Runtime, seconds: float) -> dict[Key, Timing]:
-    """The isolated timing of every entry, each the quietest of three rounds over all."""
-    keys = sorted(keys_of(space))
+def time_operations(space: Space, runtime: Runtime, seconds: float, visitor: Visitor) -> dict[Key, Timing]:
+    """The isolated timing of every entry: of its visits in the fast state, in rounds over all entries."""
+    keys = sorted(key for key in keys_of(space) if not key[0].endswith(CHAINED))
     chains = {}
-    isolated: dict[Key, Timing] = {}
+    visits: dict[Key, list[Visit]] = {key: [] for key in keys}
     start = time.perf_counter()
     for key in tqdm(keys, desc="operations, compiled", unit="operation"):
         chains[key] = build_chains(key, space, runtime)
-        chains[key].time(runtime.device, 0)
+        chains[key].visit(visitor, 0.0)
     left = max(0.0, seconds - (time.perf_counter() - start))
-    for key in tqdm(keys * ROUNDS, desc="operations, timed", unit="timing"):
-        timing = chains[key].time(runtime.device, left / (ROUNDS * len(keys)))
-        # a disturbance lengthens or, where it meets the shorter chain, shortens: the quietest round has least spread
-        if key not in isolated or timing.iqr_ms < isolated[key].iqr_ms:
-            isolated[key] = timing
-    return isolated
+    for key in tqdm(keys * ROUNDS, desc="operations, timed", unit="visit"):
+        visits[key].append(chains[key].visit(visitor, left / (ROUNDS * len(keys))))
+    timings = {key: visitor.summarise(of_key).timing for key, of_key in visits.items()}
+    return {(name, scale): timings[name.removesuffix(CHAINED), scale] for name, scale in keys_of(space)}

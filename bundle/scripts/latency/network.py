@@ -3,49 +3,46 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
-from collections import deque
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from random import Random
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 from tqdm import tqdm
 
-from scripts.latency.timer import Timing, time_in_turn
+from scripts.latency.visits import Call, Measured, Visit, Visitor
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.space.architecture import Architecture
 from scripts.space.deployable import Deployable
-from scripts.space.network import CineNet, Head, Stem
+from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
-VISITS, APART = 2, 4
-FEWEST = 10
-TRIES, DISTURBED = 3, 1.1
+MIN_NETWORKS = 10
+BATCH = 30
+"""Networks that are compiled at the same time: about 50 MB each."""
+REFERENCE_PATHS = 3
+ENOUGH = 2
+"""Fast visits of a network of the fit: more networks teach it more than more visits of the same."""
+JUDGED = 6
+"""Fast visits of a network that is judged by itself, also by its 95th percentile."""
+MAX_SECONDS = 20.0
+"""How long such a network is visited where the device is not in its fast state."""
 
 
-@dataclass(frozen=True)
-class Visit:
-    """One measurement of a network in turn with the reference kernel, medians in ms; its place in the sequence."""
-
-    ms: float
-    reference_ms: float
-    number: int
-
-
-@dataclass(frozen=True)
+@dataclass(eq=False)
 class Sample:
-    """A network and its measurements, made some time apart."""
+    """A network and its visits."""
 
     architecture: Architecture
-    visits: tuple[Visit, ...]
+    visits: list[Visit] = field(default_factory=list)
 
 
 def deployed_call(network: nn.Module, space: Space, runtime: Runtime) -> Callable[[], torch.Tensor]:
@@ -53,33 +50,25 @@ def deployed_call(network: nn.Module, space: Space, runtime: Runtime) -> Callabl
     return partial(runtime.deploy(network), torch.randn(1, 1, *space.deployment_size, device=runtime.device))
 
 
-def reference_kernel(space: Space, runtime: Runtime) -> Callable[[], torch.Tensor]:
-    """What is timed in turn with networks, so that the machine's own drift shows: stem and head alone."""
-    return deployed_call(nn.Sequential(Stem(1, space), Head(space, 4)), space, runtime)
+def reference_network(space: Space, runtime: Runtime) -> Callable[[], torch.Tensor]:
+    """What runs in turn with networks and shows the state of the device: a network of the space, always the same."""
+    architecture = random_architecture(space, Random(0), paths=REFERENCE_PATHS)
+    return deployed_call(CineNet(architecture), space, runtime)
 
 
-def measure_network(
-    network: Deployable, runtime: Runtime, seconds: float = 1.0, reference_ms: float | None = None
-) -> Timing:
-    """Time a network at its deployment size, batch 1: LT, and TP = 1000 / mean.
+def measure_network(network: Deployable, runtime: Runtime, reference_ms: float | None = None) -> Measured:
+    """Time a network at its deployment size, batch 1, until enough visits met the device in its fast state.
 
     Args:
         network: whatever its weights, which take no part.
         runtime: how it runs.
-        seconds: to time for.
-        reference_ms: the reference kernel when the device was profiled; a run in which it takes over 10 % longer
-            is repeated, twice at most, and the least disturbed run counts.
+        reference_ms: what the reference network took in that state before, on this device and in this runtime.
     """
-    call, reference = deployed_call(network, network.space, runtime), reference_kernel(network.space, runtime)
-    runs: list[tuple[float, Timing]] = []
-    while len(runs) < TRIES:
-        times_ms = time_in_turn([call, reference, reference], runtime.device, seconds)
-        drift = float(np.median(times_ms[:, 2])) / (reference_ms or np.inf)
-        runs.append((drift, Timing.of(times_ms[:, 0])))
-        if drift <= DISTURBED:
-            break
-        logger.info("The device ran at 1/%.2f of its speed when profiled: measured again", drift)
-    return min(runs, key=lambda run: run[0])[1]
+    visitor = Visitor(reference_network(network.space, runtime), runtime.device, reference_ms)
+    visits: list[Visit] = []
+    call = deployed_call(network, network.space, runtime)
+    visitor.visit_in_rounds([(call, visits)], time.perf_counter() + MAX_SECONDS, JUDGED)
+    return visitor.summarise(visits)
 
 
 def sample_networks(
@@ -87,69 +76,71 @@ def sample_networks(
     runtime: Runtime,
     seconds: float,
     random: Random,
+    visitor: Visitor,
     draw: Callable[[Space, Random], Architecture] = random_architecture,
-    fewest: int = FEWEST,
+    count: int | None = None,
+    enough: int = ENOUGH,
+    twice: bool = False,
 ) -> list[Sample]:
-    """Time random networks for so many seconds, ``fewest`` at least, each twice with others in between."""
-    reference = reference_kernel(space, runtime)
-    waiting: deque[tuple[Architecture, Callable, list[Visit]]] = deque()
+    """Time random networks, batch after batch of compiled ones, until the time is up.
+
+    Args:
+        space, runtime: of the networks.
+        seconds: for all of it.
+        random: the source of randomness.
+        visitor: times them.
+        draw: draws an architecture.
+        count: of networks, which are then visited at least twice each, even after the time is up; None, as many as
+            the time allows, ``MIN_NETWORKS`` at least.
+        enough: fast visits of each network after which the next batch may come.
+        twice: whether those of the first batch need twice as many, so that they are measured twice.
+    """
+    fewest, most = (MIN_NETWORKS, sys.maxsize) if count is None else (count, count)
     samples: list[Sample] = []
-    references: deque[float] = deque(maxlen=20)
-    number = drawn = 0
     start = time.perf_counter()
+    end = start + seconds
+    with tqdm(total=seconds, desc="networks, timed", bar_format="{l_bar}{bar}| {elapsed}<{remaining}{postfix}") as bar:
 
-    def visit(architecture: Architecture, call: Callable, visits: list[Visit]) -> None:
-        nonlocal number
-        visits.append(Visit(*_time_beside(call, reference, runtime, references), number))
-        references.append(visits[-1].reference_ms)
-        number += 1
-        if len(visits) == VISITS:
-            samples.append(Sample(architecture, tuple(visits)))
-        else:
-            waiting.append((architecture, call, visits))
+        def show() -> None:
+            bar.set_postfix(networks=len(samples), refresh=False)
+            bar.update(min(seconds, time.perf_counter() - start) - bar.n)
 
-    with tqdm(desc="networks", unit="network", total=fewest) as bar:
-        while (elapsed := time.perf_counter() - start) < seconds or drawn < fewest:
-            bar.total = max(fewest, round(drawn * seconds / max(elapsed, 1.0)))
-            architecture = draw(space, random)
-            visit(architecture, deployed_call(CineNet(architecture), space, runtime), [])
-            if len(waiting) > APART:
-                visit(*waiting.popleft())
-            bar.update()
-            drawn += 1
-        bar.total = drawn
-    while waiting:
-        visit(*waiting.popleft())
+        while len(samples) < fewest or (len(samples) < most and time.perf_counter() < end):
+            batch: list[tuple[Call, list[Visit]]] = []
+            half_time = (time.perf_counter() + end) / 2
+            while len(samples) < fewest or (len(samples) < most and time.perf_counter() < half_time):
+                architecture = draw(space, random)
+                call = deployed_call(CineNet(architecture), space, runtime)
+                samples.append(Sample(architecture, visitor.visit(call)))
+                batch.append((call, samples[-1].visits))
+                show()
+                if len(batch) == BATCH:
+                    break
+            is_first = len(samples) == len(batch)
+            visitor.visit_in_rounds(batch, end, 2 * enough if twice and is_first else enough, show)
     return samples
 
 
-def _time_beside(
-    call: Callable, reference: Callable, runtime: Runtime, references: Sequence[float], seconds: float = 0.15
-) -> tuple[float, float]:
-    """Medians of a network and of the reference kernel, in turn; again where the kernel was disturbed."""
-    tries: list[tuple[float, float]] = []
-    while len(tries) < TRIES:
-        calls = [call, reference, reference]  # the first finds the caches as the network left them
-        network_ms, _, reference_ms = np.median(time_in_turn(calls, runtime.device, seconds, 2), axis=0)
-        tries.append((float(reference_ms), float(network_ms)))
-        if references and reference_ms <= DISTURBED * np.median(references):
-            break
-    reference_ms, network_ms = min(tries)
-    return network_ms, reference_ms
+def latency_report(network: Deployable, runtime: Runtime) -> dict[str, Any]:
+    """Latency and throughput of the network itself, measured now, with what its search predicted and allowed.
 
-
-def latency_report(network: Deployable, runtime: Runtime, seconds: float = 3.0) -> dict[str, Any]:
-    """Latency and throughput of the network alone, measured now, beside what its search predicted and allowed."""
-    timing = measure_network(network, runtime, seconds, network.provenance.get("reference_ms"))
+    The figures are of the device's fast state; ``met`` has those of all visits.
+    """
+    provenance = network.provenance
+    here = {"device": describe_device(runtime.device), "runtime": runtime.describe()}
+    known_ms = provenance.get("fast_reference_ms") if here.items() <= provenance.items() else None
+    found = measure_network(network, runtime, known_ms)
     return {
         "latency": {
-            **asdict(timing),
-            "volumes_per_second": 1000 / timing.mean_ms,
-            "predicted_ms": network.provenance.get("predicted_ms"),
-            "budget_ms": network.provenance.get("budget_ms"),
-            "volumes_per_second_required": network.provenance.get("volumes_per_second_required"),
+            **asdict(found.timing),
+            "met": asdict(found.met),
+            "visits": found.visits,
+            "fast_visits": found.fast_visits,
+            "volumes_per_second": 1000 / found.timing.mean_ms,
+            "predicted_ms": provenance.get("predicted_ms"),
+            "budget_ms": provenance.get("budget_ms"),
+            "volumes_per_second_required": provenance.get("volumes_per_second_required"),
             "deployment_size": list(network.space.deployment_size),
-            "device": describe_device(runtime.device),
-            "runtime": runtime.describe(),
+            **here,
         }
     }

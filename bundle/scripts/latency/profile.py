@@ -11,8 +11,9 @@ from scripts.distributed import on_main
 from scripts.files import CineError
 from scripts.latency.calibration import calibrate
 from scripts.latency.isolated import time_operations
-from scripts.latency.network import sample_networks
+from scripts.latency.network import reference_network, sample_networks
 from scripts.latency.table import LatencyTable, relevant
+from scripts.latency.visits import Visitor
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.space.space import Space
@@ -22,7 +23,7 @@ SHARE = 0.2  # of the time, for the operations
 
 
 def measure(space: Space, runtime: Runtime, seconds: float = 240.0, seed: int = 0) -> LatencyTable:
-    """Time the operations, then networks of the space for as long as is left, and fit.
+    """Time the operations, then networks of the space in the time that is left, and fit.
 
     Args:
         space: the search space.
@@ -33,9 +34,11 @@ def measure(space: Space, runtime: Runtime, seconds: float = 240.0, seed: int = 
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
         raise CineError("profile_seconds", repr(seconds), "a number of seconds", "Change the key: 240 is the default.")
     end = time.perf_counter() + seconds
-    isolated = time_operations(space, runtime, SHARE * seconds)
-    samples = sample_networks(space, runtime, max(0.0, end - time.perf_counter()), Random(seed))
-    entries, calibration = calibrate(samples, isolated)
+    visitor = Visitor(reference_network(space, runtime), runtime.device)
+    isolated = time_operations(space, runtime, SHARE * seconds, visitor)
+    left = max(0.0, end - time.perf_counter())
+    samples = sample_networks(space, runtime, left, Random(seed), visitor, twice=True)
+    entries, calibration = calibrate(samples, isolated, visitor)
     return LatencyTable(entries, relevant(space), describe_device(runtime.device), runtime.describe(), calibration)
 
 
@@ -50,27 +53,37 @@ def load_or_measure(
 
 
 def profile(path: str | Path, space: Space, runtime: Runtime, seconds: float = 240.0) -> LatencyTable:
-    """Measure anew, save, and log the table sorted by cost with its error on networks kept out of the fit."""
+    """Measure, save, and log the table and what it knows of its own error."""
     table = measure(space, runtime, seconds)
     table.save(path)
-    lines = [f"{'operation':24}{'scale':>6}{'ms':>9}{'apart: median':>15}{'p95':>9}{'spread':>9}{'runs':>6}"]
+    logger.info("Latency of %s on %s, saved as %s\n%s", table.runtime, table.device, path, describe(table))
+    return table
+
+
+def describe(table: LatencyTable) -> str:
+    """The entries by cost, the table's error on held-out networks, and the states of the device."""
+    lines = [f"{'operation':24}{'scale':>6}{'ms':>9}{'isolated':>10}{'p95':>9}{'spread':>9}{'runs':>6}"]
     lines += [
-        f"{name:24}{scale:6}{entry.ms:9.3f}{entry.isolated.median_ms:15.3f}{entry.isolated.p95_ms:9.3f}"
+        f"{name:24}{scale:6}{entry.ms:9.3f}{entry.isolated.median_ms:10.3f}{entry.isolated.p95_ms:9.3f}"
         f"{entry.isolated.iqr_ms:9.3f}{entry.isolated.runs:6}"
         for name, scale, entry in table.rows()
     ]
+    known = table.calibration
+    titles = {
+        "held_out": "the table, of networks held out",
+        "isolated": "isolated operations",
+        "measured_twice": "measured twice, the first of these",
+    }
+    columns = {"bias": "bias", "spread": "spread", "within_2": "in 2 %", "within_5": "in 5 %", "within_10": "in 10 %"}
     lines.append(
-        f"{table.calibration['networks']} networks{'bias':>16}{'spread':>9}{'in 10 %':>9}{'in 15 %':>9}{'tau':>7}"
+        f"{known['networks']} networks".ljust(32) + "".join(f"{t:>9}" for t in columns.values()) + f"{'tau':>7}"
     )
-    for title, key in (
-        ("kept out of the fit", "held_out"),
-        ("operations apart", "operations_timed_apart"),
-        ("measured twice", "measured_twice"),
-    ):
-        row = table.calibration[key]
-        lines.append(
-            f"{title:22}{row['bias']:+10.1%}{row['spread']:9.1%}{row['within_10']:9.0%}{row['within_15']:9.0%}"
-            f"{row['kendall_tau']:7.2f}"
-        )
-    logger.info("Latency of %s on %s, saved as %s\n%s", table.runtime, table.device, path, "\n".join(lines))
-    return table
+    for name, title in titles.items():
+        row = known[name]
+        shares = "".join(f"{row[column]:9.1%}" for column in columns) if row else "   too few visits"
+        lines.append(f"{title:32}{shares}" + (f"{row['kendall_tau']:7.3f}" if row else ""))
+    lines.append(
+        f"fast state: {known['fast_share']:.0%} of the visits; in slower states the reference network takes "
+        f"{known['slowdown']:.2f} times as long; {known['slow_only']} networks met only slower states"
+    )
+    return "\n".join(lines)

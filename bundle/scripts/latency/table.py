@@ -4,27 +4,35 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from scripts.files import CineError, read_json, write_json
+from scripts.latency.counts import (
+    REPEATABLE,
+    REPEATED,
+    Key,
+    counts_of,
+    ends_of,
+    key_of,
+    keys_of,
+    merges_of,
+    repeats_of,
+)
 from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.space.architecture import Architecture
 from scripts.space.space import ZERO, Space
-from scripts.space.trellis import Cell, scales_of
+from scripts.space.trellis import Cell
 from scripts.space.trellis import Path as TrellisPath
 
-FORMAT = "rtdnas-latency-3"
+FORMAT = "rtdnas-latency-4"
 ACTION = "Measure anew: python -m monai.bundle run profile --config_file .../profile.json, with the same overlays."
 COPY = "Copy the latency.json that the step profile wrote on the target device to this place."
 _SPACE_KEYS = ("scales", "nodes", "channels", "stem_stride", "deployment_size", "scaling")
-# (operation, "scaling_" + kind, "merge", a sum of two cells' outputs at a tile, "stem" or "head"; scale)
-Key = tuple[str, int]
 
 
 @dataclass(frozen=True)
@@ -73,21 +81,31 @@ class LatencyTable:
         """S_cell of RT-DNAS Eq. 4 in ms; a skip edge has none."""
         return 0.0 if cell.skip else self[f"scaling_{cell.kind}", cell.source]
 
-    def operation(self, name: str, scale: int) -> float:
-        """ms of a candidate operation at the scale where it runs."""
-        return 0.0 if name == ZERO else self[name, scale]
+    def operation(self, name: str, scale: int, reads: int = 0) -> float:
+        """ms of a candidate operation at the scale where it runs; ``reads`` is its input's node, 0 the cell's input."""
+        return 0.0 if name == ZERO else self[key_of(name, scale, reads)]
+
+    def repeat(self, scale: int) -> float:
+        """ms that a repeated operation adds to its first one; 0 where the space has none, negative where it saves."""
+        key = REPEATABLE + REPEATED, scale
+        return self[key] - self[REPEATABLE, scale] if key in self.entries else 0.0
 
     def cell(self, cell: Cell, architecture: Architecture) -> float:
         """ms of a decoded cell: its operations and its scaling operation."""
         scale = architecture.space.operation_scale(cell)
-        return sum(self.operation(name, scale) for _, name in architecture.nodes_of(cell)) + self.scaling(cell)
+        nodes_ms = sum(self.operation(name, scale, j) for j, name in architecture.nodes_of(cell))
+        return nodes_ms + self.scaling(cell)
 
     def merges(self, cells: Iterable[Cell]) -> float:
         """ms of the sums at tiles where several of these cells end."""
         return sum(count * self[key] for key, count in merges_of(cells).items())
 
+    def repeats(self, architecture: Architecture, cells: Iterable[Cell]) -> float:
+        """ms that operations repeated by these cells of an architecture take more than their own entries say."""
+        return sum(count * self.repeat(scale) for scale, count in repeats_of(architecture, cells).items())
+
     def predict(self, architecture: Architecture) -> float:
-        """ms of a network: stem, head, the union of its paths' cells, and the sums where they meet."""
+        """ms of a network: stems, heads, the union of its paths' cells, and what these cells merge and repeat."""
         return sum(count * self[key] for key, count in counts_of(architecture).items())
 
     @property
@@ -155,43 +173,6 @@ def _compare(path: str | Path, field: str, found: dict[str, Any], expected: dict
 def relevant(space: Space) -> dict[str, Any]:
     """The keys of a space that a latency depends on."""
     return {key: list(v) if isinstance(v := getattr(space, key), tuple) else v for key in _SPACE_KEYS}
-
-
-def keys_of(space: Space) -> set[Key]:
-    """The entries that a space needs."""
-    trellis = space.trellis
-    cells = [cell for cell in trellis.cells if not cell.skip]
-    keys = {("stem", s) for s in trellis.starts} | {("head", s) for s in trellis.ends}
-    keys |= {(f"scaling_{cell.kind}", cell.source) for cell in cells}
-    keys |= {(name, space.operation_scale(cell)) for cell in cells for name in space.operations if name != ZERO}
-    return keys | set(merges_of(trellis.cells))
-
-
-def counts_of(architecture: Architecture) -> Counter[Key]:
-    """How often a network executes what the entries stand for."""
-    space, union = architecture.space, architecture.union
-    counts = ends_of(architecture.paths)
-    for cell in union:
-        if not cell.skip:
-            counts[f"scaling_{cell.kind}", cell.source] += 1
-            counts.update((name, space.operation_scale(cell)) for _, name in architecture.nodes_of(cell))
-    return counts + merges_of(union)
-
-
-def ends_of(paths: Iterable[TrellisPath]) -> Counter[Key]:
-    """The stems and heads between which paths run."""
-    ends = {(path[0], scales_of(path)[-1]) for path in paths}
-    stems, heads = ({pair[side] for pair in ends} for side in (0, 1))
-    return Counter([*(("stem", s) for s in stems), *(("head", s) for s in heads)])
-
-
-def merges_of(cells: Iterable[Cell]) -> Counter[Key]:
-    """The sums at tiles: one fewer than the cells that end there."""
-    arriving = Counter(cell.target_tile for cell in cells)
-    merges: Counter[Key] = Counter()
-    for tile, count in arriving.items():
-        merges["merge", tile.scale] += count - 1
-    return +merges
 
 
 _ms = {"type": "number", "minimum": 0, "maximum": 1e6}

@@ -12,7 +12,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from scripts.files import CineError
-from scripts.latency.table import LatencyTable, counts_of
+from scripts.latency.counts import counts_of, operation_of
+from scripts.latency.table import LatencyTable
 from scripts.report.cell_figures import cells_figure
 from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
 from scripts.report.trellis_figures import trellis_figure
@@ -161,7 +162,7 @@ def _parts(architecture: Architecture, table: LatencyTable) -> dict[tuple[str, s
     parts: dict[tuple[str, str], float] = {}
     for (name, scale), count in counts_of(architecture).items():
         ends = name in ("stem", "head")
-        kind = "scaling" if name.startswith("scaling_") else "stem and head" if ends else name
+        kind = "scaling" if name.startswith("scaling_") else "stem and head" if ends else operation_of(name)
         column = kind if ends else f"scale {scale}"
         parts[kind, column] = parts.get((kind, column), 0.0) + count * table[name, scale]
     return parts

@@ -138,7 +138,8 @@ class Deriver:
         def fitness(individual: Individual) -> tuple[float, float]:
             paths = [pool[gene][1] for gene in individual]
             union = union_of(paths)
-            ms = sum(costs[cell] for cell in union) + table.merges(union) + table.ends(paths)
+            shared_ms = table.merges(union) + table.repeats(everything, union)
+            ms = sum(costs[cell] for cell in union) + shared_ms + table.ends(paths)
             return ms, -sum(pool[gene][0] for gene in individual)
 
         ranking = Ranking(fitness)

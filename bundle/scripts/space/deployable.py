@@ -15,8 +15,8 @@ class Deployable(nn.Module):
 
     Attributes:
         digest: SHA-256 of what it computes, whatever its weights.
-        space: where it was searched, with the deployment size; of others only the size, and the stem and head that
-            are timed in turn with it.
+        space: where it was searched, with the deployment size; of others only the size, and what the
+            reference network that is timed in turn with it is drawn from.
         multiple: voxels in plane that its coarsest feature map steps over.
         provenance: how it was found and what was measured then; empty where nobody searched.
         activations: of trained weights, the least and the greatest value that convolutions read, by name; None of
