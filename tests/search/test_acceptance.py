@@ -9,6 +9,7 @@ import torch
 from scripts import manifest
 from scripts.files import CineError
 from scripts.latency.timer import Timing
+from scripts.latency.visits import Measured
 from scripts.runtime.deploy import Runtime
 from scripts.search import constraint
 from scripts.search import verify as verification
@@ -37,11 +38,12 @@ def clock(monkeypatch):
     """A device on which every cell takes 1 ms; the 95th percentile is 10 % above the median."""
     measured = []
 
-    def measure(network, runtime, seconds=1.0, reference_ms=None):
+    def measure(network, runtime, reference_ms=None):
         architecture = network.architecture
         measured.append(architecture)
         ms = float(len(architecture.union))
-        return Timing(ms, ms, 1.1 * ms, 0.0, 10)
+        timing = Timing(ms, ms, 1.1 * ms, 0.0, 10)
+        return Measured(timing, timing, 5, 5, 1.0)
 
     monkeypatch.setattr(constraint, "measure_network", measure)
     monkeypatch.setattr(verification, "measure_network", measure)
@@ -266,10 +268,46 @@ def test_without_the_last_resort_no_fewer_than_three_paths_are_tried(space, make
     assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))
 
 
-def test_the_reference_kernel_of_quiet_times_goes_with_the_network(space, make_table, runtime, clock):
+def test_a_busy_hour_refuses_nothing_that_the_device_can_do_and_says_what_is_met(
+    space, make_table, runtime, monkeypatch, caplog
+):
+    """In the fast state 10 ms, over all visits of this hour up to 90."""
+    fast, met = Timing(10.0, 10.0, 11.0, 0.0, 9), Timing(40.0, 50.0, 90.0, 30.0, 30)
+    monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(fast, met, 10, 3, 1.5))
+    found = derive(searched(space), Deriver(), Constraint(50.0), make_table(space), space, runtime)
+    assert (found.provenance["measured_ms"]["p95_ms"], found.provenance["met_ms"]["p95_ms"]) == (11.0, 90.0)
+    assert "does not now: other programs slow it (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
+
+
+def test_where_the_device_was_never_fast_what_was_met_is_judged(space, make_table, runtime, monkeypatch, caplog):
+    met = Timing(40.0, 41.0, 60.0, 1.0, 30)
+    monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(None, met, 10, 0, 1.5))
+    with pytest.raises(BudgetMissed):
+        derive(searched(space), Deriver(), Constraint(50.0), make_table(space), space, runtime)
+    derive(searched(space), Deriver(), Constraint(70.0), make_table(space), space, runtime)
+    assert "never in its fast state" in caplog.text
+
+
+def test_what_the_reference_network_takes_goes_with_the_network(space, make_table, runtime, monkeypatch):
+    known = []
+    once = Timing.of([10.0])
+    monkeypatch.setattr(
+        constraint,
+        "measure_network",
+        lambda *_, reference_ms: known.append(reference_ms) or Measured(once, once, 9, 9, 1.5),
+    )
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
     provenance = derive(searched(space), Deriver(), Constraint(50.0), table, space, runtime).provenance
-    assert provenance["reference_ms"] == 1.25
+    assert set(known) == {1.25} and provenance["fast_reference_ms"] == 1.5
+
+
+@pytest.mark.parametrize(("now_ms", "said"), [(1.2, False), (1.0, True)])
+def test_a_table_of_a_slower_state_is_named(space, make_table, runtime, monkeypatch, caplog, now_ms, said):
+    once = Timing.of([10.0])
+    monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(once, once, 9, 9, now_ms))
+    table = replace(make_table(space), calibration={"reference_ms": 1.25})
+    derive(searched(space), Deriver(), Constraint(50.0), table, space, runtime)
+    assert ("1.25 times as fast as when it was profiled" in caplog.text) is said
 
 
 @pytest.mark.parametrize(("budget", "rate"), [(0, None), ("auto", None), (None, 0), ("abc", None)])

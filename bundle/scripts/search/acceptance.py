@@ -9,8 +9,9 @@ from pathlib import Path
 from scripts.distributed import on_main
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
+from scripts.latency.visits import Measured
 from scripts.runtime.deploy import Runtime
-from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge
+from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge, warn_of_slower_states
 from scripts.search.derive import FEWEST_PATHS, Deriver, gene_pool, pool_overlap
 from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
@@ -47,25 +48,27 @@ def derive(
     least = float("inf")
     for count in counts:
         for architecture in deriver.propose(mixing, table, space, count)[:candidates]:
-            timing = judge(architecture, table, runtime)
-            excess = constraint.excess(timing)
+            found = judge(architecture, table, runtime)
+            excess = constraint.excess(found.timing)
             least = min(least, excess)
             taken = excess <= 1 or not constraint.enforced
             verdict = "accepted" if taken else "refused"
-            _log(architecture, timing, f"{verdict}{', though it misses' * (taken and excess > 1)}", table.foreign)
+            _log(architecture, found, f"{verdict}{', though it misses' * (taken and excess > 1)}", table.foreign)
             if not taken:
                 continue
             if count < deriver.fewest(space):
                 logger.warning("No network of %d paths or more keeps the budget; this one has %d", FEWEST_PATHS, count)
+            warn_of_slower_states(found, constraint)
             pool = gene_pool(mixing, space, deriver.pool_size, deriver.score)
             uniform = gene_pool(uniform_mixing(space), space, deriver.pool_size, deriver.score)
-            return accepted(architecture, timing, constraint, table, runtime).with_provenance(
+            return accepted(architecture, found, constraint, table, runtime).with_provenance(
                 uniform_pool=[{"weight": weight, "path": list(path)} for weight, path in uniform],
                 uniform_pool_overlap=pool_overlap(pool, uniform),
             )
     fastest = replace(deriver, method="exhaustive").propose(mixing, table, space, 1)[0]
-    timing = judge(fastest, table, runtime)
-    _log(fastest, timing, "the fastest that can be had", table.foreign)
+    found = judge(fastest, table, runtime)
+    timing = found.timing
+    _log(fastest, found, "the fastest that can be had", table.foreign)
     place = f"on {table.device.get('name')}, as predicted" if table.foreign else "on this device"
     error = BudgetMissed(
         "budget_ms and volumes_per_second",
@@ -136,14 +139,17 @@ def _stands(
     return not constraint.enforced or measured_ms is None or judged.kept_by(Timing(**measured_ms))
 
 
-def _log(architecture: Architecture, timing: Timing, verdict: str, foreign: bool) -> None:
-    found = "not measured" if foreign else f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f})"
+def _log(architecture: Architecture, found: Measured, verdict: str, foreign: bool) -> None:
+    timing = found.timing
+    told = "not measured" if foreign else f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f}"
+    if not foreign:
+        told += f"; met now {found.met.p95_ms:.2f})"
     logger.info(
         "N=%d, %d cells: predicted %.2f ms, %s, %.1f volumes a second: %s",
         len(architecture.paths),
         len(architecture.union),
         architecture.provenance["predicted_ms"],
-        found,
+        told,
         1000 / timing.mean_ms,
         verdict,
     )

@@ -12,7 +12,7 @@ from scripts.distributed import is_main, on_main
 from scripts.latency.table import LatencyTable
 from scripts.runtime.deploy import Runtime
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, MemoryCost, sample
-from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge
+from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge, warn_of_slower_states
 from scripts.search.loop import Batch
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.shared_weights import SharedWeights
@@ -103,16 +103,17 @@ def _first_that_keeps(
     least = float("inf")
     for candidate in ranked:
         architecture = candidate.architecture.with_provenance(predicted_ms=table.predict(candidate.architecture))
-        timing = judge(architecture, table, runtime)
-        excess = constraint.excess(timing)
+        found = judge(architecture, table, runtime)
+        excess = constraint.excess(found.timing)
         least = min(least, excess)
         logger.info(
             "Dice %.3f with shared weights, %.3f fine-tuned; predicted %.2f ms, measured %.2f (p95 %.2f): %s",
             *(candidate.dice, candidate.fine_tuned_dice, architecture.provenance["predicted_ms"]),
-            *(timing.median_ms, timing.p95_ms, "kept" if excess <= 1 else "missed"),
+            *(found.timing.median_ms, found.timing.p95_ms, "kept" if excess <= 1 else "missed"),
         )
         if excess <= 1 or not constraint.enforced:
-            return accepted(architecture, timing, constraint, table, runtime).with_provenance(
+            warn_of_slower_states(found, constraint)
+            return accepted(architecture, found, constraint, table, runtime).with_provenance(
                 dice=candidate.dice, fine_tuned_dice=candidate.fine_tuned_dice
             )
     error = BudgetMissed(

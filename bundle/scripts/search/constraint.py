@@ -11,6 +11,7 @@ from scripts.files import CineError
 from scripts.latency.network import measure_network
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
+from scripts.latency.visits import SLOW, Measured
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.search.derive import Deriver
@@ -63,7 +64,7 @@ class Constraint:
             return self
         count = min(8, space.trellis.path_count, deriver.pool_size)
         reference = replace(deriver, method="dijkstra", paths=count).propose(mixing, table, space, count)[0]
-        budget_ms = round(0.6 * judge(reference, table, runtime).median_ms, 2)
+        budget_ms = round(0.6 * judge(reference, table, runtime).timing.median_ms, 2)
         logger.info("Budget: %.2f ms, 0.6 of the latency of the %d best paths with the present cells", budget_ms, count)
         return replace(self, budget_ms=budget_ms)
 
@@ -75,20 +76,44 @@ class BudgetMissed(CineError):
 
 
 @on_main
-def judge(architecture: Architecture, table: LatencyTable, runtime: Runtime) -> Timing:
+def judge(architecture: Architecture, table: LatencyTable, runtime: Runtime) -> Measured:
     """What a network takes: measured here, or as predicted where the table is of another device."""
     if table.foreign:
         predicted_ms = architecture.provenance["predicted_ms"]
-        return Timing(predicted_ms, predicted_ms, predicted_ms, 0.0, 0)
-    return measure_network(CineNet(architecture), runtime, reference_ms=table.calibration.get("reference_ms"))
+        timing = Timing(predicted_ms, predicted_ms, predicted_ms, 0.0, 0)
+        return Measured(timing, timing, 0, 0, 0.0)
+    profiled_ms = table.calibration.get("reference_ms")
+    found = measure_network(CineNet(architecture), runtime, reference_ms=profiled_ms)
+    if profiled_ms and SLOW * found.reference_ms < profiled_ms:
+        logger.warning(
+            "The device is %.2f times as fast as when it was profiled: its latency table is of a slower state. Run "
+            "profile again",
+            profiled_ms / found.reference_ms,
+        )
+    return found
 
 
-def measured(timing: Timing, runtime: Runtime, reference_ms: float | None = None) -> dict[str, Any]:
-    """What an architecture's provenance says of a measurement; with the reference kernel's ms in quiet times."""
+def warn_of_slower_states(found: Measured, constraint: Constraint) -> None:
+    """Say so where a network keeps its constraint in the device's fast state, and not over all states of this hour."""
+    if found.visits and not found.fast_visits:
+        logger.warning("The device was never in its fast state during the measurement: all visits are judged")
+    if constraint.kept_by(found.timing) and not constraint.kept_by(found.met):
+        logger.warning(
+            "The device can keep the budget, and does not now: other programs slow it (p50 %.1f ms, p95 %.1f, %d of %d "
+            "visits in the fast state)",
+            *(found.met.median_ms, found.met.p95_ms, found.fast_visits, found.visits),
+        )
+
+
+def measured(found: Measured, runtime: Runtime) -> dict[str, Any]:
+    """What an architecture's provenance says of a measurement."""
     return {
-        "measured_ms": asdict(timing),
-        "reference_ms": reference_ms,
-        "volumes_per_second": 1000 / timing.mean_ms,
+        "measured_ms": asdict(found.timing),
+        "met_ms": asdict(found.met),
+        "fast_visits": found.fast_visits,
+        "visits": found.visits,
+        "fast_reference_ms": found.reference_ms,
+        "volumes_per_second": 1000 / found.timing.mean_ms,
         "device": describe_device(runtime.device),
         "runtime": runtime.describe(),
         "verdict": "measured",
@@ -96,18 +121,18 @@ def measured(timing: Timing, runtime: Runtime, reference_ms: float | None = None
 
 
 def accepted(
-    architecture: Architecture, timing: Timing, constraint: Constraint, table: LatencyTable, runtime: Runtime
+    architecture: Architecture, found: Measured, constraint: Constraint, table: LatencyTable, runtime: Runtime
 ) -> Architecture:
     """The architecture with what was asked of it and what it takes."""
     return architecture.with_provenance(
         budget_ms=constraint.budget_ms,
         volumes_per_second_required=constraint.volumes_per_second,
         latency_table_sha256=table.digest,
-        **(predicted(table) if table.foreign else measured(timing, runtime, table.calibration.get("reference_ms"))),
+        **(predicted(table) if table.foreign else measured(found, runtime)),
     )
 
 
 def predicted(table: LatencyTable) -> dict[str, Any]:
     """What an architecture's provenance says where nothing was measured."""
-    unknown = {"measured_ms": None, "reference_ms": None, "volumes_per_second": None}
+    unknown = {"measured_ms": None, "met_ms": None, "fast_reference_ms": None, "volumes_per_second": None}
     return {**unknown, "device": table.device, "runtime": table.runtime, "verdict": PREDICTED}

@@ -9,7 +9,7 @@ from scripts import manifest
 from scripts.files import CineError
 from scripts.latency.network import measure_network
 from scripts.runtime.deploy import Runtime
-from scripts.search.constraint import BudgetMissed, Constraint, measured
+from scripts.search.constraint import BudgetMissed, Constraint, measured, warn_of_slower_states
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 
@@ -39,8 +39,10 @@ def verify(
         action = "Give them: --budget_ms 50 --volumes_per_second 22."
         raise CineError(architecture_file, found, "two numbers", action)
     constraint = Constraint(budget_ms, volumes_per_second)
-    timing = measure_network(CineNet(architecture), runtime, seconds=3.0)
+    result = measure_network(CineNet(architecture), runtime)
+    timing = result.timing
     kept = constraint.kept_by(timing)
+    warn_of_slower_states(result, constraint)
     logger.info(
         "Measured %.2f ms (p95 %.2f), %.1f volumes a second; predicted %s ms; allowed %s ms, %s a second: %s",
         *(timing.median_ms, timing.p95_ms, 1000 / timing.mean_ms, _rounded(provenance.get("predicted_ms"))),
@@ -58,7 +60,7 @@ def verify(
         "budget_ms": constraint.budget_ms,
         "volumes_per_second_required": constraint.volumes_per_second,
     }
-    architecture = architecture.with_provenance(**allowed, **measured(timing, runtime))
+    architecture = architecture.with_provenance(**allowed, **measured(result, runtime))
     architecture.save(architecture_file)
     manifest.renew(Path(architecture_file).parent)
     return architecture

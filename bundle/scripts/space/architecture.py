@@ -182,13 +182,14 @@ SCHEMA: dict[str, Any] = {
         "provenance": {
             "type": "object",
             "properties": {
-                **dict.fromkeys(("predicted_ms", "reference_ms", "volumes_per_second_required"), _POSITIVE),
+                **dict.fromkeys(("predicted_ms", "fast_reference_ms", "volumes_per_second_required"), _POSITIVE),
                 "budget_ms": {**_POSITIVE, "type": ["number", "null", "string"], "pattern": "^auto$"},
                 "measured_ms": {
                     "type": ["object", "null"],
                     "required": ["median_ms", "p95_ms"],
                     "properties": {"median_ms": _POSITIVE, "p95_ms": _POSITIVE},
                 },
+                "met_ms": {"type": ["object", "null"]},
                 "device": {"type": ["object", "null"]},
                 "verdict": {"type": "string"},
             },
