@@ -25,7 +25,7 @@ from monai.bundle import ConfigParser
 from tqdm import tqdm
 
 from scripts.checkpoint import initialise
-from scripts.compare.costs import quietest, slowdown, time_side_by_side
+from scripts.compare.costs import time_side_by_side
 from scripts.files import read_json, write_json
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
@@ -128,12 +128,15 @@ def run(step: str, files: list[str], folder: Path, **settings: Any) -> None:
         subprocess.run(command, check=True, stdout=log, stderr=subprocess.STDOUT)
 
 
-def time_networks(trainings: dict[str, ConfigParser], runtime: Runtime) -> tuple[dict[str, dict[str, float]], float]:
-    """What each network takes, ms, and how much longer they took in the busiest round."""
-    image = torch.randn(1, 1, *shared.configured_space().deployment_size)
+def time_networks(
+    trainings: dict[str, ConfigParser], runtime: Runtime
+) -> tuple[dict[str, dict[str, float]], dict[str, float] | None]:
+    """What each network takes in the device's fast state, ms, and the states of the device."""
+    space = shared.configured_space()
+    image = torch.randn(1, 1, *space.deployment_size)
     networks = (train.get_parsed_content("network_def") for train in trainings.values())
-    timings = time_side_by_side([partial(runtime.deploy(network), image) for network in networks], runtime.device)
-    return dict(zip(trainings, (asdict(quietest(rounds)) for rounds in timings), strict=True)), slowdown(timings)
+    timed, states = time_side_by_side([partial(runtime.deploy(network), image) for network in networks], space, runtime)
+    return dict(zip(trainings, (asdict(one.timing) for one in timed), strict=True)), states
 
 
 def scatter(rows: dict[str, Any], file: str) -> None:
@@ -199,7 +202,7 @@ def main() -> None:
     evaluation = configured(folders["searched, seed 0"], shared.config_files("train", "evaluate", overlay), dataset_dir)
     runtime = evaluation.get_parsed_content("runtime")
     timed = {network: train for network, train in trainings.items() if network in {runs[name][0] for name in rows}}
-    latency, slowed = time_networks(timed, runtime)
+    latency, states = time_networks(timed, runtime)
     for row in rows.values():
         row["latency"] = latency[row["network"]]
     shared.table(
@@ -215,10 +218,10 @@ def main() -> None:
             for name, row in rows.items()
         ],
     )
-    shared.show(f"in the busiest round of timing, networks took {slowed - 1:.0%} longer")
+    shared.show(f"states of the device: {states}")
     if arguments.figure:
         scatter(rows, arguments.figure)
-    shared.finish({"slowdown": slowed, "networks": rows}, arguments.json, runtime)
+    shared.finish({"states": states, "networks": rows}, arguments.json, runtime)
 
 
 if __name__ == "__main__":

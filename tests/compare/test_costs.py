@@ -6,33 +6,37 @@ import numpy as np
 import pytest
 
 from scripts.compare import costs
-from scripts.compare.costs import measure_costs, quietest, slowdown, time_side_by_side
+from scripts.compare.costs import measure_costs, time_side_by_side
+from scripts.latency.network import JUDGED
 from scripts.latency.timer import Timing
+from scripts.latency.visits import Measured
 from scripts.runtime.deploy import Runtime
 from scripts.space.space import Space
 
 RUNTIME = Runtime("cpu", "float32", "eager")
-EMPTY = {"slowdown": 1.0, "networks": {}}
+EMPTY = {"states": None, "networks": {}}
 
 
-def test_networks_take_turns_and_the_quietest_round_counts(monkeypatch):
-    """Three rounds; in the second one the machine was busy."""
+def test_networks_are_timed_in_rounds_and_only_the_fast_state_counts(space, monkeypatch):
+    """The device is slow in the second of the rounds; the reference shows it."""
     order: list[str] = []
-    rounds = {"a": iter([[2, 2, 5], [90, 90, 90], [1, 3, 3]]), "b": iter([[5, 7], [60, 60], [6, 6]])}
+    ms = {"a": 20.0, "b": 60.0, "reference": 1.0}
 
-    def time_in_turn(calls, device, seconds):
+    def time_in_turn(calls, *_):
         (call,) = calls
         order.append(call())
-        return np.array(next(rounds[call()]), dtype=float)[:, None]
+        slow = 14 <= len(order) - 1 < 28  # a visit has four groups of the reference and three of the network
+        return np.array([[ms[order[-1]] * (1.3 if slow else 1.0)]] * 3)
 
-    monkeypatch.setattr(costs, "time_in_turn", time_in_turn)
-    timings = time_side_by_side([lambda: "a", lambda: "b"], "cpu", rounds=3)
-    assert order == ["a", "b"] * 3
-    first, second = map(quietest, timings)
-    assert (first.median_ms, first.mean_ms, first.runs) == (2, 3, 3)
-    assert (second.median_ms, second.runs) == (6, 2)
-    assert slowdown(timings) == (90 / 2 + 60 / 6) / 2
-    assert slowdown([]) == 1
+    monkeypatch.setattr("scripts.latency.visits.time_in_turn", time_in_turn)
+    monkeypatch.setattr(costs, "reference_network", lambda *_: lambda: "reference")
+    timed, states = time_side_by_side([lambda: "a", lambda: "b"], space, RUNTIME)
+    rounds = JUDGED + 1
+    assert [name for name in order if name != "reference"] == (["a"] * 3 + ["b"] * 3) * rounds
+    assert [one.timing.median_ms for one in timed] == [20.0, 60.0]
+    assert [one.met.p95_ms > one.timing.p95_ms for one in timed] == [True, True]
+    assert states == {"reference_ms": 1.0, "fast_share": pytest.approx(1 - 1 / rounds), "slowdown": pytest.approx(1.3)}
+    assert time_side_by_side([], space, RUNTIME) == ([], None)
 
 
 @pytest.fixture
@@ -72,10 +76,11 @@ def test_without_networks_there_is_nothing_to_measure(plan):
     assert measure_costs(plan, {"one": "", "two": ""}, RUNTIME)["networks"] == {}
 
 
-@pytest.mark.parametrize(("speeds", "said"), [((1.0, 1.05, 1.0), False), ((1.0, 1.25, 1.1), True)])
-def test_a_busy_machine_is_told_of(plan, monkeypatch, caplog, speeds, said):
-    rounds = [Timing(ms, ms, ms, 0.0, 5) for ms in speeds]
-    monkeypatch.setattr(costs, "time_side_by_side", lambda calls, device: [rounds for _ in calls])
+@pytest.mark.parametrize("fast", [True, False])
+def test_networks_that_met_only_a_slower_state_are_named(plan, monkeypatch, caplog, fast):
+    timing = Timing(2.0, 2.0, 2.0, 0.0, 5)
+    measured = Measured(timing if fast else None, timing, 3, 3 * fast, 1.0)
+    monkeypatch.setattr(costs, "time_side_by_side", lambda calls, *_: ([measured for _ in calls], {"fast_share": 0.5}))
     content = measure_costs(plan, {}, RUNTIME)
-    assert (content["slowdown"], content["networks"]["one"]["median_ms"]) == (max(speeds), 1.0)
-    assert ("took 25 % longer in the busiest round" in caplog.text) is said
+    assert (content["states"], content["networks"]["one"]["median_ms"]) == ({"fast_share": 0.5}, 2.0)
+    assert ("one met the device only in a slower state" in caplog.text) is not fast

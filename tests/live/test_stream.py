@@ -91,6 +91,14 @@ def test_summary_by_hand():
     assert summary["flags"] == {"heart lost": 1}
 
 
+def test_volumes_during_a_slower_state_of_the_device_are_counted():
+    """Of 20 volumes after the first, two take 12 ms instead of 10 within the window, two 30 over the whole field."""
+    took = [50.0] + [10.0] * 16 + [12.0] * 2 + [30.0] * 2
+    records = [Record(i, i, i + 0.05, Status(50.0, ms, ms >= 30, {}, [])) for i, ms in enumerate(took)]
+    assert summarise(records, [], 50.0)["network_slow_share"] == pytest.approx(2 / 18)
+    assert summarise(records[:1], [], 50.0)["network_slow_share"] == 0
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [

@@ -56,7 +56,7 @@ def rows(plan, tmp_path):
     def report():
         of = {"device": {"kind": "cpu", "name": "x", "units": 1}, "deployment_size": [96, 96, 8]}
         of["runtime"] = {"backend": "eager", "dtype": "float32"}
-        costs = {"of": of, "slowdown": 1.0, "networks": {"derived": COST, "chance": {**COST, "p95_ms": 10.5}}}
+        costs = {"of": of, "states": None, "networks": {"derived": COST, "chance": {**COST, "p95_ms": 10.5}}}
         report_comparison(plan, {"bad": "no exams"}, costs, RUNTIME)
         return {row["name"]: row for row in json.loads((tmp_path / "comparison.json").read_text())["networks"]}
 

@@ -17,6 +17,7 @@ from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
 from scripts.cine.reader import Header, read_volume
 from scripts.cine.writer import check_writable, write_mask
 from scripts.files import CineError, write_json
+from scripts.latency.visits import QUANTILE, SLOW
 from scripts.live.inbox import Inbox, Late, Replay
 from scripts.live.orientation import Orientation
 from scripts.live.segmenter import Segmenter, Status
@@ -61,6 +62,8 @@ def summarise(records: Sequence[Record], dropped: Sequence[int], deadline_ms: fl
     """The figures of a stream; the first volume, over the whole field, is reported apart."""
     first, rest = records[0], records[1:]
     latencies = [record.latency_ms for record in rest] or [first.latency_ms]
+    network_ms = [record.status.network_ms for record in rest or [first]]
+    window_ms = np.array([record.status.network_ms for record in rest if not record.status.whole_field] or network_ms)
     duration = records[-1].done_s - first.done_s
     return {
         "volumes": len(records) + len(dropped),
@@ -72,7 +75,8 @@ def summarise(records: Sequence[Record], dropped: Sequence[int], deadline_ms: fl
         "first_ms": first.latency_ms,
         **_percentiles("", latencies),
         **_percentiles("segmenter_", [record.status.milliseconds for record in rest or [first]]),
-        **_percentiles("network_", [record.status.network_ms for record in rest or [first]]),
+        **_percentiles("network_", network_ms),
+        "network_slow_share": float(np.mean(window_ms > SLOW * np.quantile(window_ms, QUANTILE))),
         "whole_field": sum(record.status.whole_field for record in rest),
         "flags": dict(Counter(flag for record in records for flag in record.status.flags)),
     }
@@ -183,9 +187,12 @@ def _log(summary: dict[str, Any], output: Path) -> None:
     per_second = summary["per_second"]
     logger.info(
         "%d of %d volumes segmented, %d dropped, %d later than %g ms (first volume apart: %.1f ms)\n"
-        "arrival to mask p50 %.1f, p95 %.1f, p99 %.1f, max %.1f ms; network alone p50 %.1f, p95 %.1f ms; %s a second\n"
+        "arrival to mask p50 %.1f, p95 %.1f, p99 %.1f, max %.1f ms; network p50 %.1f, p95 %.1f ms; %s a second\n"
+        "the device was in a slower state, as the network's ms show, during %.0f %% of the volumes\n"
         "flags: %s; results in %s",
         *(summary[name] for name in ("segmented", "volumes", "dropped", "missed", "deadline_ms", "first_ms")),
         *(summary[name] for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms", "network_p50_ms", "network_p95_ms")),
-        *("-" if per_second is None else f"{per_second:.1f}", summary["flags"] or "none", output.parent),
+        "-" if per_second is None else f"{per_second:.1f}",
+        100 * summary["network_slow_share"],
+        *(summary["flags"] or "none", output.parent),
     )

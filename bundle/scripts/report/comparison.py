@@ -23,7 +23,7 @@ from scripts.search.constraint import Constraint
 from scripts.space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
-FORMAT = "rtdnas-comparison-1"
+FORMAT = "rtdnas-comparison-2"
 Row = dict[str, Any]
 _STATISTICS = ("mean", "std")
 COLUMNS = (
@@ -51,7 +51,7 @@ def report_comparison(plan: Plan, failures: Mapping[str, str], costs: Mapping[st
         "settings": {**plan.settings, "overlays": list(plan.overlays), "overrides": dict(plan.overrides)},
         "train_epochs": plan.train_epochs,
         **{key: costs["of"][key] for key in ("device", "runtime", "deployment_size")},
-        "slowdown": costs["slowdown"],
+        "states": costs["states"],
         "networks": rows,
     }
     write_json(folder / "comparison.json", content)

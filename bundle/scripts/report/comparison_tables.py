@@ -57,9 +57,13 @@ def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
         f"{runtime['backend']} {runtime['dtype']}, volumes of {size}, batch 1, side by side in one run.",
         f"Each was trained for {comparison['train_epochs']} epochs. Dice is the mean ± standard deviation over the "
         f"exams of {scored} patients, fold {comparison['settings']['fold']} of {comparison['settings']['folds']}.",
-        "LT is the median latency (95th percentile), TP 1000 / mean latency, of the quietest of several rounds; in the "
-        f"busiest, networks took {comparison['slowdown'] - 1:.0%} longer.",
+        "LT is the median latency (95th percentile), TP 1000 / mean latency, in the device's fast state.",
     ]
+    if states := comparison["states"]:
+        lines.append(
+            f"The device was in that state at {states['fast_share']:.0%} of the visits; in slower states a reference "
+            f"network took {states['slowdown']:.2f} times as long."
+        )
     if limit:
         lines.append(
             f"{MISSES} misses the constraint: a 95th percentile of at most {limit['budget_ms']:g} ms, at least "
