@@ -37,7 +37,7 @@ def main() -> None:
                 best = replace(deriver, method=method, paths=count).propose(mixing, table, space, count)[0]
                 ms, weight = best.provenance["predicted_ms"], best.provenance["accumulated_weight"]
                 if best.digest not in measured:
-                    measured[best.digest] = judge(best, table, runtime).median_ms
+                    measured[best.digest] = judge(best, table, runtime).timing.median_ms
                 row = {"pool": pool, "paths": count, "method": method, "predicted_ms": ms, "weight": weight}
                 row |= {"measured_ms": measured[best.digest], "cells": len(best.union)}
                 result["rows"].append({**row, "chosen": list(map(text_of, best.paths))})

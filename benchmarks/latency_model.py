@@ -1,7 +1,15 @@
-"""How well the latency table predicts networks that it never saw, beside measuring twice, cell count and FLOPs."""
+"""How well the latency table predicts networks that it never saw, next to isolated operations, FLOPs and cell count.
+
+Also what measuring the same networks twice gives, by each way to measure, and the states that the machine was in.
+"""
 
 from __future__ import annotations
 
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from functools import partial
 from random import Random
 from typing import Any
@@ -12,13 +20,33 @@ import torch
 from scipy.stats import kendalltau
 from torch.utils.flop_counter import FlopCounterMode
 
-from scripts.latency.calibration import agreement, divide_drift_out
-from scripts.latency.network import sample_networks
-from scripts.latency.profile import load_or_measure
+from scripts.latency.calibration import agreement, measured_twice
+from scripts.latency.network import JUDGED, Sample, reference_network, sample_networks
+from scripts.latency.profile import describe, measure
+from scripts.latency.table import Entry, LatencyTable
+from scripts.latency.visits import Visit, Visitor
 from scripts.runtime.choice import choose_runtime
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
+
+FIGURES = ("bias", "spread", "within_2", "within_5", "within_10", "kendall_tau")
+ESTIMATES: dict[str, Callable[[Visitor, Sequence[Visit]], Sequence[Visit]]] = {
+    "the first visit": lambda visitor, visits: visits[:1],
+    "all visits": lambda visitor, visits: visits,
+    "visits of the fast state": lambda visitor, visits: [visit for visit in visits if visitor.is_fast(visit)],
+}
+"""The visits whose calls an estimate pools; the project's own also divides by the drift of the reference."""
+
+BUSY = """
+import numpy, time
+x = numpy.ones((900, 900))
+while True:
+    end = time.time() + 1
+    while time.time() < end:
+        x @ x
+    time.sleep(1)
+"""
 
 
 def flops(architecture: Architecture) -> int:
@@ -36,71 +64,101 @@ def rank(name: str, architectures: list[Architecture], measured: np.ndarray) -> 
     return float(kendalltau([key(architecture) for architecture in architectures], measured).statistic)
 
 
-def judge(samples, latency_table) -> dict[str, Any]:
-    """All figures of a group of networks."""
-    measured, _ = divide_drift_out(samples)
-    whole = ~np.isnan(measured)
-    samples = [sample for sample, kept in zip(samples, whole, strict=True) if kept]
-    measured, first, second = measured[whole], *(np.array([s.visits[i].ms for s in samples]) for i in (0, 1))
-    architectures = [sample.architecture for sample in samples]
-    predicted = np.array([latency_table.predict(architecture) for architecture in architectures])
-    close, repeats = np.abs(predicted / measured - 1) <= 0.1, np.abs(first / second - 1) <= 0.1
+def twice(samples: Sequence[Sample], visitor: Visitor) -> dict[str, dict[str, float]]:
+    """Agreement of the earlier and the later half of each network's visits, by each way to estimate from them."""
+    found = {}
+    for name, pick in ESTIMATES.items():
+        halves = []
+        for visits in (sample.visits for sample in samples):
+            middle = len(visits) // 2
+            picked = [pick(visitor, part) for part in (visits[:middle], visits[middle:])]
+            if all(picked):
+                halves.append([np.median(np.concatenate([visit.times_ms for visit in part])) for part in picked])
+        found[name] = agreement(*np.array(halves).reshape(-1, 2).T)
+    return {**found, "fast state, drift divided out": agreement(*measured_twice(samples, visitor))}
+
+
+def judge(samples: list[Sample], visitor: Visitor, latency_table: LatencyTable) -> dict[str, Any]:
+    """All figures of a group of networks: the table's, and those of what needs no fit or no device."""
+    isolated = {key: Entry(entry.isolated.median_ms, entry.isolated) for key, entry in latency_table.entries.items()}
+    kept = [sample for sample in samples if any(map(visitor.is_fast, sample.visits))] or samples
+    architectures = [sample.architecture for sample in kept]
+    measured = np.array([visitor.summarise(sample.visits).timing.median_ms for sample in kept])
+    predictions = {"table": latency_table, "isolated operations": replace(latency_table, entries=isolated)}
     return {
-        **agreement(predicted, measured),
-        "networks": len(samples),
-        "disturbed": int((~whole).sum()),
-        "within_10_repeat": float(repeats.mean()),
-        "within_15_repeat": float((np.abs(first / second - 1) <= 0.15).mean()),
-        "kendall_tau_repeat": float(kendalltau(first, second).statistic),
-        "within_10_given_repeat": float(close[repeats].mean()),
-        "kendall_tau_cells": rank("cells", architectures, measured),
-        "kendall_tau_flops": rank("flops", architectures, measured),
-        "fastest_ms": float(measured.min()),
-        "slowest_ms": float(measured.max()),
+        "networks": len(kept),
+        "slow_only": len(samples) - len(kept),
+        "fewest_fast_visits": min(sum(map(visitor.is_fast, sample.visits)) for sample in kept),
+        "ms": [float(measured.min()), float(measured.max())],
+        "predicted": {
+            **{
+                name: agreement(np.array([table.predict(a) for a in architectures]), measured)
+                for name, table in predictions.items()
+            },
+            "FLOPs": {"kendall_tau": rank("flops", architectures, measured)},
+            "cells": {"kendall_tau": rank("cells", architectures, measured)},
+        },
+        "measured_twice": twice(kept, visitor),
     }
+
+
+@contextmanager
+def busy(wanted: bool) -> Iterator[None]:
+    """Another program that works in bursts: matrix products for a second, then a second of rest."""
+    process = subprocess.Popen([sys.executable, "-c", BUSY]) if wanted else None
+    try:
+        yield
+    finally:
+        if process:
+            process.kill()
+            process.wait()
 
 
 def main() -> None:
     options = shared.parser(__doc__ or "")
-    options.add_argument("--table", default="latency.json", help="the table to judge; measured where it is missing")
+    options.add_argument("--table", help="the table to judge; by default it is measured, and not kept")
+    options.add_argument("--overlay", help="the config over profile.json whose space and precision count, such as cpu")
     options.add_argument("--networks", type=int, default=60, help="networks of 1 to 8 paths, and half as many of 5")
     options.add_argument("--profile_seconds", type=float, default=240.0)
+    options.add_argument("--seconds", type=float, default=900.0, help="to time these networks for, at most")
     options.add_argument("--seed", type=int, default=1000, help="of the networks; profile samples with seed 0")
+    options.add_argument("--busy", action="store_true", help="next to another program that works on and off")
     arguments = options.parse_args()
-    space, runtime = shared.configured_space(), choose_runtime(arguments.device, arguments.precision, arguments.backend)
-    latency_table = load_or_measure(arguments.table, space, runtime, arguments.profile_seconds)
-    usual_ms = latency_table.calibration["reference_ms"]
-
-    def run() -> dict[str, Any]:
+    space = shared.configured_space(arguments.overlay)
+    runtime = choose_runtime(arguments.device, arguments.precision, arguments.backend)
+    with busy(arguments.busy):
+        if arguments.table:
+            latency_table = LatencyTable.load(arguments.table, space, runtime)
+        else:
+            latency_table = measure(space, runtime, arguments.profile_seconds)
+        visitor = Visitor(reference_network(space, runtime), runtime.device, latency_table.calibration["reference_ms"])
         groups = {}
-        references = []
-        for name, count, paths in (("all", arguments.networks, None), ("five_paths", arguments.networks // 2, 5)):
+        limit = arguments.seconds / (1.5 * arguments.networks)
+        for name, count, paths in (("1 to 8 paths", arguments.networks, None), ("5 paths", arguments.networks // 2, 5)):
             samples = sample_networks(
-                space,
-                runtime,
-                0.0,
-                Random(arguments.seed),
-                partial(random_architecture, paths=paths),
-                fewest=count,
+                *(space, runtime, count * limit, Random(arguments.seed), visitor),
+                draw=partial(random_architecture, paths=paths),
+                count=count,
+                enough=2 * JUDGED,  # so that each half is as good as an acceptance
             )
-            groups[name] = judge(samples, latency_table)
-            references += [visit.reference_ms for sample in samples for visit in sample.visits]
-        return {**groups, "drift": float(np.median(references)) / usual_ms - 1}
-
-    runs = shared.until_steady(run)
-    last = runs[-1]
-    rows = [
-        [name, *(f"{last[name][key]:.{digits}f}" for key, digits in
-                 (("networks", 0), ("bias", 3), ("within_10", 2), ("within_15", 2), ("kendall_tau", 2),
-                  ("within_10_repeat", 2), ("within_10_given_repeat", 2), ("kendall_tau_repeat", 2),
-                  ("kendall_tau_cells", 2), ("kendall_tau_flops", 2)))]
-        for name in ("all", "five_paths")
-    ]  # fmt: skip
-    header = ["networks", "n", "bias", "in 10 %", "in 15 %", "tau", "twice in 10 %", "of these in 10 %", "tau twice"]
-    shared.table([*header, "tau cells", "tau FLOPs"], rows)
-    shared.finish(
-        {**last["all"], "five_paths": last["five_paths"], "drift": last["drift"], "runs": runs}, arguments.json, runtime
+            groups[name] = judge(samples, visitor, latency_table)
+    shared.show(describe(latency_table))
+    for title, key in (("networks, predicted by", "predicted"), ("networks, measured twice by", "measured_twice")):
+        rows = [
+            [group, figures["networks"], name, *(f"{row[figure]:.3f}" if figure in row else "-" for figure in FIGURES)]
+            for group, figures in groups.items()
+            for name, row in figures[key].items()
+        ]
+        shared.show("")
+        shared.table([title, "n", "", *FIGURES], rows)
+    states = visitor.states()
+    shared.show(
+        f"\nfast state: {states['fast_share']:.0%} of the visits; in slower states the reference network takes "
+        f"{states['slowdown']:.2f} times as long; networks that met only these: "
+        f"{', '.join(str(figures['slow_only']) for figures in groups.values())}"
     )
+    result = {**groups, "states": states, "table": latency_table.calibration, "busy": arguments.busy}
+    shared.finish(result, arguments.json, runtime)
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +23,6 @@ from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 
-DRIFT, RUNS = 0.10, 3
-
 
 def parser(description: str, runtime: bool = True) -> argparse.ArgumentParser:
     """Options of every benchmark, with those of the runtime where it has one."""
@@ -37,9 +35,9 @@ def parser(description: str, runtime: bool = True) -> argparse.ArgumentParser:
     return options
 
 
-def configured_space() -> Space:
-    """The space of profile.json."""
-    config = ConfigParser.load_config_file(str(BUNDLE_ROOT / "configs" / "profile.json"))["space"]
+def configured_space(overlay: str | None = None) -> Space:
+    """The space of profile.json, or of an overlay."""
+    config = ConfigParser.load_config_files(config_files("profile", *([overlay] if overlay else [])))["space"]
     return Space(**{key: value for key, value in config.items() if key != "_target_"})
 
 
@@ -68,17 +66,6 @@ def hand_drawn(space: Space) -> Architecture:
     }
     paths = ((0, 1, 2, 3, 2, 1, 0), (0, 1, 2, 2, 2, 1, 0), (0, 1, 1, 1, 1, 1, 0), (0,) * 7)
     return Architecture(space, cells, paths)  # type: ignore[arg-type]
-
-
-def until_steady(run: Callable[[], dict[str, Any]]) -> list[dict[str, Any]]:
-    """Run again, twice at most, where the reference kernel drifted by over 10 %; every run is reported."""
-    runs: list[dict[str, Any]] = []
-    while len(runs) < RUNS:
-        runs.append(run())
-        if abs(runs[-1]["drift"]) <= DRIFT:
-            break
-        show(f"the reference kernel drifted by {runs[-1]['drift']:+.0%}: {'again' if len(runs) < RUNS else 'given up'}")
-    return runs
 
 
 def show(text: str) -> None:
