@@ -117,7 +117,7 @@ def busy(wanted: bool) -> Iterator[None]:
 def main() -> None:
     options = shared.parser(__doc__ or "")
     options.add_argument("--table", help="the table to judge; by default it is measured, and not kept")
-    options.add_argument("--overlay", help="the config over profile.json whose space and precision count, such as cpu")
+    options.add_argument("--overlay", help="the config over profile.json whose space counts, such as cpu")
     options.add_argument("--networks", type=int, default=60, help="networks of 1 to 8 paths, and half as many of 5")
     options.add_argument("--profile_seconds", type=float, default=240.0)
     options.add_argument("--seconds", type=float, default=900.0, help="to time these networks for, at most")
@@ -131,10 +131,15 @@ def main() -> None:
             latency_table = LatencyTable.load(arguments.table, space, runtime)
         else:
             latency_table = measure(space, runtime, arguments.profile_seconds)
-        visitor = Visitor(reference_network(space, runtime), runtime.device, latency_table.calibration["reference_ms"])
+        visitor = Visitor(
+            reference_network(space, runtime), runtime.device, latency_table.calibration.get("reference_ms")
+        )
         groups = {}
         limit = arguments.seconds / (1.5 * arguments.networks)
-        for name, count, paths in (("1 to 8 paths", arguments.networks, None), ("5 paths", arguments.networks // 2, 5)):
+        for name, count, paths in (
+            ("1 to 8 paths", arguments.networks, None),
+            ("5 paths", max(1, arguments.networks // 2), 5),
+        ):
             samples = sample_networks(
                 *(space, runtime, count * limit, Random(arguments.seed), visitor),
                 draw=partial(random_architecture, paths=paths),

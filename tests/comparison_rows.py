@@ -27,6 +27,7 @@ def comparison(*rows: dict[str, Any]) -> dict[str, Any]:
         "device": {"kind": "cpu", "name": "a processor", "units": 2},
         "runtime": {"backend": "eager", "dtype": "float32"},
         "deployment_size": [128, 112, 20],
+        "slow_only": [],
         "states": {"reference_ms": 12.0, "fast_share": 0.75, "slowdown": 1.334},
         "networks": list(rows),
     }

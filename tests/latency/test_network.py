@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import numpy as np
@@ -50,6 +51,16 @@ def test_a_device_that_is_never_fast_is_waited_for_no_longer_than_the_limit(arch
     monkeypatch.setattr("scripts.latency.visits.time_in_turn", lambda *_: np.array(next(timed)))
     found = measure_network(CineNet(architecture), runtime, reference_ms=1.0)
     assert (found.fast, found.visits, found.timing.median_ms) == (None, MIN_VISITS, 30.0)
+
+
+def test_the_reference_network_is_the_same_for_all_spaces_that_a_table_fits(space, runtime):
+    """Its weights are random, its parts are not."""
+
+    def parts(space):
+        return {name: tuple(p.shape) for name, p in reference_network(space, runtime).func.network.named_parameters()}
+
+    assert parts(space) == parts(replace(space, layers=6, operations=("identity", "conv_3x3x3"), start="any"))
+    assert parts(space) != parts(replace(space, channels=8))
 
 
 def test_the_reference_of_another_device_does_not_count(architecture, runtime, monkeypatch):

@@ -115,7 +115,7 @@ def test_a_visit_in_which_a_slower_state_begins_does_not_count():
     visitor = Visitor(lambda: None)
     visitor.references_ms = [(8.0, 8.0)] * 5
     assert visitor.is_fast(Visit(np.ones(3), 8.0, 8.5))
-    assert not visitor.is_fast(Visit(np.ones(3), 8.0, 9.2))
+    assert not visitor.is_fast(Visit(np.ones(3), 8.0, 9.3))
 
 
 def test_the_reference_runs_before_between_and_after_groups_of_calls_whose_first_does_not_count(machine):

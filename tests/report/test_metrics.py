@@ -231,6 +231,7 @@ def test_the_table_shows_what_the_summary_holds():
         "p95_ms": 44.0,
         "mean_ms": 41.0,
         "met": {"p95_ms": 48.0, "mean_ms": 42.0},
+        "fast_visits": 6,
         "volumes_per_second": 24.5,
         "predicted_ms": 38.0,
         "budget_ms": 50.0,
@@ -255,4 +256,6 @@ def test_the_table_shows_what_the_summary_holds():
         assert missed.endswith("22 volumes a second: not kept")
         slowed = format_summary({**summarise(rows), "latency": {**latency, "met": {**latency["met"], **worse}}})
         p95_ms = worse.get("p95_ms", 48.0)
-        assert slowed.endswith(f"kept by the device, but other programs slow it now (p95 {p95_ms:.2f} ms)")
+        assert slowed.endswith(f"kept in the device's fast state, not over all visits now (p95 {p95_ms:.2f} ms)")
+        never = format_summary({**summarise(rows), "latency": {**latency, **worse, "fast_visits": 0}})
+        assert never.endswith("not judged, since the device was never in its fast state")

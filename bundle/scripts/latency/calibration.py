@@ -27,7 +27,9 @@ logger = logging.getLogger(__name__)
 WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)
 """Of an entry's relative correction, against a network's relative error."""
 KIND_WEIGHT = 0.05
-FOLDS = 10
+FOLDS, MIN_KEPT = 10, 5
+FLOOR = 0.01
+"""Of the mean entry; an entry of 0 could not be corrected."""
 
 
 def calibrate(
@@ -50,7 +52,7 @@ def calibrate(
     keys = sorted(isolated)
     kept = [sample for sample in samples if any(map(visitor.is_fast, sample.visits))]
     slow_only = len(samples) - len(kept)
-    if len(kept) < FOLDS:
+    if len(kept) < MIN_KEPT:
         logger.warning("%d of %d networks met a slower device only: all count", slow_only, len(samples))
         kept = list(samples)
     counts_NE = np.array([[counts_of(sample.architecture)[key] for key in keys] for sample in kept], dtype=float)
@@ -76,7 +78,7 @@ class _Fit:
     """Entries in ms from networks: E entries, K kinds of them, N networks."""
 
     def __init__(self, keys: Sequence[Key], isolated_E: np.ndarray):
-        self.isolated_E = isolated_E
+        self.isolated_E = np.maximum(isolated_E, FLOOR * isolated_E.mean())
         kinds = [_kind(name) for name, _ in keys]
         self.kinds_KE = np.array([[kind == one for kind in kinds] for one in sorted(set(kinds))], dtype=float)
 
@@ -85,7 +87,8 @@ class _Fit:
         if weight is None:
             return self.isolated_E * np.median(measured_N / (counts_NE @ self.isolated_E))
         shares_NE = counts_NE * self.isolated_E / measured_N[:, None]
-        factors_E = _solve(shares_NE @ self.kinds_KE.T, KIND_WEIGHT * np.ones(len(self.kinds_KE))) @ self.kinds_KE
+        factors_K = _solve(shares_NE @ self.kinds_KE.T, KIND_WEIGHT * np.ones(len(self.kinds_KE)))
+        factors_E = np.maximum(factors_K, 0.1) @ self.kinds_KE
         prior_E = self.isolated_E * factors_E
         # entries of nearly nothing (identity) shall not be held to nearly nothing
         weights_E = weight * prior_E / np.maximum(prior_E, 0.1 * prior_E.mean())

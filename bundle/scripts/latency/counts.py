@@ -10,6 +10,8 @@ from scripts.space.space import ZERO, Space
 from scripts.space.trellis import Cell, scales_of
 from scripts.space.trellis import Path as TrellisPath
 
+SPACE_KEYS = ("scales", "nodes", "channels", "stem_stride", "deployment_size", "scaling")
+"""The keys of a space that a latency depends on."""
 Key = tuple[str, int]
 """What is executed, and at which scale.
 

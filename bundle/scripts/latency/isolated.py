@@ -6,11 +6,10 @@ network this does not happen. So a chain with it and a chain without it are time
 
 from __future__ import annotations
 
+import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
 
 import torch
 from torch import nn
@@ -18,14 +17,14 @@ from tqdm import tqdm
 
 from scripts.latency.counts import CHAINED, REPEATED, Key, keys_of, operation_of
 from scripts.latency.timer import Timing
-from scripts.latency.visits import Visit, Visitor
+from scripts.latency.visits import Call, Visit, Visitor
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import Head, Stem
 from scripts.space.operations import Scaling, build_operation
 from scripts.space.space import OPERATIONS, Space
 from scripts.space.trellis import KINDS, Kind
 
-Call = Callable[[], Any]
+logger = logging.getLogger(__name__)
 ROUNDS = 3
 REPEATS = 4  # an operation that keeps the shape is repeated, so that its share of the chain is large
 
@@ -68,18 +67,15 @@ class _Repeated(nn.Module):
 
 @dataclass(frozen=True)
 class Chains:
-    """A longer chain and a shorter one, where there is one; their difference is what ``count`` operations cost."""
+    """A longer chain and a shorter one; their difference is what ``count`` operations cost."""
 
     calls: tuple[Call, ...]
     count: int = 1
 
     def visit(self, visitor: Visitor, seconds: float) -> Visit:
         """A visit whose times are those of one operation."""
-        visits = visitor.visit(*self.calls, seconds=seconds)
-        times_ms = visits[0].times_ms
-        if len(visits) == 2:
-            times_ms = (times_ms - visits[1].times_ms).clip(min=0)
-        return replace(visits[0], times_ms=times_ms / self.count)
+        longer, shorter = visitor.visit(*self.calls, seconds=seconds)
+        return replace(longer, times_ms=(longer.times_ms - shorter.times_ms).clip(min=0) / self.count)
 
 
 def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
@@ -127,7 +123,13 @@ def time_operations(space: Space, runtime: Runtime, seconds: float, visitor: Vis
         chains[key] = build_chains(key, space, runtime)
         chains[key].visit(visitor, 0.0)
     left = max(0.0, seconds - (time.perf_counter() - start))
+    each = max(0.0, left / (ROUNDS * len(keys)) - visitor.overhead_s)
     for key in tqdm(keys * ROUNDS, desc="operations, timed", unit="visit"):
-        visits[key].append(chains[key].visit(visitor, left / (ROUNDS * len(keys))))
+        visits[key].append(chains[key].visit(visitor, each))
+    for _ in range(ROUNDS):
+        for key in [key for key in keys if not any(map(visitor.is_fast, visits[key]))]:
+            visits[key].append(chains[key].visit(visitor, each))
+    if slow := [key for key in keys if not any(map(visitor.is_fast, visits[key]))]:
+        logger.warning("Isolated operations that met only a slower device: %s", slow)
     timings = {key: visitor.summarise(of_key).timing for key, of_key in visits.items()}
     return {(name, scale): timings[name.removesuffix(CHAINED), scale] for name, scale in keys_of(space)}

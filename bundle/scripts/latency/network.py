@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from random import Random
@@ -15,6 +14,7 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
+from scripts.latency.counts import SPACE_KEYS
 from scripts.latency.visits import Call, Measured, Visit, Visitor
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
@@ -22,9 +22,8 @@ from scripts.space.architecture import Architecture
 from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
-from scripts.space.space import Space
+from scripts.space.space import OPERATIONS, Space
 
-logger = logging.getLogger(__name__)
 MIN_NETWORKS = 10
 BATCH = 30
 """Networks that are compiled at the same time: about 50 MB each."""
@@ -33,7 +32,7 @@ ENOUGH = 2
 """Fast visits of a network of the fit: more networks teach it more than more visits of the same."""
 JUDGED = 6
 """Fast visits of a network that is judged by itself, also by its 95th percentile."""
-MAX_SECONDS = 20.0
+MAX_SECONDS = 60.0
 """How long such a network is visited where the device is not in its fast state."""
 
 
@@ -51,9 +50,20 @@ def deployed_call(network: nn.Module, space: Space, runtime: Runtime) -> Callabl
 
 
 def reference_network(space: Space, runtime: Runtime) -> Callable[[], torch.Tensor]:
-    """What runs in turn with networks and shows the state of the device: a network of the space, always the same."""
+    """What takes turns with networks and shows the state of the device.
+
+    It depends only on what a latency table depends on, so it is the same for all spaces that a table fits.
+    """
+    kept = {key: getattr(space, key) for key in SPACE_KEYS}
+    space = Space(layers=max(2, 2 * (space.scales - 1)), operations=OPERATIONS, **kept)
     architecture = random_architecture(space, Random(0), paths=REFERENCE_PATHS)
     return deployed_call(CineNet(architecture), space, runtime)
+
+
+def known_reference_ms(provenance: Mapping[str, Any], runtime: Runtime) -> float | None:
+    """ms of the reference network in the fast state, as an architecture's provenance knows it of this device."""
+    here = {"device": describe_device(runtime.device), "runtime": runtime.describe()}
+    return provenance.get("fast_reference_ms") if here.items() <= provenance.items() else None
 
 
 def measure_network(network: Deployable, runtime: Runtime, reference_ms: float | None = None) -> Measured:
@@ -127,9 +137,7 @@ def latency_report(network: Deployable, runtime: Runtime) -> dict[str, Any]:
     The figures are of the device's fast state; ``met`` has those of all visits.
     """
     provenance = network.provenance
-    here = {"device": describe_device(runtime.device), "runtime": runtime.describe()}
-    known_ms = provenance.get("fast_reference_ms") if here.items() <= provenance.items() else None
-    found = measure_network(network, runtime, known_ms)
+    found = measure_network(network, runtime, known_reference_ms(provenance, runtime))
     return {
         "latency": {
             **asdict(found.timing),
@@ -141,6 +149,7 @@ def latency_report(network: Deployable, runtime: Runtime) -> dict[str, Any]:
             "budget_ms": provenance.get("budget_ms"),
             "volumes_per_second_required": provenance.get("volumes_per_second_required"),
             "deployment_size": list(network.space.deployment_size),
-            **here,
+            "device": describe_device(runtime.device),
+            "runtime": runtime.describe(),
         }
     }

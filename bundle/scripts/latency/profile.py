@@ -72,7 +72,7 @@ def describe(table: LatencyTable) -> str:
     titles = {
         "held_out": "the table, of networks held out",
         "isolated": "isolated operations",
-        "measured_twice": "measured twice, the first of these",
+        "measured_twice": "the first batch, measured twice",
     }
     columns = {"bias": "bias", "spread": "spread", "within_2": "in 2 %", "within_5": "in 5 %", "within_10": "in 10 %"}
     lines.append(

@@ -13,6 +13,7 @@ from scripts.files import CineError, read_json, write_json
 from scripts.latency.counts import (
     REPEATABLE,
     REPEATED,
+    SPACE_KEYS,
     Key,
     counts_of,
     ends_of,
@@ -32,7 +33,6 @@ from scripts.space.trellis import Path as TrellisPath
 FORMAT = "rtdnas-latency-4"
 ACTION = "Measure anew: python -m monai.bundle run profile --config_file .../profile.json, with the same overlays."
 COPY = "Copy the latency.json that the step profile wrote on the target device to this place."
-_SPACE_KEYS = ("scales", "nodes", "channels", "stem_stride", "deployment_size", "scaling")
 
 
 @dataclass(frozen=True)
@@ -86,7 +86,7 @@ class LatencyTable:
         return 0.0 if name == ZERO else self[key_of(name, scale, reads)]
 
     def repeat(self, scale: int) -> float:
-        """ms that a repeated operation adds to its first one; 0 where the space has none, negative where it saves."""
+        """ms that a repeated operation takes more than the first time; 0 where the space has no such operation."""
         key = REPEATABLE + REPEATED, scale
         return self[key] - self[REPEATABLE, scale] if key in self.entries else 0.0
 
@@ -172,7 +172,7 @@ def _compare(path: str | Path, field: str, found: dict[str, Any], expected: dict
 
 def relevant(space: Space) -> dict[str, Any]:
     """The keys of a space that a latency depends on."""
-    return {key: list(v) if isinstance(v := getattr(space, key), tuple) else v for key in _SPACE_KEYS}
+    return {key: list(v) if isinstance(v := getattr(space, key), tuple) else v for key in SPACE_KEYS}
 
 
 _ms = {"type": "number", "minimum": 0, "maximum": 1e6}
@@ -183,7 +183,7 @@ SCHEMA: dict[str, Any] = {
         "format": {"const": FORMAT},
         "device": {"type": "object"},
         "runtime": {"type": "object"},
-        "space": {"type": "object", "required": list(_SPACE_KEYS)},
+        "space": {"type": "object", "required": list(SPACE_KEYS)},
         "calibration": {"type": "object"},
         "entries": {
             "type": "array",

@@ -3,7 +3,8 @@
 A shared machine runs in slower states for seconds to minutes: neighbours fill its caches or take its frequency.
 Networks do not slow alike across states, so timings of different states do not compare. A reference network takes
 turns with what is timed and shows the state. Only visits in the fast state count. Within that state the speed
-still drifts by a few percent, which meets the reference and what is timed alike, so it is divided out.
+still drifts by several percent. The reference and the timed network change by the same factor, so each time is divided
+by the reference's.
 """
 
 from __future__ import annotations
@@ -103,6 +104,11 @@ class Visitor:
         slowest_ms = float(max(map(np.median, references_ms)))
         self.references_ms.append((reference_ms, slowest_ms))
         return [Visit(of_one, reference_ms, slowest_ms) for of_one in np.concatenate(groups_ms).T]
+
+    @property
+    def overhead_s(self) -> float:
+        """Seconds that the reference takes during a visit."""
+        return (GROUPS + 1) * (WARM_UP + MIN_CALLS) * self.fast_ms / 1000
 
     def _time(self, calls: Sequence[Call], seconds: float) -> np.ndarray:
         return time_in_turn(calls, self.device, seconds, WARM_UP, MIN_CALLS)

@@ -52,6 +52,7 @@ def report_comparison(plan: Plan, failures: Mapping[str, str], costs: Mapping[st
         "train_epochs": plan.train_epochs,
         **{key: costs["of"][key] for key in ("device", "runtime", "deployment_size")},
         "states": costs["states"],
+        "slow_only": [name for name, cost in costs["networks"].items() if not cost["fast_visits"]],
         "networks": rows,
     }
     write_json(folder / "comparison.json", content)

@@ -64,6 +64,8 @@ def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
             f"The device was in that state at {states['fast_share']:.0%} of the visits; in slower states a reference "
             f"network took {states['slowdown']:.2f} times as long."
         )
+    if comparison["slow_only"]:
+        lines.append(f"**Only slower states were met by {', '.join(comparison['slow_only'])}**: measure these again.")
     if limit:
         lines.append(
             f"{MISSES} misses the constraint: a 95th percentile of at most {limit['budget_ms']:g} ms, at least "

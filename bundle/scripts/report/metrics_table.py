@@ -55,8 +55,9 @@ def _latency_line(latency: Mapping[str, Any]) -> str:
             timing["p95_ms"] <= latency["budget_ms"] and 1000 / timing["mean_ms"] >= needed
             for timing in (latency, latency["met"])
         )
-        slowed = f"kept by the device, but other programs slow it now (p95 {latency['met']['p95_ms']:.2f} ms)"
-        verdict = ("kept" if met else slowed) if fast else "not kept"
+        slowed = f"kept in the device's fast state, not over all visits now (p95 {latency['met']['p95_ms']:.2f} ms)"
+        missed = "not kept" if latency["fast_visits"] else "not judged, since the device was never in its fast state"
+        verdict = ("kept" if met else slowed) if fast else missed
         rate = f" and {needed:g} volumes a second" if needed else ""
         line += f"; budget {latency['budget_ms']:.2f} ms{rate}: {verdict}"
     return line

@@ -99,8 +99,8 @@ def derive_from_search(
     An "auto" budget is the search's own; where that was "auto" too, it is resolved anew for the searched cells.
 
     Args:
-        keep: whether what was accepted before, of the same search, table and settings, stays: a busy device would
-            refuse today what it accepted, and the network that was trained since would be another.
+        keep: whether what was accepted before, of the same search, table and settings, stays: near the budget another
+            measurement may accept another network, and the one that was trained since would be lost.
     """
     history = load_history(work_dir)
     mixing = Mixing.from_lists(history["epochs"][-1]["mixing"], space)

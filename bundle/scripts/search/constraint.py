@@ -86,21 +86,21 @@ def judge(architecture: Architecture, table: LatencyTable, runtime: Runtime) -> 
     found = measure_network(CineNet(architecture), runtime, reference_ms=profiled_ms)
     if profiled_ms and SLOW * found.reference_ms < profiled_ms:
         logger.warning(
-            "The device is %.2f times as fast as when it was profiled: its latency table is of a slower state. Run "
-            "profile again",
+            "The device is %.2f times as fast as when it was profiled: the latency table was measured while the device "
+            "was slow. Run profile again",
             profiled_ms / found.reference_ms,
         )
+    if not found.fast_visits:
+        logger.warning("The device was never in its fast state during the measurement: all visits are judged")
     return found
 
 
 def warn_of_slower_states(found: Measured, constraint: Constraint) -> None:
     """Say so where a network keeps its constraint in the device's fast state, and not over all states of this hour."""
-    if found.visits and not found.fast_visits:
-        logger.warning("The device was never in its fast state during the measurement: all visits are judged")
     if constraint.kept_by(found.timing) and not constraint.kept_by(found.met):
         logger.warning(
-            "The device can keep the budget, and does not now: other programs slow it (p50 %.1f ms, p95 %.1f, %d of %d "
-            "visits in the fast state)",
+            "In its fast state the device keeps the budget. Over all visits of this measurement it does not, because "
+            "it is slower now (p50 %.1f ms, p95 %.1f, %d of %d visits in the fast state)",
             *(found.met.median_ms, found.met.p95_ms, found.fast_visits, found.visits),
         )
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from scripts import manifest
 from scripts.files import CineError
-from scripts.latency.network import measure_network
+from scripts.latency.network import known_reference_ms, measure_network
 from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import BudgetMissed, Constraint, measured, warn_of_slower_states
 from scripts.space.architecture import Architecture
@@ -39,7 +39,7 @@ def verify(
         action = "Give them: --budget_ms 50 --volumes_per_second 22."
         raise CineError(architecture_file, found, "two numbers", action)
     constraint = Constraint(budget_ms, volumes_per_second)
-    result = measure_network(CineNet(architecture), runtime)
+    result = measure_network(CineNet(architecture), runtime, known_reference_ms(provenance, runtime))
     timing = result.timing
     kept = constraint.kept_by(timing)
     warn_of_slower_states(result, constraint)
