@@ -57,8 +57,8 @@ class LatencyTable:
         space: the keys of the space that a latency depends on.
         device: the device's description.
         runtime: the runtime's description.
-        calibration: the networks that were measured, the table's error on networks kept out of the fit, and the
-            noise of measuring; empty where the entries are isolated timings.
+        calibration: the networks that were measured, the table's error on held-out networks, the states of
+            the device, and what measuring twice gives; empty where the entries are isolated timings.
         foreign: measured on another device: nothing that it predicts is measured here.
     """
 

@@ -141,15 +141,13 @@ def _stands(
 
 def _log(architecture: Architecture, found: Measured, verdict: str, foreign: bool) -> None:
     timing = found.timing
-    told = "not measured" if foreign else f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f}"
-    if not foreign:
-        told += f"; met now {found.met.p95_ms:.2f})"
+    measured = f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f}; met now {found.met.p95_ms:.2f})"
     logger.info(
         "N=%d, %d cells: predicted %.2f ms, %s, %.1f volumes a second: %s",
         len(architecture.paths),
         len(architecture.union),
         architecture.provenance["predicted_ms"],
-        told,
+        "not measured" if foreign else measured,
         1000 / timing.mean_ms,
         verdict,
     )
