@@ -10,7 +10,8 @@ from typing import Any
 import shared
 
 from scripts.search.constraint import judge
-from scripts.search.derive import FEWEST_PATHS, MOST_PATHS, gene_pool, pool_overlap
+from scripts.search.decoding import gene_pool, pool_overlap
+from scripts.search.derive import MAX_PATHS, MIN_PATHS
 from scripts.space.trellis import text_of
 
 METHODS = ("genetic", "exhaustive", "dijkstra")
@@ -32,7 +33,7 @@ def main() -> None:
     rows = []
     measured: dict[str, float] = {}
     for pool, mixing in mixings.items():
-        for count in range(FEWEST_PATHS, MOST_PATHS + 1):
+        for count in range(MIN_PATHS, MAX_PATHS + 1):
             for method in METHODS:
                 best = replace(deriver, method=method, paths=count).propose(mixing, table, space, count)[0]
                 ms, weight = best.provenance["predicted_ms"], best.provenance["accumulated_weight"]

@@ -22,7 +22,7 @@ class ReferenceSupernet(Supernet):
         for cell in trellis.cells:
             output = tiles[cell.source_tile]
             if not cell.skip:
-                output = run_cell(cast(MixedCell, self.cells[cell.name]), output, mixing.nodes[cell.kind])
+                output = run_cell(cast(MixedCell, self.cells[cell.name]), output, mixing.nodes[self.space.group(cell)])
             output = mixing.cells[cell] * output
             tiles[cell.target_tile] = tiles[cell.target_tile] + output if cell.target_tile in tiles else output
         logits = torch.stack([self.heads[str(s)](tiles[Tile(trellis.layers, s)]) for s in trellis.ends]).sum(0)

@@ -46,7 +46,7 @@ TINY = {
     "search_epochs": 2,
     "warm_up_epochs": 1,
     "search_channels": 4,
-    "partial_channels": 2,
+    "generations": 3,
     "train_epochs": 40,
     "val_interval": 20,
 }
@@ -103,10 +103,11 @@ def test_profile_prints_the_table_sorted_by_cost(workplace):
 
 def test_search_leaves_an_architecture_that_kept_its_budget_by_measurement(workplace):
     architecture = Architecture.load(workplace.folder / "work" / "architecture.json")
-    assert len(architecture.paths) == 3
+    assert 1 <= len(architecture.paths) <= 3
     provenance = architecture.provenance
+    assert 0 <= provenance["shared_dice"] <= 1 and 0 <= provenance["fine_tuned_dice"] <= 1
     assert provenance["measured_ms"]["p95_ms"] <= provenance["budget_ms"] == 5000.0
-    assert "accepted" in workplace.logs["search"]
+    assert "Accepted" in workplace.logs["search"]
     assert len(provenance["uniform_pool"]) == len(provenance["pool"])
     for name in ("trellis", "cells", "evolution", "curves", "latency"):
         assert (workplace.folder / "work" / "figures" / f"{name}.png").stat().st_size > 5000

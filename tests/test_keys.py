@@ -10,7 +10,7 @@ from scripts.keys import SCHEMA, check_values
 CONFIGS = BUNDLE_ROOT / "configs"
 
 
-OTHERS = ("hw_nas", "ms_nas", "hypersegnas", "hypersegnas_memory", "correlate", "hypersegnas_demo")
+OTHERS = ("hw_nas", "ms_nas", "hypersegnas", "hypersegnas_memory", "correlate", "front", "hypersegnas_demo")
 
 
 @pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick", "cpu", "gpu"])

@@ -25,8 +25,18 @@ OVERLAY = {
     "volumes_per_second": 0.1,
     "searches": [{"name": "rt"}],
     "networks": [
-        {"name": "genetic", "system": "RT-DNAS", "search": "rt", "derive": {"paths": 3, "method": "genetic"}},
-        {"name": "dijkstra", "system": "RT-DNAS", "search": "rt", "derive": {"paths": 2, "method": "dijkstra"}},
+        {
+            "name": "genetic",
+            "system": "RT-DNAS",
+            "search": "rt",
+            "derive": {"paths": 3, "method": "genetic", "fitness": "latency"},
+        },
+        {
+            "name": "dijkstra",
+            "system": "RT-DNAS",
+            "search": "rt",
+            "derive": {"paths": 2, "method": "dijkstra", "fitness": "latency"},
+        },
         {"name": "lost", "system": "other", "architecture": "nowhere.json"},
         {"name": "random 1", "system": "random", "search": "rt", "random": 1},
     ],

@@ -2,13 +2,16 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
+from scripts.files import CineError
 from scripts.latency.expectation import LatencyExpectation
-from scripts.search.derive import decode_cells
+from scripts.search.decoding import decode_cells
+from scripts.search.discrete import draw_network
 from scripts.search.relaxation import JointSoftmax, SeparateSoftmax, uniform_mixing
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
@@ -143,8 +146,71 @@ def test_a_decided_search_expects_what_its_network_is_predicted_to_take(space, r
             parameter *= 1e4
         mixing = relaxation()
         paths = ((0, 1, 2, 1, 0), (0, 0, 1, 1, 0))
-        value = float(LatencyExpectation(table, space)(mixing, paths))
+        value = float(LatencyExpectation(table, space, network="derived")(mixing, paths))
     assert value == pytest.approx(table.predict(Architecture(space, decode_cells(mixing, space), paths)))
+
+
+@pytest.mark.parametrize(("count", "share_cells"), [(1, True), (2, "scale"), (4, True)])
+def test_union_reading_is_the_mean_of_networks_drawn_at_random(space, table, count, share_cells):
+    """Against Monte Carlo: paths and nodes drawn by their probabilities, each network predicted by the table."""
+    space = replace(space, share_cells=share_cells)
+    relaxation = JointSoftmax(space).double()
+    with torch.no_grad():
+        for parameter in relaxation.parameters():
+            parameter.normal_()
+        mixing = relaxation()
+        value = float(LatencyExpectation(table, space, network="union", count=count)(mixing))
+        generator = torch.Generator().manual_seed(5)
+        drawn = [table.predict(draw_network(mixing, space, count, generator).architecture) for _ in range(3000)]
+    assert value == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / math.sqrt(len(drawn)))
+    assert np.std(drawn) > 0.02 * value
+
+
+def test_union_reading_by_enumeration_of_all_pairs_of_paths(space, relaxation, table):
+    """Two paths, one-hot cells: every ordered pair of paths with its probability."""
+    with torch.no_grad():
+        for parameter in relaxation.alpha.values():
+            parameter *= 1e4
+        mixing = relaxation()
+        value = float(LatencyExpectation(table, space, network="union", count=2)(mixing))
+    cells = decode_cells(mixing, space)
+    if any(len(set(nodes)) < len(nodes) for nodes in cells.values()):
+        pytest.fail("the seed gives nodes that decoding replaces; choose another")
+    chances = {path: math.prod(float(mixing.cells[cell]) for cell in cells_of(path)) for path in space.trellis.paths()}
+    expected = sum(
+        chances[a] * chances[b] * table.predict(Architecture(space, cells, tuple({a, b})))
+        for a, b in itertools.product(chances, repeat=2)
+    )
+    assert value == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_union_reading_of_a_decided_search_is_what_its_network_is_predicted_to_take(space, relaxation, table, count):
+    with torch.no_grad():
+        for parameter in relaxation.parameters():
+            parameter *= 1e4
+        mixing = relaxation()
+        value = float(LatencyExpectation(table, space, network="union", count=count)(mixing))
+    best = space.trellis.best_paths(1, {cell: float(p) for cell, p in mixing.cells.items()})[0][1]
+    assert value == pytest.approx(table.predict(Architecture(space, decode_cells(mixing, space), (best,))))
+
+
+def test_union_reading_moves_beta_too(space, relaxation, table):
+    def latency(*values):
+        names = [name for name, _ in relaxation.named_parameters()]
+        mixing = torch.func.functional_call(relaxation, dict(zip(names, values, strict=True)))
+        return LatencyExpectation(table, space, network="union", count=3)(mixing)
+
+    parameters = [parameter.detach().requires_grad_() for parameter in relaxation.parameters()]
+    assert torch.autograd.gradcheck(latency, parameters)
+    latency(*parameters).backward()
+    assert all(parameter.grad.abs().sum() > 0 for parameter in parameters)
+
+
+@pytest.mark.parametrize("count", [0, -1, 2.5, "auto", True])
+def test_a_number_of_paths_that_is_none_is_refused(space, table, count):
+    with pytest.raises(CineError, match=r"^paths: found"):
+        LatencyExpectation(table, space, count=count)
 
 
 def hw_space() -> Space:
@@ -220,12 +286,15 @@ def test_gumbel_samples_expect_what_independent_monte_carlo_does(make_table):
     assert ours.std() == pytest.approx(np.std(theirs), rel=0.15)
 
 
-@pytest.mark.parametrize("network", ["derived", "paths"])
+@pytest.mark.parametrize("network", ["derived", "paths", "union"])
 def test_other_ends_cost_their_stems_and_heads(make_table, network):
     space = Space(2, 2, 1, 4, 2, ("conv_3x3x3", "identity"), (16, 16, 3), start="any", end="any")
     table = make_table(space, lambda name, scale: {"stem": 10.0, "head": 100.0}.get(name, 0.0) * (scale + 1))
-    value = float(LatencyExpectation(table, space, network=network)(uniform_mixing(space), [(0, 0, 0), (0, 1, 1)]))
+    expectation = LatencyExpectation(table, space, network=network, count=2)
+    value = float(expectation(uniform_mixing(space), [(0, 0, 0), (0, 1, 1)]))
     if network == "derived":  # one stem at scale 0, two heads
         assert value == 10 + 100 + 200
+    elif network == "union":  # two paths, each from and to either scale: a stem and a head is used in 3 of 4 cases
+        assert value == pytest.approx(0.75 * (10 + 20) + 0.75 * (100 + 200))
     else:  # eight paths, half of them from and to each scale
         assert value == pytest.approx(1.5 * 10 + 1.5 * 100)

@@ -65,6 +65,7 @@ def history(mixing: Mixing, space: Space) -> dict[str, Any]:
             "weight_loss": 1.0 / number,
             "accuracy_loss": None if number <= 2 else 1.2 / number,
             "latency_ms": 60.0 - number,
+            "penalty_weight": 0.0 if number <= 2 else 0.1 * number,
             "entropy": {**shares, "beta": 0.9},
             "parameter_free_share": shares,
             "mixing": mixing.to_lists(),

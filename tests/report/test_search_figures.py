@@ -131,17 +131,25 @@ def test_evolution_refuses_a_history_of_another_space_and_an_empty_one(history, 
 
 
 def test_curves_draw_losses_latency_budget_and_warm_up(history):
-    losses, latency, entropy, shares = curves_figure(history).axes
+    losses, latency, entropy, shares, multiplier = curves_figure(history).axes
     weight, accuracy = losses.lines
     assert weight.get_ydata() == pytest.approx([1, 1 / 2, 1 / 3, 1 / 4, 1 / 5])
     assert np.isnan(accuracy.get_ydata()).tolist() == [True, True, False, False, False]
     expected, budget = latency.lines
     assert list(expected.get_ydata()) == [59, 58, 57, 56, 55]
     assert set(budget.get_ydata()) == {50.0}
+    (line,) = multiplier.lines
+    assert line.get_ydata()[2:] == pytest.approx([0.3, 0.4, 0.5])
+    assert np.isnan(line.get_ydata()[:2]).all()
     assert (len(entropy.lines), len(shares.lines)) == (4, 3)
     for axes in (losses, latency, entropy, shares):
         (shade,) = axes.patches
         assert (shade.get_x(), shade.get_x() + shade.get_width()) == (0.5, 2.5)
+
+
+def test_curves_without_a_weight_of_latency_have_no_axis_for_it(history):
+    plain = [{key: value for key, value in entry.items() if key != "penalty_weight"} for entry in history["epochs"]]
+    assert len(curves_figure({**history, "epochs": plain}).axes) == 4
 
 
 def test_curves_shade_nothing_without_warm_up(history):

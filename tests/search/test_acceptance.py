@@ -22,6 +22,8 @@ from scripts.search.verify import verify
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 
+fastest = partial(Deriver, fitness="latency")  # RT-DNAS
+
 
 @pytest.fixture
 def space():
@@ -69,7 +71,7 @@ def test_the_budget_is_for_the_95th_percentile_and_the_throughput_for_the_mean()
 def test_auto_takes_the_most_paths_that_keep_the_measured_budget(space, make_table, runtime, clock):
     table = make_table(space)
     mixing = searched(space)
-    architecture = derive(mixing, Deriver(), Constraint(20.0), table, space, runtime)
+    architecture = derive(mixing, fastest(), Constraint(20.0), table, space, runtime)
     count = len(architecture.paths)
     assert 1.1 * len(architecture.union) <= 20
     for more in range(count + 1, 9):  # every larger number of paths was measured and refused
@@ -85,21 +87,21 @@ def test_prediction_alone_accepts_nothing(space, make_table, runtime, clock):
     """The table promises 0.1 ms a cell, the device takes 1."""
     table = make_table(space, lambda name, scale: 0.01)
     with pytest.raises(CineError):
-        derive(searched(space), Deriver(paths=3), Constraint(5.0), table, space, runtime)
+        derive(searched(space), fastest(paths=3), Constraint(5.0), table, space, runtime)
 
 
 def test_an_infeasible_budget_names_the_fastest_network(space, make_table, runtime, clock):
     with pytest.raises(CineError, match="single path") as caught:
-        derive(searched(space), Deriver(), Constraint(2.0), make_table(space), space, runtime)
-    fastest = clock[-1]
-    assert len(fastest.paths) == 1
-    assert "".join(map(str, fastest.paths[0])) in str(caught.value)
+        derive(searched(space), fastest(), Constraint(2.0), make_table(space), space, runtime)
+    named = clock[-1]
+    assert len(named.paths) == 1
+    assert "".join(map(str, named.paths[0])) in str(caught.value)
     assert "p95 of 6.6 ms" in str(caught.value)  # six cells
     assert "Raise budget_ms" in str(caught.value)
 
 
 def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table, runtime, clock, caplog):
-    architecture = derive(searched(space), Deriver(), Constraint(7.0), make_table(space), space, runtime)
+    architecture = derive(searched(space), fastest(), Constraint(7.0), make_table(space), space, runtime)
     assert len(architecture.paths) == 1  # six cells take 6.6 ms, and any second path adds one
     assert "No network of 3 paths or more keeps the budget" in caplog.text
 
@@ -107,41 +109,43 @@ def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table
 def test_what_knows_no_constraint_is_measured_and_said_to_miss_it(space, make_table, runtime, clock, caplog):
     constraint = Constraint(0.5, enforced=False)
     with caplog.at_level("INFO"):
-        architecture = derive(searched(space), Deriver("dijkstra", 4), constraint, make_table(space), space, runtime)
+        architecture = derive(
+            searched(space), fastest("dijkstra", paths=4), constraint, make_table(space), space, runtime
+        )
     assert len(architecture.paths) == 4
     assert architecture.provenance["measured_ms"]["p95_ms"] > architecture.provenance["budget_ms"] == 0.5
     assert "accepted, though it misses" in caplog.text
-    with pytest.raises(CineError, match="no derived network of 4 paths"):
-        derive(searched(space), Deriver("dijkstra", 4), Constraint(0.5), make_table(space), space, runtime)
+    with pytest.raises(CineError, match="which no derived network of 4 paths"):
+        derive(searched(space), fastest("dijkstra", paths=4), Constraint(0.5), make_table(space), space, runtime)
 
 
 def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, runtime, clock):
     mixing = searched(space)
-    constraint = Constraint("auto").resolve(mixing, Deriver(), make_table(space), space, runtime)
+    constraint = Constraint("auto").resolve(mixing, fastest(), make_table(space), space, runtime)
     assert len(clock[0].paths) == 8
     assert constraint.budget_ms == pytest.approx(0.6 * len(clock[0].union), abs=0.005)
     given = replace(constraint, budget_ms=7.0)
-    assert given.resolve(mixing, Deriver(), make_table(space), space, runtime) == given
+    assert given.resolve(mixing, fastest(), make_table(space), space, runtime) == given
 
 
 def test_an_auto_budget_can_be_kept_whatever_cells_were_found(space, make_table, runtime, clock, tmp_path):
     save_history(tmp_path, 0.1, True, [entry(searched(space))])  # what the search aimed at is of no use any more
-    architecture = derive_from_search(str(tmp_path), space, Deriver(), Constraint("auto"), make_table(space), runtime)
-    eight = Deriver("dijkstra", 8).propose(searched(space), make_table(space), space, 8)[0]
+    architecture = derive_from_search(str(tmp_path), space, fastest(), Constraint("auto"), make_table(space), runtime)
+    eight = fastest("dijkstra").propose(searched(space), make_table(space), space, (8, 8))[0]
     assert architecture.provenance["budget_ms"] == pytest.approx(0.6 * len(eight.union), abs=0.005)
     assert 1.1 * len(architecture.union) <= architecture.provenance["budget_ms"]
 
 
 def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, runtime, clock):
     mixing = uniform_mixing(space)
-    provenance = derive(mixing, Deriver(), Constraint(50.0), make_table(space), space, runtime).provenance
+    provenance = derive(mixing, fastest(), Constraint(50.0), make_table(space), space, runtime).provenance
     assert provenance["uniform_pool"] == provenance["pool"]
     assert provenance["uniform_pool_overlap"] == 1.0
 
 
 def test_deriving_again_needs_the_history_alone(space, make_table, runtime, clock, tmp_path):
     save_history(tmp_path, 30.0, False, [entry(searched(space))], ["p1 ED a", "p2 ED b"])
-    deriver = Deriver("dijkstra", 4)
+    deriver = fastest("dijkstra", paths=4)
     architecture = derive_from_search(str(tmp_path), space, deriver, Constraint("auto"), make_table(space), runtime)
     assert Architecture.load(tmp_path / "architecture.json") == architecture
     assert architecture.provenance["budget_ms"] == 30.0
@@ -154,19 +158,19 @@ def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_no
 ):
     save_history(tmp_path, 30.0, False, [entry(searched(space))])
     again = partial(derive_from_search, str(tmp_path), space, table=make_table(space), runtime=runtime, keep=True)
-    before = again(Deriver("exhaustive"), Constraint(30.0))
+    before = again(fastest("exhaustive"), Constraint(30.0))
     measured = len(clock)
-    assert again(Deriver("exhaustive"), Constraint(30.0)) == before
+    assert again(fastest("exhaustive"), Constraint(30.0)) == before
     assert len(clock) == measured, "it was measured anew"
-    assert len(again(Deriver("exhaustive", paths=3), Constraint(30.0)).paths) == 3, "other settings derive anew"
-    assert again(Deriver("exhaustive", paths=3), Constraint(29.0)).provenance["budget_ms"] == 29.0
+    assert len(again(fastest("exhaustive", paths=3), Constraint(30.0)).paths) == 3, "other settings derive anew"
+    assert again(fastest("exhaustive", paths=3), Constraint(29.0)).provenance["budget_ms"] == 29.0
 
 
 def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(
     space, make_table, runtime, clock, tmp_path
 ):
     save_history(tmp_path, 1.0, False, [entry(searched(space))])
-    again = partial(derive_from_search, str(tmp_path), space, Deriver(), table=make_table(space), runtime=runtime)
+    again = partial(derive_from_search, str(tmp_path), space, fastest(), table=make_table(space), runtime=runtime)
     assert again(Constraint(1.0, enforced=False), keep=True).provenance["measured_ms"]["p95_ms"] > 1
     with pytest.raises(BudgetMissed):
         again(Constraint(1.0), keep=True)
@@ -174,7 +178,7 @@ def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(
 
 def test_the_step_derive_measures_anew(space, make_table, runtime, clock, tmp_path):
     save_history(tmp_path, 30.0, False, [entry(searched(space))])
-    again = partial(derive_from_search, str(tmp_path), space, Deriver(), Constraint(30.0), make_table(space), runtime)
+    again = partial(derive_from_search, str(tmp_path), space, fastest(), Constraint(30.0), make_table(space), runtime)
     again()
     measured = len(clock)
     again()
@@ -185,12 +189,12 @@ def test_a_one_shot_search_is_not_derived_from_and_says_what_to_do(space, make_t
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "one_shot.json").write_text("{}")
     with pytest.raises(CineError, match="with another --budget_ms"):
-        derive_from_search(str(tmp_path), space, Deriver(), Constraint(50.0), make_table(space), runtime)
+        derive_from_search(str(tmp_path), space, fastest(), Constraint(50.0), make_table(space), runtime)
 
 
 def test_without_a_search_it_says_so(space, make_table, runtime, tmp_path):
     with pytest.raises(CineError, match="Run the step search first"):
-        derive_from_search(str(tmp_path), space, Deriver(), Constraint("auto"), make_table(space), runtime)
+        derive_from_search(str(tmp_path), space, fastest(), Constraint("auto"), make_table(space), runtime)
 
 
 @pytest.mark.parametrize("budget", [0, -3.0, "fast", None, True, float("nan")])
@@ -217,7 +221,7 @@ def foreign(table):
 def test_a_foreign_table_predicts_and_says_so(space, make_table, runtime, clock):
     """Every entry 1 ms: a cell of one node takes 2, and so the budget decides without a measurement."""
     table = foreign(make_table(space))
-    architecture = derive(searched(space), Deriver(), Constraint(30.0), table, space, runtime)
+    architecture = derive(searched(space), fastest(), Constraint(30.0), table, space, runtime)
     assert not clock  # nothing was measured
     provenance = architecture.provenance
     assert provenance["verdict"] == "predicted, not measured"
@@ -225,12 +229,12 @@ def test_a_foreign_table_predicts_and_says_so(space, make_table, runtime, clock)
     assert provenance["device"]["name"] == "the scanner's GPU"
     assert table.predict(architecture) <= 30
     with pytest.raises(BudgetMissed, match="single path"):
-        derive(searched(space), Deriver(), Constraint(3.0), table, space, runtime)
+        derive(searched(space), fastest(), Constraint(3.0), table, space, runtime)
 
 
 def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, tmp_path):
     file = str(tmp_path / "architecture.json")
-    derive(searched(space), Deriver(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    derive(searched(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
     verified = verify(file, runtime)
     assert Architecture.load(file) == verified
     cells = len(verified.union)
@@ -242,7 +246,7 @@ def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, t
 
 def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
-    derive(searched(space), Deriver(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    derive(searched(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
     for name in ("model.pt", "model.json"):
         (tmp_path / name).write_text("trained")
     manifest.write(tmp_path)
@@ -252,7 +256,7 @@ def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_tabl
 
 def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
-    derive(searched(space), Deriver(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    derive(searched(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
     before = file.read_bytes()
     with pytest.raises(BudgetMissed, match="profile this device and derive again") as caught:
         verify(str(file), runtime, budget_ms=5.0)
@@ -262,7 +266,7 @@ def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_ta
 
 def test_without_the_last_resort_no_fewer_than_three_paths_are_tried(space, make_table, runtime, clock):
     with pytest.raises(BudgetMissed) as caught:
-        derive(searched(space), Deriver(), Constraint(7.0), make_table(space), space, runtime, last_resort=False)
+        derive(searched(space), fastest(), Constraint(7.0), make_table(space), space, runtime, last_resort=False)
     tried = clock[:-1]  # the last is the fastest single path, for the message
     assert min(len(a.paths) for a in tried) == 3
     assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))
@@ -274,7 +278,7 @@ def test_a_busy_hour_refuses_nothing_that_the_device_can_do_and_says_what_is_met
     """In the fast state 10 ms, over all visits of this hour up to 90."""
     fast, met = Timing(10.0, 10.0, 11.0, 0.0, 9), Timing(40.0, 50.0, 90.0, 30.0, 30)
     monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(fast, met, 10, 3, 1.5))
-    found = derive(searched(space), Deriver(), Constraint(50.0), make_table(space), space, runtime)
+    found = derive(searched(space), fastest(), Constraint(50.0), make_table(space), space, runtime)
     assert (found.provenance["measured_ms"]["p95_ms"], found.provenance["met_ms"]["p95_ms"]) == (11.0, 90.0)
     assert "it is slower now (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
 
@@ -283,8 +287,8 @@ def test_where_the_device_was_never_fast_what_was_met_is_judged(space, make_tabl
     met = Timing(40.0, 41.0, 60.0, 1.0, 30)
     monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(None, met, 10, 0, 1.5))
     with pytest.raises(BudgetMissed):
-        derive(searched(space), Deriver(), Constraint(50.0), make_table(space), space, runtime)
-    derive(searched(space), Deriver(), Constraint(70.0), make_table(space), space, runtime)
+        derive(searched(space), fastest(), Constraint(50.0), make_table(space), space, runtime)
+    derive(searched(space), fastest(), Constraint(70.0), make_table(space), space, runtime)
     assert "never in its fast state" in caplog.text
 
 
@@ -297,7 +301,7 @@ def test_what_the_reference_network_takes_goes_with_the_network(space, make_tabl
         lambda *_, reference_ms: known.append(reference_ms) or Measured(once, once, 9, 9, 1.5),
     )
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
-    provenance = derive(searched(space), Deriver(), Constraint(50.0), table, space, runtime).provenance
+    provenance = derive(searched(space), fastest(), Constraint(50.0), table, space, runtime).provenance
     assert set(known) == {1.25} and provenance["fast_reference_ms"] == 1.5
 
 
@@ -306,13 +310,13 @@ def test_a_table_of_a_slower_state_is_named(space, make_table, runtime, monkeypa
     once = Timing.of([10.0])
     monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(once, once, 9, 9, now_ms))
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
-    derive(searched(space), Deriver(), Constraint(50.0), table, space, runtime)
+    derive(searched(space), fastest(), Constraint(50.0), table, space, runtime)
     assert ("1.25 times as fast as when it was profiled" in caplog.text) is said
 
 
 @pytest.mark.parametrize(("budget", "rate"), [(0, None), ("auto", None), (None, 0), ("abc", None)])
 def test_verify_takes_numbers_alone(space, make_table, runtime, clock, tmp_path, budget, rate):
     file = str(tmp_path / "architecture.json")
-    derive(searched(space), Deriver(), Constraint(30.0), make_table(space), space, runtime).save(file)
+    derive(searched(space), fastest(), Constraint(30.0), make_table(space), space, runtime).save(file)
     with pytest.raises(CineError):
         verify(file, runtime, budget, rate)

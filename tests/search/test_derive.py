@@ -2,18 +2,18 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import replace
 from random import Random
 
 import pytest
 import torch
 
 from scripts.files import CineError
-from scripts.search.derive import Deriver, crossover, decode_cells, draw, gene_pool, mutate, pool_overlap
-from scripts.search.relaxation import JointSoftmax, uniform_mixing
+from scripts.search.decoding import decode_cells, gene_pool
+from scripts.search.derive import Deriver
+from scripts.search.relaxation import JointSoftmax
+from scripts.space.architecture import Architecture
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
-from scripts.space.trellis import cells_of, union_of
+from scripts.space.trellis import union_of
 
 
 @pytest.fixture
@@ -35,72 +35,13 @@ def table(space, make_table):
     return make_table(space, lambda name, scale: Random(f"{name} {scale}").uniform(0.1, 1.0))
 
 
-def test_cells_decode_to_the_most_probable_pair(space):
-    relaxation = JointSoftmax(space)
-    with torch.no_grad():
-        relaxation.alpha["contracting_2"][1, 3] = 1
-        cells = decode_cells(relaxation(), space)
-    assert cells["contracting"] == ((0, "conv_3x3x3"), (1, "max_pool_3x3x3"))
-    assert cells["expanding"] == ((0, "conv_3x3x3"), (0, "conv_3x3x3"))  # all equal: the first
-
-
-def test_a_node_that_repeats_another_decodes_to_the_next_best(space):
-    """Identity is the favourite of both nodes, then pooling: X_1 = X_0 is a shortcut, X_2 = X_0 would be a copy."""
-    relaxation = JointSoftmax(space)
-    identity, pool = space.operations.index("identity"), space.operations.index("max_pool_3x3x3")
-    with torch.no_grad():
-        for table in relaxation.alpha.values():
-            table[:, identity], table[:, pool] = 2, 1
-        cells = decode_cells(relaxation(), space)
-    assert cells["contracting"] == ((0, "identity"), (0, "max_pool_3x3x3"))
-
-
-def test_edge_first_takes_the_likelier_edge_and_then_its_operation(space):
-    """gamma .6 and .4, alpha .3 and .9: the best pair lies on the edge that is less likely."""
-    p = torch.tensor([[0.6 * 0.3, 0.6 * 0.25, 0.6 * 0.2, 0.6 * 0.15, 0.6 * 0.1], [0.4 * 0.9, 0.01, 0.01, 0.01, 0.01]])
-    first = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.6]])
-    mixing = Mixing({"contracting": [first, p]}, {})
-    assert decode_cells(mixing, space)["contracting"] == ((0, "identity"), (1, "conv_3x3x3"))
-    assert decode_cells(mixing, space, "edge_first")["contracting"] == ((0, "identity"), (0, "conv_3x3x3"))
-
-
-def test_zero_is_never_decoded(space):
-    with_zero = replace(space, operations=("zero", "max_pool_3x3x3", "conv_3x3x3"))
-    mixing = Mixing(
-        {"expanding": [torch.tensor([[0.8, 0.15, 0.05]]), torch.tensor([[0.5, 0.2, 0.1], [0.2, 0, 0]])]}, {}
-    )
-    cells = decode_cells(mixing, with_zero)
-    assert cells["expanding"] == ((0, "max_pool_3x3x3"), (0, "conv_3x3x3"))  # pooled X_0 is there already
-
-
-@pytest.mark.parametrize("score", ["sum", "product", "lift"])
-@pytest.mark.parametrize("skip", [False, True])
-def test_pool_against_brute_force(space, score, skip):
-    space = replace(space, skip=skip)
-    mixing = searched(space)
-    exits = {cell: len(cells) for cells in space.trellis.exits.values() for cell in cells}
-
-    def weight(path):
-        p = [float(mixing.cells[cell]) for cell in cells_of(path)]
-        if score == "sum":
-            return sum(p)
-        if score == "product":
-            return math.log(math.prod(p))
-        return sum(math.log(value * exits[cell]) for value, cell in zip(p, cells_of(path), strict=True))
-
-    ranked = sorted(space.trellis.paths(), key=weight, reverse=True)[:10]
-    pool = gene_pool(mixing, space, 10, score)
-    assert [path for _, path in pool] == ranked
-    assert [w for w, _ in pool] == pytest.approx([weight(path) for path in ranked])
-
-
 @pytest.mark.parametrize("count", [1, 3, 5, 8])
 @pytest.mark.parametrize("seed", range(8))
 def test_genetic_finds_the_exhaustive_optimum(space, table, count, seed):
     """At most C(10, 5) = 252 individuals: the optimum is known."""
     mixing = searched(space, seed)
-    genetic = Deriver("genetic", count, seed=seed).propose(mixing, table, space, count)[0]
-    exact = Deriver("exhaustive", count).propose(mixing, table, space, count)[0]
+    genetic = Deriver("genetic", "latency", seed=seed).propose(mixing, table, space, (count, count))[0]
+    exact = Deriver("exhaustive", "latency").propose(mixing, table, space, (count, count))[0]
     pool = [path for _, path in gene_pool(mixing, space, 10)]
     fastest = min(
         table.predict(type(exact)(space, exact.cells, individual)) for individual in itertools.combinations(pool, count)
@@ -112,7 +53,7 @@ def test_genetic_finds_the_exhaustive_optimum(space, table, count, seed):
 
 def test_dijkstra_takes_the_best_paths(space, table):
     mixing = searched(space)
-    architecture = Deriver("dijkstra", 4).propose(mixing, table, space, 4)[0]
+    architecture = Deriver("dijkstra").propose(mixing, table, space, (4, 4))[0]
     assert list(architecture.paths) == [path for _, path in gene_pool(mixing, space, 4)]
 
 
@@ -121,44 +62,88 @@ def test_ties_go_to_the_higher_weight(space, make_table):
     mixing = searched(space)
     free = make_table(space, lambda name, scale: 0.0)
     for method in ("genetic", "exhaustive"):
-        architecture = Deriver(method, 3).propose(mixing, free, space, 3)[0]
+        architecture = Deriver(method, "latency").propose(mixing, free, space, (3, 3))[0]
         assert list(architecture.paths) == [path for _, path in gene_pool(mixing, space, 3)]
+
+
+def accuracies(space, seed):
+    """A made-up accuracy of each network, which no weight of a path predicts."""
+    return lambda architecture: Random(f"{seed} {architecture.paths}").random()
+
+
+@pytest.mark.parametrize("accuracy", [None, accuracies])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+@pytest.mark.parametrize("seed", range(3))
+def test_the_most_accurate_within_the_limit_against_all_individuals(space, table, accuracy, share, seed):
+    mixing = searched(space, seed)
+    pool = gene_pool(mixing, space, 10)
+    cells = decode_cells(mixing, space)
+    value = accuracy and accuracy(space, seed)
+    networks = [
+        (Architecture(space, cells, tuple(path for _, path in chosen)), sum(weight for weight, _ in chosen))
+        for count in range(1, 6)
+        for chosen in itertools.combinations(pool, count)
+    ]
+    limit_ms = share * max(table.predict(network) for network, _ in networks)
+    within = [pair for pair in networks if table.predict(pair[0]) <= limit_ms]
+    assert 0 < len(within) < len(networks)
+    best = max(within, key=lambda pair: value(pair[0]) if value else pair[1])[0]
+    for method in ("exhaustive", "genetic"):
+        found = Deriver(method, seed=seed).propose(mixing, table, space, (1, 5), limit_ms, value)[0]
+        assert found.paths == best.paths
+        assert found.provenance["shared_dice"] == (value and value(best))
+
+
+def test_the_genetic_algorithm_finds_the_best_cells_too(space, table):
+    """4 candidates for each of three kinds of cells, and 25 sets of paths: 1,600 networks."""
+    mixing = searched(space)
+
+    def accuracy(architecture):
+        return Random(f"{sorted(architecture.cells.items())}").random() + 0.1 * len(architecture.paths)
+
+    options = {"pool_size": 5, "cell_pool_size": 4}
+    best = Deriver("exhaustive", **options).propose(mixing, table, space, (1, 3), math.inf, accuracy)[0]
+    found = Deriver("genetic", **options).propose(mixing, table, space, (1, 3), math.inf, accuracy)[0]
+    assert accuracy(found) == pytest.approx(accuracy(best))
+    assert found.cells == best.cells != decode_cells(mixing, space)
+
+
+def test_where_nothing_keeps_the_limit_the_fastest_comes_first(space, table):
+    mixing = searched(space)
+    found = Deriver("genetic").propose(mixing, table, space, (1, 5), 1e-3)[0]
+    fastest = Deriver("exhaustive", "latency").propose(mixing, table, space, (1, 1))[0]
+    assert found.paths == fastest.paths
+
+
+def test_equally_accurate_networks_rank_by_latency(space, table):
+    mixing = searched(space)
+    found = Deriver("exhaustive").propose(mixing, table, space, (3, 3), math.inf, lambda architecture: 0.5)
+    predicted = [one.provenance["predicted_ms"] for one in found]
+    assert predicted == sorted(predicted)
+    assert found[0].paths == Deriver("exhaustive", "latency").propose(mixing, table, space, (3, 3))[0].paths
 
 
 def test_the_same_seed_gives_the_same_individuals(space, table):
     mixing = searched(space)
-    first, again = (Deriver("genetic", 5, seed=9).propose(mixing, table, space, 5) for _ in range(2))
+    first, again = (Deriver("genetic", seed=9).propose(mixing, table, space, (5, 5)) for _ in range(2))
     assert first == again
 
 
-def test_crossover_and_mutation_never_make_a_gene_twice():
-    random = Random(0)
-    for _ in range(500):
-        first, second = draw(random, 10, 5), draw(random, 10, 5)
-        children = crossover(random, first, second)
-        assert sorted(children[0] + children[1]) == sorted(first + second)  # genes are swapped, none is lost
-        for child in (*children, mutate(random, first, 10)):
-            assert len(set(child)) == 5
-            assert list(child) == sorted(child)
-            assert all(0 <= gene < 10 for gene in child)
+def test_the_fastest_network_is_looked_for_with_many_paths_first(space):
+    assert Deriver(fitness="latency").counts(space) == [8, 7, 6, 5, 4, 3, 2, 1]
+    assert Deriver(fitness="latency", pool_size=2).counts(space) == [2, 1]
+    assert Deriver(fitness="latency", paths=4).counts(space) == [4]
+    aims = [Deriver(fitness="latency", **one) for one in ({}, {"pool_size": 2}, {"paths": 4}, {"paths": 1})]
+    assert [deriver.aim(space) for deriver in aims] == [3, 2, 4, 1]
 
 
-def test_mutation_changes_one_gene_where_it_can():
-    mutant = mutate(Random(1), (0, 1, 2), 10)
-    assert len(set(mutant) & {0, 1, 2}) == 2
-    assert mutate(Random(1), (0, 1, 2), 3) == (0, 1, 2)
-
-
-def test_auto_tries_many_paths_first(space):
-    assert Deriver(paths="auto").counts(space) == [8, 7, 6, 5, 4, 3, 2, 1]
-    assert Deriver(paths="auto", pool_size=2).counts(space) == [2, 1]
-    assert Deriver(paths=4).counts(space) == [4]
-    aims = [Deriver(paths="auto"), Deriver(paths="auto", pool_size=2), Deriver(paths=4), Deriver(paths=1)]
-    assert [deriver.fewest(space) for deriver in aims] == [3, 2, 4, 1]
+def test_the_most_accurate_network_may_have_fewer_paths_than_the_search_draws(space):
+    assert Deriver(paths=4).counts(space) == [4, 3, 2, 1]
+    assert (Deriver(paths=4).aim(space), Deriver().aim(space)) == (4, 8)
 
 
 def test_an_individual_is_the_union_of_its_paths(space, table):
-    architecture = Deriver("exhaustive", 3).propose(searched(space), table, space, 3)[0]
+    architecture = Deriver("exhaustive").propose(searched(space), table, space, (3, 3))[0]
     union = union_of(architecture.paths)
     expected = table["stem", 0] + table["head", 0] + sum(table.cell(cell, architecture) for cell in union)
     tiles = {cell.target_tile for cell in union}
@@ -167,7 +152,8 @@ def test_an_individual_is_the_union_of_its_paths(space, table):
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"method": "astar"}, {"paths": 0}, {"paths": "some"}, {"score": "max"}, {"decoding": "x"}]
+    "wrong",
+    [{"method": "astar"}, {"paths": 0}, {"paths": "some"}, {"score": "max"}, {"decoding": "x"}, {"fitness": "speed"}],
 )
 def test_wrong_options_are_refused_by_key(wrong):
     with pytest.raises(CineError, match=f"^{next(iter(wrong))}: found"):
@@ -177,9 +163,3 @@ def test_wrong_options_are_refused_by_key(wrong):
 def test_more_paths_than_the_pool_holds_are_refused(space):
     with pytest.raises(CineError, match="at most 10"):
         Deriver(paths=11).counts(space)
-
-
-def test_overlap_of_pools(space):
-    uniform = gene_pool(uniform_mixing(space), space, 10)
-    assert pool_overlap(uniform, uniform) == 1
-    assert pool_overlap(uniform[:4], uniform[2:]) == 0.5

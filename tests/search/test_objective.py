@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from scripts.search.objective import LatencyObjective, WeightedLatency
+from scripts.search.objective import LIMIT, LatencyMultiplier, LatencyObjective, WeightedLatency
 
 
 @pytest.mark.parametrize(
@@ -52,7 +52,11 @@ def test_the_literal_form_of_equation_2():
     literal = LatencyObjective(weight=0.5, ramp=0, literal=True)
     loss = literal(torch.tensor(2.0), torch.tensor(51.0), 50.0, 1.0)
     assert float(loss) == pytest.approx(2 * 51 + 0.5 * math.e, rel=1e-6)
-    assert torch.isinf(literal(torch.tensor(2.0), torch.tensor(140.0), 50.0, 1.0))
+    latency_ms = torch.tensor(140.0, requires_grad=True)
+    loss = literal(torch.tensor(2.0), latency_ms, 50.0, 1.0)  # its tangent, where e^90 would overflow
+    assert float(loss.detach()) == pytest.approx(2 * 140 + 0.5 * math.exp(20) * (1 + 90 - 20), rel=1e-6)
+    loss.backward()
+    assert float(latency_ms.grad) == pytest.approx(2 + 0.5 * math.exp(20), rel=1e-6)
 
 
 def test_lambda_rises_over_the_first_third():
@@ -73,3 +77,56 @@ def test_equation_6_of_hardware_aware_nas_by_hand():
     assert float(loss.detach()) == pytest.approx(0.504)
     assert float(latency_ms.grad) == pytest.approx(1e-4)
     assert WeightedLatency(0.0)(torch.tensor(0.5), latency_ms, 1.0, 1.0) == 0.5
+
+
+def begun(start_ms, **options):
+    """A multiplier that has seen the L_t of its first step."""
+    objective = LatencyMultiplier(**options)
+    objective(torch.tensor(1.0), torch.tensor(start_ms), 10.0, 0.0)
+    return objective
+
+
+def test_the_multiplier_rises_above_the_budget_and_falls_below_it():
+    objective = begun(20.0, rate=0.1, damping=2.0)
+    objective.update(torch.tensor(11.0), 10.0, 1.0)
+    assert objective.weight_at(1.0) == pytest.approx(0.1 * 0.1)
+    objective.update(torch.tensor(40.0), 10.0, 1.0)  # 3 above the budget counts as LIMIT
+    assert objective.weight_at(1.0) == pytest.approx(0.01 + 0.1 * LIMIT)
+    for _ in range(3):
+        objective.update(torch.tensor(1.0), 10.0, 1.0)
+    assert objective.weight_at(1.0) == pytest.approx(0.01 + 0.1 * LIMIT - 3 * 0.1 * LIMIT)
+
+
+@pytest.mark.parametrize(("progress", "aim_ms"), [(0.0, 30.0), (0.25, 20.0), (0.5, 10.0), (1.0, 10.0)])
+def test_the_slope_of_the_loss_by_hand_on_the_way_to_the_budget(progress, aim_ms):
+    objective = begun(30.0, rate=0.1, damping=2.0, ramp=0.5)
+    objective.multiplier += 0.3
+    for excess, clamped in ((0.05, 0.05), (-0.1, -0.1), (4.0, LIMIT)):
+        latency_ms = torch.tensor(aim_ms * (1 + excess), requires_grad=True)
+        objective(torch.tensor(1.0), latency_ms, 10.0, progress).backward()
+        assert float(latency_ms.grad) == pytest.approx((0.3 + 2 * clamped) / aim_ms, rel=1e-4)
+
+
+@pytest.mark.parametrize("wish_ms", [2.0, 30.0])
+@pytest.mark.parametrize("budget_ms", [5.0, 12.0, 20.0])
+def test_the_multiplier_brings_latency_to_its_budget_from_either_side(wish_ms, budget_ms):
+    """An accuracy loss that wishes for another latency: at the end the budget holds, by a multiplier of either sign."""
+    objective = LatencyMultiplier()
+    latency_ms = torch.tensor(10.0, requires_grad=True)
+    optimizer = torch.optim.Adam([latency_ms], 0.2)
+    for step in range(600):
+        optimizer.zero_grad()
+        objective(0.005 * (latency_ms - wish_ms).square(), latency_ms, budget_ms, step / 600).backward()
+        optimizer.step()
+        objective.update(latency_ms.detach(), budget_ms, step / 600)
+    assert float(latency_ms.detach()) == pytest.approx(budget_ms, rel=0.02)
+    by_hand = -0.01 * (budget_ms - wish_ms) * budget_ms  # where the loss is stationary
+    assert objective.weight_at(1.0) == pytest.approx(by_hand, rel=0.05, abs=0.1)
+
+
+def test_the_multiplier_is_saved_with_the_search():
+    objective, other = begun(20.0), LatencyMultiplier()
+    objective.update(torch.tensor(12.0), 10.0, 1.0)
+    other.load_state_dict(objective.state_dict())
+    assert other.weight_at(0.0) == objective.weight_at(0.0) > 0
+    assert other.start_ms == 20.0

@@ -180,7 +180,7 @@ def test_a_non_finite_loss_stops_before_the_step(build):
 @pytest.mark.parametrize(
     ("budget_ms", "cause"),
     [
-        (5.0, "objective#weight 0.1) under the budget of 5.0 ms outweighs accuracy"),
+        (5.0, "the budget of 5.0 ms (latency weighs 0.1) outweighs accuracy"),
         (500.0, "leaves room in the budget of 500.0 ms, so it is what works without learning that leads"),
     ],
 )

@@ -27,6 +27,19 @@ def test_architectures_are_whole_and_differ(space, tmp_path):
     assert len(random_architecture(space, random, paths=3).paths) == 3
 
 
+def test_cells_that_share_operations_by_scale_are_drawn_by_scale(tmp_path):
+    space = Space(layers=5, scales=3, nodes=2, channels=4, deployment_size=(16, 16, 3), share_cells="scale")
+    groups = {f"contracting_{s}" for s in (0, 1)} | {f"expanding_{s}" for s in (1, 2)}
+    groups |= {f"non_scaling_{s}" for s in (0, 1, 2)}
+    assert set(space.groups) == groups
+    architecture = random_architecture(space, Random(1), paths=4)
+    assert architecture.cells.keys() == groups
+    for cell in architecture.union:
+        assert architecture.nodes_of(cell) == architecture.cells[f"{cell.kind}_{cell.source}"]
+    architecture.save(tmp_path / "a.json")
+    assert Architecture.load(tmp_path / "a.json") == architecture
+
+
 @pytest.mark.parametrize("through", [None, Tile(3, 1), Tile(2, 2)])
 def test_every_path_is_as_likely_as_any_other(space, through):
     random = Random(0)

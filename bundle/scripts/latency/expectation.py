@@ -3,33 +3,42 @@ hardware-aware NAS Eq. 7-9)."""
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from typing import Literal
 
 import torch
 
+from scripts.files import CineError
 from scripts.latency.counts import REPEATABLE
 from scripts.latency.table import LatencyTable
+from scripts.space.passing import Passing, drawn, passing
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing
-from scripts.space.trellis import Cell, Kind, Path, Tile, cells_of, union_of
+from scripts.space.trellis import Cell, Path, Tile, cells_of, union_of
 
 CellReading = Literal["sequential", "critical_path"]
-NetworkReading = Literal["derived", "paths", "n_best"]
+NetworkReading = Literal["union", "derived", "paths", "n_best"]
 
 
 class LatencyExpectation:
-    """``L_t = stems + heads + sum over cells of k_c * Lat_cell(c)``, and what derived cells merge and repeat.
+    """``L_t = stems + heads + sum over cells of k_c * Lat_cell(c)``, and what the cells merge and repeat.
 
     Args:
         table: the measured latencies.
         space: the search space.
         cell: "sequential", the sum over the nodes' expectations, what one stream executes; "critical_path", the
             longest path from X_0 to X_N over per-edge expectations, for devices that run edges in parallel.
-        network: "derived", k_c is 1 for the cells of the network that would be derived now, else 0; "paths", k_c is
-            the share of all paths through c (Eq. 5, supplement Fig. 3); "n_best", each of the paths that would be
-            derived now adds its cells, each times its probability (hardware-aware NAS Eq. 9).
+        network: "union", k_c is the probability that one or more of ``count`` paths drawn from beta pass through c,
+            so L_t is the expected latency of their union; "derived", k_c is 1 for the cells of the network that would
+            be derived now, else 0; "paths", k_c is the share of all paths through c (Eq. 5, supplement Fig. 3), so L_t
+            is the mean of single paths; "n_best", each of the paths that would be derived now adds its cells, each
+            times its probability (hardware-aware NAS Eq. 9).
+        count: N, the number of paths that "union" draws.
+
+    Raises:
+        CineError: count is no number of paths.
     """
 
     def __init__(
@@ -37,45 +46,75 @@ class LatencyExpectation:
         table: LatencyTable,
         space: Space,
         cell: CellReading = "sequential",
-        network: NetworkReading = "derived",
+        network: NetworkReading = "union",
+        count: int = 5,
     ):
-        self.table, self.space, self.cell, self.network = table, space, cell, network
+        if type(count) is not int or count < 1:
+            raise CineError("paths", repr(count), "a number of paths from 1 up", "Change the key.")
+        self.table, self.space, self.cell, self.network, self.count = table, space, cell, network, count
 
     def __call__(self, mixing: Mixing, paths: Collection[Path] = ()) -> torch.Tensor:
         """L_t in ms, a scalar.
 
         Args:
             mixing: mixing weights.
-            paths: those of the network that would be derived now; read by all but "paths".
+            paths: those of the network that would be derived now; "derived" and "n_best" read them.
         """
-        fixed_ms, shares = self._shares(mixing, paths)
-        latencies: dict[tuple[Kind, int], torch.Tensor] = {}
-        total = torch.tensor(fixed_ms)
-        for cell, share in shares.items():
-            if cell.skip:
-                continue
-            key = cell.kind, cell.source
+        latencies: dict[tuple[str, int], torch.Tensor] = {}
+
+        def of_cell(cell: Cell) -> torch.Tensor:
+            key = self.space.group(cell), cell.source
             if key not in latencies:
-                nodes_ms = self._nodes(mixing.nodes[cell.kind], self.space.operation_scale(cell))
+                nodes_ms = self._nodes(mixing.nodes[self.space.group(cell)], self.space.operation_scale(cell))
                 latencies[key] = nodes_ms + self.table.scaling(cell)
-            total = total + share * latencies[key]
-        return total + self._repeats(mixing, shares) if self.network == "derived" else total
+            return latencies[key]
+
+        total, shares = self._shares(mixing, paths)
+        for cell, share in shares.items():
+            if not cell.skip:
+                total = total + share * of_cell(cell)
+        return total
 
     def _shares(
         self, mixing: Mixing, paths: Collection[Path]
-    ) -> tuple[float, Mapping[Cell, float] | Mapping[Cell, torch.Tensor]]:
-        """ms beside the cells, and k_c of each cell."""
+    ) -> tuple[torch.Tensor, Mapping[Cell, float] | Mapping[Cell, torch.Tensor]]:
+        """ms outside the cells, and k_c of each cell."""
         trellis = self.space.trellis
+        if self.network == "union":
+            passed = passing(mixing, trellis)
+            shares = {cell: drawn(p, self.count) for cell, p in passed.cells.items()}
+            return self._ends_and_merges(passed, shares) + self._repeats(mixing, passed), shares
         if self.network == "paths":  # the mean of single paths, which merge nothing
             ends = [(s, trellis.leaving[Tile(0, s)], "stem") for s in trellis.starts]
             ends += [(s, trellis.arriving[Tile(trellis.layers, s)], "head") for s in trellis.ends]
             fixed_ms = sum(count * self.table[name, s] for s, count, name in ends) / trellis.path_count
-            return fixed_ms, {cell: trellis.share(cell) for cell in trellis.cells}
+            return torch.tensor(fixed_ms), {cell: trellis.share(cell) for cell in trellis.cells}
         if self.network == "n_best":
             counts = Counter(cell for path in paths for cell in cells_of(path))
-            return self.table.ends(paths), {cell: count * mixing.cells[cell] for cell, count in counts.items()}
+            of_paths = {cell: count * mixing.cells[cell] for cell, count in counts.items()}
+            return torch.tensor(self.table.ends(paths)), of_paths
         union = union_of(paths)
-        return self.table.ends(paths) + self.table.merges(union), dict.fromkeys(union, 1.0)
+        fixed = torch.tensor(self.table.ends(paths) + self.table.merges(union))
+        certain = Passing({cell: torch.ones(()) for cell in union}, {})
+        return fixed + self._repeats(mixing, certain), dict.fromkeys(union, 1.0)
+
+    def _ends_and_merges(self, passed: Passing, shares: Mapping[Cell, torch.Tensor]) -> torch.Tensor:
+        """Expected ms of stems, heads and sums: a tile that is reached sums one less than the cells that arrive."""
+        trellis = self.space.trellis
+        reached = {tile: drawn(p, self.count) for tile, p in passed.tiles.items()}
+        total = torch.zeros(())
+        for tile, p in reached.items():
+            if tile.layer == 0:
+                total = total + p * self.table["stem", tile.scale]
+            if tile.layer == trellis.layers:
+                total = total + p * self.table["head", tile.scale]
+        arriving: dict[Tile, list[torch.Tensor]] = {}
+        for cell, share in shares.items():
+            arriving.setdefault(cell.target_tile, []).append(share)
+        for tile, of_cells in arriving.items():
+            if len(of_cells) > 1:
+                total = total + (torch.stack(of_cells).sum() - reached[tile]) * self.table["merge", tile.scale]
+        return total
 
     def _nodes(self, nodes: list[torch.Tensor], scale: int) -> torch.Tensor:
         operations = self.space.operations
@@ -90,22 +129,43 @@ class LatencyExpectation:
             longest.append((torch.stack(longest) + edges_j).max())
         return longest[-1]
 
-    def _repeats(self, mixing: Mixing, cells: Iterable[Cell]) -> torch.Tensor:
-        """ms of repeated operations: their expected number at each tile, one less than those that apply it there."""
+    def _repeats(self, mixing: Mixing, passed: Passing) -> torch.Tensor:
+        """ms of repeated operations: at each tile one less than the cells of the network that apply it there.
+
+        Args:
+            mixing: mixing weights.
+            passed: pi_c of the cells; 1 for each where the network is certain.
+        """
         total = torch.zeros(())
         if REPEATABLE not in self.space.operations or self.space.scaling == "before":
             return total
         operation = self.space.operations.index(REPEATABLE)
         applies = {
-            kind: 1 - torch.stack([1 - weights_jO[0, operation] for weights_jO in nodes]).prod()
-            for kind, nodes in mixing.nodes.items()
+            group: 1 - torch.stack([1 - weights_jO[0, operation] for weights_jO in nodes]).prod()
+            for group, nodes in mixing.nodes.items()
         }
-        leaving: dict[Tile, list[torch.Tensor]] = {}
-        for cell in cells:
+        leaving: dict[Tile, list[tuple[torch.Tensor, torch.Tensor]]] = {}
+        for cell, p in passed.cells.items():
             if not cell.skip:
-                leaving.setdefault(cell.source_tile, []).append(applies[cell.kind])
-        for tile, chances in leaving.items():
-            applied = torch.stack(chances)
-            repeated = applied.sum() - (1 - (1 - applied).prod())
-            total = total + repeated * self.table.repeat(tile.scale)
+                leaving.setdefault(cell.source_tile, []).append((applies[self.space.group(cell)], p))
+        for tile, of_cells in leaving.items():
+            if len(of_cells) > 1:
+                total = total + _expected_repeats(of_cells, self.count) * self.table.repeat(tile.scale)
         return total
+
+
+def _expected_repeats(of_cells: list[tuple[torch.Tensor, torch.Tensor]], count: int) -> torch.Tensor:
+    """How many cells of a tile repeat an operation, expected over all choices of the cells that apply it.
+
+    Args:
+        of_cells: for each cell the probability that it applies the operation, and pi_c.
+        count: the number of paths.
+    """
+    total = torch.zeros(())
+    for chosen in itertools.product((False, True), repeat=len(of_cells)):
+        passed = [p for (_, p), yes in zip(of_cells, chosen, strict=True) if yes]
+        if len(passed) > 1:
+            chances = [a if yes else 1 - a for (a, _), yes in zip(of_cells, chosen, strict=True)]
+            executed = torch.stack([drawn(p, count) for p in passed]).sum()
+            total = total + torch.stack(chances).prod() * (executed - drawn(torch.stack(passed).sum(), count))
+    return total

@@ -7,7 +7,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyBboxPatch
 
-from scripts.report.style import OPERATION_COLOURS, readable
+from scripts.report.style import OPERATION_COLOURS, kind_of, readable
 from scripts.space.architecture import Architecture, Node
 
 SCALING = {
@@ -18,21 +18,21 @@ SCALING = {
 
 
 def cells_figure(architecture: Architecture) -> Figure:
-    """For each kind of cell its nodes X_0..X_N, the operation that makes each, and what leads to the output."""
-    kinds = list(architecture.cells)
+    """For each group of cells its nodes X_0..X_N, the operation that makes each, and what leads to the output."""
+    groups = list(architecture.cells)
     count = architecture.space.nodes
-    places = {kind: _place(nodes) for kind, nodes in architecture.cells.items()}
+    places = {group: _place(nodes) for group, nodes in architecture.cells.items()}
     first = architecture.space.scaling == "before"
     deepest = max(column for place in places.values() for column, _ in place)
     figure = Figure(
-        figsize=(2.05 * (deepest + 2.5), len(kinds) * (0.64 * count + 0.5)),
+        figsize=(2.05 * (deepest + 2.5), len(groups) * (0.64 * count + 0.5)),
         layout=ConstrainedLayoutEngine(w_pad=0.15, h_pad=0.08),
     )
-    for axes, kind in zip(figure.subplots(len(kinds), squeeze=False)[:, 0], kinds, strict=True):
-        _draw_structure(axes, architecture.cells[kind], places[kind], deepest, first)
+    for axes, group in zip(figure.subplots(len(groups), squeeze=False)[:, 0], groups, strict=True):
+        _draw_structure(axes, architecture.cells[group], places[group], deepest, first)
         x, y = (-0.75, 0.0) if first else (deepest + 1.5, (count - 1) / 2)
-        _box(axes, x, y, SCALING[kind], "0.93", width=0.62, height=0.75)
-        axes.set_title(f"{readable(kind)} cell", loc="left", fontsize=11, fontweight="bold")
+        _box(axes, x, y, SCALING[kind_of(group)], "0.93", width=0.62, height=0.75)
+        axes.set_title(f"{readable(group)} cell", loc="left", fontsize=11, fontweight="bold")
         axes.set(xlim=(-1.4, deepest + 1.1) if first else (-0.35, deepest + 2.15), ylim=(count - 0.45, -0.55))
         axes.set_axis_off()
     return figure

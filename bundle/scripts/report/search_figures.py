@@ -15,7 +15,16 @@ from scripts.files import CineError
 from scripts.latency.counts import counts_of, operation_of
 from scripts.latency.table import LatencyTable
 from scripts.report.cell_figures import cells_figure
-from scripts.report.style import KIND_COLOURS, OPERATION_COLOURS, latency_note, readable, save_figure, tidy
+from scripts.report.style import (
+    KIND_COLOURS,
+    OPERATION_COLOURS,
+    kind_of,
+    latency_note,
+    readable,
+    save_figure,
+    scale_of,
+    tidy,
+)
 from scripts.report.trellis_figures import trellis_figure
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
@@ -49,7 +58,7 @@ def write_search_figures(
 
 
 def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> Figure:
-    """The probability of each (input, operation) pair over the epochs, one panel a kind of cell and node.
+    """The probability of each (input, operation) pair over the epochs, one panel a group of cells and node.
 
     The pair that the architecture holds is drawn bold. ``history`` is that of ``search/history.json``.
 
@@ -57,16 +66,16 @@ def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> 
         CineError: the history has no epoch, or is that of another space.
     """
     space = architecture.space
-    epochs, kinds = _epochs(history), space.trellis.kinds
+    epochs, groups = _epochs(history), space.groups
     numbers = [entry["epoch"] for entry in epochs]
-    tables = {kind: [_node_table(epochs, kind, i, space) for i in range(1, space.nodes + 1)] for kind in kinds}
-    size = (max(6.5, min(3.2 * space.nodes, 24.0) + 0.4), 1.95 * len(kinds) + 1.1)
+    tables = {group: [_node_table(epochs, group, i, space) for i in range(1, space.nodes + 1)] for group in groups}
+    size = (max(6.5, min(3.2 * space.nodes, 24.0) + 0.4), 1.95 * len(groups) + 1.1)
     figure = Figure(figsize=size, layout="constrained")
-    panels = figure.subplots(len(kinds), space.nodes, sharex=True, sharey="col", squeeze=False)
-    for row, kind in zip(panels, kinds, strict=True):
+    panels = figure.subplots(len(groups), space.nodes, sharex=True, sharey="col", squeeze=False)
+    for row, group in zip(panels, groups, strict=True):
         for i, axes in enumerate(row, start=1):
-            table_EJO = tables[kind][i - 1]
-            decoded = architecture.cells[kind][i - 1]
+            table_EJO = tables[group][i - 1]
+            decoded = architecture.cells[group][i - 1] if group in architecture.cells else None
             for j in range(i):
                 for o, operation in enumerate(space.operations):
                     axes.plot(
@@ -78,9 +87,9 @@ def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> 
                         marker="o" if len(numbers) == 1 else None,
                         gid=f"{j} {operation}",
                     )
-            winner = f"$X_{{{i}}}$ reads $X_{{{decoded[0]}}}$: {readable(decoded[1])}"
-            tidy(axes, "epoch" if kind == kinds[-1] else "", "", winner, whole_x=True)
-        row[0].set_ylabel(f"{readable(kind)}\nprobability")
+            winner = f"$X_{{{i}}}$ reads $X_{{{decoded[0]}}}$: {readable(decoded[1])}" if decoded else ""
+            tidy(axes, "epoch" if group == groups[-1] else "", "", winner, whole_x=True)
+        row[0].set_ylabel(f"{readable(group)}\nprobability")
     for axes in panels[0]:
         axes.set_ylim(bottom=0)  # shared by its column, so only now that every line is there
     inputs = [
@@ -94,7 +103,10 @@ def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> 
 
 
 def curves_figure(history: Mapping[str, Any]) -> Figure:
-    """Losses, expected latency and budget, entropies and parameter-free shares over the epochs; warm-up shaded."""
+    """Losses, expected latency with its budget and multiplier, entropies and parameter-free shares over the epochs.
+
+    Warm-up is shaded.
+    """
     epochs = _epochs(history)
     numbers = [entry["epoch"] for entry in epochs]
     figure = Figure(figsize=(10, 6), layout="constrained")
@@ -104,10 +116,18 @@ def curves_figure(history: Mapping[str, Any]) -> Figure:
     _curve(latency, numbers, [e["latency_ms"] for e in epochs], "#0072b2", "$L_t$ expected")
     latency.axhline(history["budget_ms"], color="#d55e00", linestyle="--", label=f"budget {history['budget_ms']:g} ms")
     latency.set_ylim(0, 1.12 * max(history["budget_ms"], *(e["latency_ms"] for e in epochs)))
+    weights = [e.get("penalty_weight") if e.get("accuracy_loss") is not None else None for e in epochs]
+    if any(weights):
+        multiplier = latency.twinx()
+        _curve(multiplier, numbers, weights, "#009e73", "weight of latency in the loss")
+        multiplier.spines[["top"]].set_visible(False)
+        multiplier.tick_params(labelsize=9, labelcolor="#009e73")
+        multiplier.legend(loc="lower right", fontsize=9, frameon=False)
     for axes, key in ((entropy, "entropy"), (shares, "parameter_free_share")):
         for name in epochs[0][key]:
-            colour = KIND_COLOURS.get(name, "0.5")
-            _curve(axes, numbers, [e[key].get(name) for e in epochs], colour, readable(name).replace("beta", "paths"))
+            label = readable(name).replace("beta", "paths")
+            _curve(axes, numbers, [e[key].get(name) for e in epochs], KIND_COLOURS.get(kind_of(name), "0.5"), label)
+            axes.lines[-1].set_linestyle(LINE_STYLES[scale_of(name) % len(LINE_STYLES)])
         axes.set_ylim(-0.03, 1.03)
     tidy(losses, "", "loss", "Losses", whole_x=True)
     tidy(latency, "", "ms a volume", "Latency", whole_x=True)
@@ -116,10 +136,10 @@ def curves_figure(history: Mapping[str, Any]) -> Figure:
     warm_up = [entry["epoch"] for entry in epochs if entry.get("accuracy_loss") is None]
     for axes in (losses, latency, entropy, shares):
         if warm_up:
-            label = "warm-up" if axes is losses else None
-            axes.axvspan(warm_up[0] - 0.5, warm_up[-1] + 0.5, color="0.93", zorder=0, label=label, linewidth=0)
+            shown = "warm-up" if axes is losses else None
+            axes.axvspan(warm_up[0] - 0.5, warm_up[-1] + 0.5, color="0.93", zorder=0, label=shown, linewidth=0)
         axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
-        axes.legend(fontsize=9, frameon=False)
+        axes.legend(fontsize=9 if len(axes.lines) < 6 else 6, frameon=False)
     return figure
 
 
@@ -180,14 +200,14 @@ def _epochs(history: Mapping[str, Any]) -> list[dict[str, Any]]:
     return epochs
 
 
-def _node_table(epochs: list[dict[str, Any]], kind: str, node: int, space: Space) -> np.ndarray:
+def _node_table(epochs: list[dict[str, Any]], group: str, node: int, space: Space) -> np.ndarray:
     """p of a node, epochs x inputs x operations."""
     expected = (len(epochs), node, len(space.operations))
     try:
-        table_EJO = np.array([entry["mixing"]["nodes"][kind][node - 1] for entry in epochs], dtype=np.float64)
+        table_EJO = np.array([entry["mixing"]["nodes"][group][node - 1] for entry in epochs], dtype=np.float64)
     except (KeyError, IndexError, ValueError) as error:
-        raise CineError(f"history, nodes#{kind}", str(error), f"a table of shape {expected}", ACTION) from None
+        raise CineError(f"history, nodes#{group}", str(error), f"a table of shape {expected}", ACTION) from None
     if table_EJO.shape != expected:
-        where = f"history, nodes#{kind}#{node - 1}"
+        where = f"history, nodes#{group}#{node - 1}"
         raise CineError(where, f"a table of shape {table_EJO.shape}", f"{expected} as in the space", ACTION)
     return table_EJO

@@ -35,6 +35,17 @@ def readable(name: str) -> str:
     return re.sub(r"(?<=\d)x(?=\d)", "×", name.replace("non_", "non-").replace("_", " "))  # noqa: RUF001
 
 
+def kind_of(group: str) -> str:
+    """The kind of a group of cells, such as contracting of contracting_0; any other name as it is."""
+    return next((kind for kind in KIND_COLOURS if group.startswith(kind)), group)
+
+
+def scale_of(group: str) -> int:
+    """The scale of a group of cells that is of one scale, else 0."""
+    last = group.rsplit("_", 1)[-1]
+    return int(last) if last.isdecimal() else 0
+
+
 def latency_note(provenance: Mapping[str, Any]) -> str:
     """Predicted and measured ms and the budget, as far as the provenance of an architecture knows them."""
     measured = provenance.get("measured_ms")

@@ -63,7 +63,7 @@ class Constraint:
         if self.budget_ms != "auto":
             return self
         count = min(8, space.trellis.path_count, deriver.pool_size)
-        reference = replace(deriver, method="dijkstra", paths=count).propose(mixing, table, space, count)[0]
+        reference = replace(deriver, method="dijkstra").propose(mixing, table, space, (count, count))[0]
         budget_ms = round(0.6 * judge(reference, table, runtime).timing.median_ms, 2)
         logger.info("Budget: %.2f ms, 0.6 of the latency of the %d best paths with the present cells", budget_ms, count)
         return replace(self, budget_ms=budget_ms)

@@ -1,4 +1,4 @@
-"""How well shared weights rank architectures (HyperSegNAS Fig. 4)."""
+"""How well shared weights rank architectures (HyperSegNAS Fig. 4), of either search that trains discrete networks."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, sam
 from scripts.search.coarse_to_fine import fill
 from scripts.search.loop import Batch
 from scripts.search.one_shot import OneShotSearcher
+from scripts.search.searcher import Searcher
 from scripts.search.shared_weights import SharedWeights
 
 logger = logging.getLogger(__name__)
@@ -21,7 +22,7 @@ FORMAT = "rtdnas-correlation-1"
 
 
 def correlate(
-    searcher: OneShotSearcher,
+    searcher: OneShotSearcher | Searcher,
     validation_loader: Iterable[Batch],
     table: LatencyTable,
     architectures: int = 25,

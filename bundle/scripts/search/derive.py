@@ -2,98 +2,50 @@
 
 from __future__ import annotations
 
-import heapq
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
-from random import Random
-from typing import Literal
+from typing import Literal, get_args
 
 from scripts.files import CineError
 from scripts.latency.table import LatencyTable
-from scripts.space.architecture import Architecture, Node
-from scripts.space.space import PARAMETER_FREE, ZERO, Space
+from scripts.search.decoding import Decoding, Score, cell_pool, gene_pool
+from scripts.search.genetic import Evolution, Fitness, Individual, Ranking
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
-from scripts.space.trellis import Path, union_of
 
-Score = Literal["sum", "product", "lift"]
-Decoding = Literal["joint", "edge_first"]
 Method = Literal["genetic", "exhaustive", "dijkstra"]
-Individual = tuple[int, ...]  # distinct genes: indices into the pool, ascending, so sorted by weight
-MOST_PATHS, FEWEST_PATHS = 8, 3  # of "auto", RT-DNAS Table 1
-
-
-def decode_cells(mixing: Mixing, space: Space, decoding: Decoding = "joint") -> dict[str, tuple[Node, ...]]:
-    """For each node the most probable (input, operation) that computes something new; ties go to the first.
-
-    A node that would repeat an earlier one (identity of X_0 twice, say) or compute nothing adds nothing to the
-    concatenation, so the next most probable pair takes its place.
-
-    Args:
-        mixing: mixing weights.
-        space: the search space.
-        decoding: "joint", by p[j, o]; "edge_first", by the edge's own probability, the sum of p[j, o] over o, and then
-            by the operation's on that edge (hardware-aware NAS 3.5).
-    """
-    return {kind: _decode_nodes([p.tolist() for p in nodes], space, decoding) for kind, nodes in mixing.nodes.items()}
-
-
-def _decode_nodes(tables: list[list[list[float]]], space: Space, decoding: Decoding) -> tuple[Node, ...]:
-    nodes: list[Node] = []
-    computed: list[tuple] = [()]  # what X_0, X_1, ... hold; operations with weights never compute the same twice
-    for table in tables:
-        pairs = [
-            (sum(row) if decoding == "edge_first" else 0.0, p, j, name)
-            for j, row in enumerate(table)
-            for p, name in zip(row, space.operations, strict=True)
-            if name != ZERO
-        ]
-        pairs.sort(key=lambda pair: (-pair[0], -pair[1]))
-        options = [(j, name, _result(name, computed[j], len(computed))) for _, _, j, name in pairs]
-        j, name, result = next((option for option in options if option[2] not in computed[1:]), options[0])
-        nodes.append((j, name))
-        computed.append(result)
-    return tuple(nodes)
-
-
-def _result(name: str, source: tuple, node: int) -> tuple:
-    if name == "identity":
-        return source
-    return (*source, name) if name in PARAMETER_FREE else (*source, name, node)
-
-
-def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> list[tuple[float, Path]]:
-    """The ``size`` best distinct paths by accumulated weight, best first.
-
-    sum of probabilities; product (hardware-aware NAS Eq. 10, as its logarithm); lift, the sum of
-    log(p x number of exits), to which tiles with a single exit add nothing.
-    """
-    cells = {}
-    for exits in space.trellis.exits.values():
-        for cell in exits:
-            p = float(mixing.cells[cell])
-            cells[cell] = p if score == "sum" else math.log(max(p, 1e-30) * (1 if score == "product" else len(exits)))
-    return space.trellis.best_paths(size, cells)
+Criterion = Literal["accuracy", "latency"]
+Accuracy = Callable[[Architecture], float]
+MAX_PATHS, MIN_PATHS = 8, 3  # of "auto", RT-DNAS Table 1
 
 
 @dataclass(frozen=True)
 class Deriver:
-    """Chooses N of the pool's paths so that the network of their union is fast.
+    """Chooses paths of the pool, and proposes the networks of their unions.
 
     Args:
         method: "genetic" (RT-DNAS), "exhaustive" (every individual: exact), "dijkstra" (the N best paths, MS-NAS).
-        paths: N, or "auto": the largest N in 3..8 that keeps the budget; where none does, 2 or 1.
+        fitness: "accuracy", the most accurate network of at most N paths whose predicted latency keeps the budget;
+            "latency", the fastest network of N paths (RT-DNAS).
+        paths: N, or "auto": 8 where accuracy decides; else the largest N in 3..8 that keeps the budget, and 2 or 1
+            where none does.
         pool_size: distinct paths in the gene pool.
+        cell_pool_size: where ``propose`` is given an accuracy, candidates for the operations of each group of cells;
+            without one, only those that decoding gives.
         score: how a path's weight accumulates, see ``gene_pool``.
-        population, generations, mutation: of the genetic method; tournament of 2, elite of 1.
+        population, generations, mutation: of the genetic method, see ``Evolution``.
         seed: of the genetic method.
         decoding: of the cells, see ``decode_cells``.
     """
 
     method: Method = "genetic"
+    fitness: Criterion = "accuracy"
     paths: int | Literal["auto"] = "auto"
     pool_size: int = 10
+    cell_pool_size: int = 1
     score: Score = "sum"
     population: int = 20
     generations: int = 100
@@ -101,145 +53,105 @@ class Deriver:
     seed: int = 0
     decoding: Decoding = "joint"
 
-    MOST_INDIVIDUALS = 100_000
+    MAX_INDIVIDUALS = 100_000
 
     def __post_init__(self) -> None:
-        if self.method not in ("genetic", "exhaustive", "dijkstra"):
-            raise CineError("method", repr(self.method), "genetic, exhaustive or dijkstra", "Change the key.")
-        if self.score not in ("sum", "product", "lift"):
-            raise CineError("score", repr(self.score), "sum, product or lift", "Change the key.")
-        if self.decoding not in ("joint", "edge_first"):
-            raise CineError("decoding", repr(self.decoding), "joint or edge_first", "Change the key.")
-        if self.paths != "auto" and not (isinstance(self.paths, int) and self.paths >= 1):
+        for name, allowed in (("method", Method), ("fitness", Criterion), ("score", Score), ("decoding", Decoding)):
+            if getattr(self, name) not in get_args(allowed):
+                expected = f"one of {', '.join(get_args(allowed))}"
+                raise CineError(name, repr(getattr(self, name)), expected, "Change the key.")
+        if self.paths != "auto" and not (type(self.paths) is int and self.paths >= 1):
             raise CineError("paths", repr(self.paths), "auto, or a number of paths from 1 up", "Change the key.")
 
     def counts(self, space: Space) -> list[int]:
-        """The numbers of paths to try, most first."""
-        most = min(space.trellis.path_count, self.pool_size)
-        if self.paths == "auto":
-            return list(range(min(MOST_PATHS, most), 0, -1))
-        if self.paths > most:
-            expected = f"at most {most}, the paths of the trellis and of the pool"
-            raise CineError("paths", str(self.paths), expected, "Lower paths or raise the pool's size.")
-        return [self.paths]
+        """The numbers of paths that a network may have, greatest first."""
+        greatest = min(space.trellis.path_count, self.pool_size)
+        if self.paths != "auto" and self.paths > greatest:
+            expected = f"at most {greatest}, the paths of the trellis and of the pool"
+            raise CineError("paths", str(self.paths), expected, "Lower paths or raise pool_size.")
+        first = min(MAX_PATHS, greatest) if self.paths == "auto" else self.paths
+        exact = self.fitness == "latency" and self.paths != "auto"
+        return [first] if exact else list(range(first, 0, -1))
 
-    def fewest(self, space: Space) -> int:
-        """The smallest number of paths that a search should aim at."""
-        counts = self.counts(space)
-        return min(FEWEST_PATHS, counts[0]) if self.paths == "auto" else counts[0]
+    def aim(self, space: Space) -> int:
+        """N of a search: the number of paths whose latency it holds under the budget."""
+        first = self.counts(space)[0]
+        return min(MIN_PATHS, first) if self.paths == "auto" and self.fitness == "latency" else first
 
-    def propose(self, mixing: Mixing, table: LatencyTable, space: Space, count: int) -> list[Architecture]:
-        """Candidate architectures of ``count`` paths, predicted fastest first (ties: the higher weight first)."""
+    def propose(
+        self,
+        mixing: Mixing,
+        table: LatencyTable,
+        space: Space,
+        sizes: tuple[int, int],
+        limit_ms: float = math.inf,
+        accuracy: Accuracy | None = None,
+    ) -> list[Architecture]:
+        """Candidate architectures, fittest first.
+
+        Args:
+            mixing: mixing weights.
+            table: predicts latency.
+            space: the search space.
+            sizes: the least and the greatest number of paths.
+            limit_ms: where accuracy decides, the predicted latency that candidates keep as far as they can.
+            accuracy: of a network; None, the accumulated weight of its paths.
+        """
         pool = gene_pool(mixing, space, self.pool_size, self.score)
-        cells = decode_cells(mixing, space, self.decoding)
-        everything = Architecture(space, cells, tuple(path for _, path in pool))
-        costs = {cell: table.cell(cell, everything) for cell in everything.union}
+        # only an accuracy can compare cells; weights of paths cannot
+        cells = cell_pool(mixing, space, 1 if accuracy is None else self.cell_pool_size, self.decoding)
 
-        def fitness(individual: Individual) -> tuple[float, float]:
-            paths = [pool[gene][1] for gene in individual]
-            union = union_of(paths)
-            shared_ms = table.merges(union) + table.repeats(everything, union)
-            ms = sum(costs[cell] for cell in union) + shared_ms + table.ends(paths)
-            return ms, -sum(pool[gene][0] for gene in individual)
+        def architecture_of(individual: Individual) -> Architecture:
+            nodes = {group: some[i] for (group, some), i in zip(cells.items(), individual.cells, strict=True)}
+            return Architecture(space, nodes, tuple(pool[gene][1] for gene in individual.paths))
+
+        def fitness(individual: Individual) -> Fitness:
+            architecture = architecture_of(individual)
+            ms, weight = table.predict(architecture), sum(pool[gene][0] for gene in individual.paths)
+            if self.fitness == "latency":
+                return Fitness((ms, -weight), ms, weight)
+            if ms > limit_ms:
+                return Fitness((ms - limit_ms, ms, -weight), ms, weight)
+            value = None if accuracy is None else accuracy(architecture)
+            return Fitness((0.0, -(weight if value is None else value), ms), ms, weight, value)
 
         ranking = Ranking(fitness)
-        if self.method == "dijkstra":
-            ranked = [tuple(range(count))]
-        elif self.method == "exhaustive":
-            individuals = math.comb(len(pool), count)
-            if individuals > self.MOST_INDIVIDUALS:
-                expected = f"at most {self.MOST_INDIVIDUALS} individuals"
-                raise CineError("method", f"exhaustive over {individuals}", expected, "Use genetic.")
-            ranked = ranking.best(itertools.combinations(range(len(pool)), count))
-        else:
-            ranked = ranking.best(self._evolve(len(pool), count, ranking))
         return [
-            Architecture(
-                space,
-                cells,
-                tuple(pool[gene][1] for gene in individual),
-                {
-                    "method": self.method,
-                    "score": self.score,
-                    "decoding": self.decoding,
-                    "pool": [{"weight": weight, "path": list(path)} for weight, path in pool],
-                    "genes": list(individual),
-                    "accumulated_weight": -ranking[individual][1],
-                    "seed": self.seed,
-                    "predicted_ms": ranking[individual][0],
-                },
+            architecture_of(individual).with_provenance(
+                method=self.method,
+                fitness=self.fitness,
+                score=self.score,
+                decoding=self.decoding,
+                pool=[{"weight": weight, "path": list(path)} for weight, path in pool],
+                genes=list(individual.paths),
+                cell_genes=list(individual.cells),
+                accumulated_weight=ranking[individual].weight,
+                shared_dice=ranking[individual].accuracy,
+                seed=self.seed,
+                predicted_ms=ranking[individual].ms,
             )
-            for individual in ranked
+            for individual in ranking.best(
+                self._individuals(len(pool), tuple(map(len, cells.values())), sizes, ranking)
+            )
         ]
 
-    def _evolve(self, pool_size: int, count: int, ranking: Ranking) -> set[Individual]:
-        """Every individual that the genetic algorithm met."""
-        random = Random(self.seed)
-        population = [draw(random, pool_size, count) for _ in range(self.population)]
-        met = set(population)
-        for _ in range(self.generations):
-            children = [min(population, key=ranking.__getitem__)]  # elite
-            while len(children) < self.population:
-                parents = [min(random.choices(population, k=2), key=ranking.__getitem__) for _ in range(2)]
-                for child in crossover(random, *parents):
-                    if random.random() < self.mutation:
-                        child = mutate(random, child, pool_size)
-                    # twins are mutated on, preferably to what was never met: copies have nothing left to cross
-                    for _ in range(self.population):
-                        if child not in children and child not in met:
-                            break
-                        child = mutate(random, child, pool_size)
-                    children.append(child)
-            population = children[: self.population]
-            met.update(population)
-        return met
-
-
-class Ranking(dict[Individual, tuple[float, float]]):
-    """Fitness of individuals, (ms, -accumulated weight), computed once each; smaller is better."""
-
-    KEPT = 10
-
-    def __init__(self, fitness):
-        super().__init__()
-        self._fitness = fitness
-
-    def __missing__(self, individual: Individual) -> tuple[float, float]:
-        self[individual] = self._fitness(individual)
-        return self[individual]
-
-    def best(self, individuals) -> list[Individual]:
-        """The fittest, best first."""
-        return heapq.nsmallest(self.KEPT, individuals, key=lambda individual: (self[individual], individual))
-
-
-def draw(random: Random, pool_size: int, count: int) -> Individual:
-    """A random individual."""
-    return tuple(sorted(random.sample(range(pool_size), count)))
-
-
-def crossover(random: Random, first: Individual, second: Individual) -> tuple[Individual, Individual]:
-    """Swap equally many genes of the parents' symmetric difference, so that no gene can come twice."""
-    ours, theirs = sorted(set(first) - set(second)), sorted(set(second) - set(first))
-    if not ours:
-        return first, second
-    swapped = random.randint(0, len(ours))
-    given, taken = set(random.sample(ours, swapped)), set(random.sample(theirs, swapped))
-    return (
-        tuple(sorted((set(first) - given) | taken)),
-        tuple(sorted((set(second) - taken) | given)),
-    )
-
-
-def mutate(random: Random, individual: Individual, pool_size: int) -> Individual:
-    """Replace one gene by one of the pool that the individual lacks."""
-    others = sorted(set(range(pool_size)) - set(individual))
-    if not others:
-        return individual
-    lost = random.choice(individual)
-    return tuple(sorted((set(individual) - {lost}) | {random.choice(others)}))
-
-
-def pool_overlap(pool: Sequence[tuple[float, Path]], other: Sequence[tuple[float, Path]]) -> float:
-    """The share of a pool's paths that another pool holds too."""
-    return len({path for _, path in pool} & {path for _, path in other}) / len(pool)
+    def _individuals(
+        self, pool_size: int, cells: tuple[int, ...], sizes: tuple[int, int], ranking: Ranking
+    ) -> set[Individual]:
+        least, greatest = sizes
+        if self.method == "dijkstra":
+            return {Individual(tuple(range(count)), (0,) * len(cells)) for count in range(least, greatest + 1)}
+        if self.method == "exhaustive":
+            counts = range(least, greatest + 1)
+            individuals = math.prod(cells) * sum(math.comb(pool_size, count) for count in counts)
+            if individuals > self.MAX_INDIVIDUALS:
+                expected = f"at most {self.MAX_INDIVIDUALS} individuals"
+                raise CineError("method", f"exhaustive over {individuals}", expected, "Use genetic.")
+            return {
+                Individual(genes, chosen)
+                for count in counts
+                for genes in itertools.combinations(range(pool_size), count)
+                for chosen in itertools.product(*map(range, cells))
+            }
+        evolution = Evolution(pool_size, sizes, cells, self.population, self.generations, self.mutation, self.seed)
+        return evolution.run(ranking)

@@ -21,6 +21,7 @@ from scripts.runtime.device import keep_memory
 from scripts.runtime.precision import autocast
 from scripts.safety import check_finite, explaining_memory
 from scripts.search.memory import SMALLER
+from scripts.space.architecture import Architecture
 from scripts.space.supernet import Supernet
 from scripts.tracking import CurveWriter
 
@@ -146,6 +147,17 @@ class EpochLoop:
         entry = {"epoch": epoch + 1, **self.end_epoch(epoch, carried)}
         bar.set_postfix(epoch=f"{epoch + 1}/{self.epochs}", loss=f"{entry['weight_loss']:.3f}")
         return entry
+
+    def forward_of(self, architecture: Architecture) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Image to logits of an architecture with the shared weights."""
+        return lambda image_BCHWD: self.supernet.run_one(image_BCHWD, architecture)
+
+    @torch.no_grad()
+    def predict(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
+        """Logits of an architecture with the shared weights, for who judges them."""
+        image_BCHWD = image_BCHWD.to(self.device, memory_format=torch.channels_last_3d)
+        with autocast(self.device, self.amp):
+            return self.forward_of(architecture)(image_BCHWD).float()
 
     def descend(
         self, optimizer: torch.optim.Optimizer, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable

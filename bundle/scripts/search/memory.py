@@ -14,8 +14,9 @@ from scripts.runtime.device import available_memory
 from scripts.runtime.living import LivingTensors
 from scripts.runtime.precision import autocast
 from scripts.search.relaxation import uniform_mixing
-from scripts.space.architecture import Architecture
+from scripts.space.architecture import Architecture, Node
 from scripts.space.network import CineNet
+from scripts.space.space import PARAMETER_FREE, ZERO, Space
 from scripts.space.supernet import Mixing, Supernet
 
 logger = logging.getLogger(__name__)
@@ -24,7 +25,9 @@ FIXED, KEPT, RECOMPUTED = 128 * 2**20, 2.0, 3.4
 SMALLER = "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels."
 
 
-def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], amp: bool = False) -> int:
+def step_memory(
+    supernet: Supernet, batch_size: int, patch_size: Sequence[int], amp: bool = False, paths: int | None = None
+) -> int:
     """Bytes of the largest step (one of the weights), without computing it: every tensor is on torch's meta device.
 
     Args:
@@ -32,6 +35,7 @@ def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], 
         batch_size: volumes a step.
         patch_size: their H W D in voxels.
         amp: whether the step runs under bfloat16 autocast.
+        paths: where steps compute discrete networks, their number of paths; None, the mixture.
     """
     dtype = torch.bfloat16 if amp else torch.float32
     shadow = copy.deepcopy(supernet).to("meta", dtype).requires_grad_()
@@ -39,13 +43,24 @@ def step_memory(supernet: Supernet, batch_size: int, patch_size: Sequence[int], 
     nodes = {kind: [p.to("meta", dtype) for p in tables] for kind, tables in uniform.nodes.items()}
     mixing = Mixing(nodes, {cell: p.to("meta", dtype) for cell, p in uniform.cells.items()})
     image = torch.empty(batch_size, 1, *patch_size, device="meta", dtype=dtype)
+    image = image.to(memory_format=torch.channels_last_3d)
     with LivingTensors() as tensors:
-        logits = shadow(image.to(memory_format=torch.channels_last_3d), mixing)
+        logits = shadow(image, mixing) if paths is None else shadow.run_one(image, large_network(shadow.space, paths))
         logits.float().log_softmax(1).sum().backward()
     # weights, their gradients and momentum are float32 and live throughout
     parameters = sum(parameter.numel() for parameter in supernet.parameters())
     factor = RECOMPUTED if supernet.recompute else KEPT
     return FIXED + int(factor * tensors.peak) + 3 * 4 * parameters
+
+
+def large_network(space: Space, paths: int) -> Architecture:
+    """A discrete network whose step needs much memory: every node is a convolution of the cell's input, the paths leave
+    scale 0 late."""
+    name = next(name for name in space.operations if name not in (*PARAMETER_FREE, ZERO))
+    cells: dict[str, tuple[Node, ...]] = {group: ((0, name),) * space.nodes for group in space.groups}
+    fine = {cell: -float(cell.source + cell.target) for cell in space.trellis.cells}
+    best = space.trellis.best_paths(min(paths, space.trellis.path_count), fine)
+    return Architecture(space, cells, tuple(path for _, path in best))
 
 
 def measured_step_memory(
@@ -68,9 +83,17 @@ def measured_step_memory(
 
 
 def fit_memory(
-    supernet: Supernet, batch_size: int, patch_size: Sequence[int], device: str | torch.device = "cpu"
+    supernet: Supernet,
+    batch_size: int,
+    patch_size: Sequence[int],
+    device: str | torch.device = "cpu",
+    paths: int | None = None,
 ) -> Supernet:
     """The supernet, set to recompute activations where a step would not fit in the memory of the device otherwise.
+
+    Args:
+        supernet, batch_size, patch_size, paths: see ``step_memory``; discrete networks recompute nothing.
+        device: where steps run.
 
     Raises:
         CineError: a step does not fit at all, or batch or patch are none.
@@ -81,8 +104,8 @@ def fit_memory(
         raise CineError("search_patch_size", repr(patch_size), "three whole numbers from 1 up", "Change the key.")
     free = available_memory(device)
     amp = autocast(device)._enabled
-    needed = step_memory(supernet, batch_size, patch_size, amp)
-    if needed > free:
+    needed = step_memory(supernet, batch_size, patch_size, amp, paths)
+    if needed > free and paths is None:
         supernet.recompute = True
         kept, needed = needed, step_memory(supernet, batch_size, patch_size, amp)
         if needed <= free:

@@ -1,38 +1,25 @@
-"""The losses that drive the architecture parameters: RT-DNAS Eq. 2, after EDD; hardware-aware NAS Eq. 6; MS-NAS."""
+"""The losses that drive the architecture parameters: a latency budget kept by dual ascent; RT-DNAS Eq. 2, after EDD;
+hardware-aware NAS Eq. 6; MS-NAS."""
 
 from __future__ import annotations
 
 import math
 
 import torch
+from torch import nn
+
+LIMIT = 0.25
+"""Of g in the slope: a step far from the aim neither overshoots it nor spoils what Adam averages."""
 
 
-class LatencyObjective:
-    """``L = L_a * max(1, L_t / L_ub) + lambda * phi((L_t - L_ub) / tau)``.
-
-    Within the budget a faster network gains nothing (the paper's own aim), so the product of Eq. 2 takes part above
-    it alone: printed without the maximum it prefers identity to every convolution, however much budget is left.
-    phi(z) = e^z for z <= 3, its tangent beyond, so that a supernet far above the budget neither overflows nor
-    stalls; tau = 0.1 L_ub makes the penalty independent of the unit. lambda is ramped from 0, since the penalty
-    would otherwise decide before the weights mean anything.
-
-    Args:
-        weight: lambda.
-        ramp: the share of the alternating epochs over which lambda rises linearly from 0.
-        literal: the paper's form, ``L_a * L_t + lambda * e^(L_t - L_ub)`` in ms, for comparison: the exponential
-            overflows float32 at +89 ms and vanishes at -20 ms.
-    """
-
-    TANGENT_FROM = 3.0
-
-    def __init__(self, weight: float = 1.0, ramp: float = 1 / 3, literal: bool = False):
-        self.weight, self.ramp, self.literal = weight, ramp, literal
+class Objective(nn.Module):
+    """L_a and L_t to the loss. Its buffers, where it has any, are saved and resumed with the search."""
 
     def weight_at(self, progress: float) -> float:
-        """lambda at a share 0..1 of the alternating epochs."""
-        return self.weight * min(1.0, progress / self.ramp) if self.ramp > 0 else self.weight
+        """The weight of latency at a share 0..1 of the alternating epochs."""
+        raise NotImplementedError
 
-    def __call__(
+    def forward(
         self, accuracy_loss: torch.Tensor, latency_ms: torch.Tensor, budget_ms: float, progress: float
     ) -> torch.Tensor:
         """The loss, in float32.
@@ -43,18 +30,102 @@ class LatencyObjective:
             budget_ms: L_ub.
             progress: the share 0..1 of the alternating epochs that is over.
         """
+        raise NotImplementedError
+
+    def update(self, latency_ms: torch.Tensor, budget_ms: float, progress: float) -> None:
+        """After a step of the architecture parameters, with the L_t that it began with."""
+
+
+class LatencyMultiplier(Objective):
+    """``L = L_a + m g + damping g^2 / 2`` with ``g = L_t / aim - 1``; after each step m rises by ``rate`` times g.
+
+    The aim moves from the L_t of the first step to L_ub, so that accuracy takes part in every choice that the way to
+    the budget asks for. The multiplier m settles where L_t equals L_ub. It is negative where the search by itself
+    would stay below the budget, so that the network uses the time that it may take. The damping stops L_t from
+    swinging around the aim (the modified differential method of multipliers, Platt and Barr, 1988).
+
+    Args:
+        rate: of the ascent, a step.
+        damping: the weight of the square.
+        ramp: the share of the alternating epochs over which the aim moves.
+    """
+
+    multiplier: torch.Tensor
+    start_ms: torch.Tensor
+
+    def __init__(self, rate: float = 0.05, damping: float = 3.0, ramp: float = 0.5):
+        super().__init__()
+        self.rate, self.damping, self.ramp = rate, damping, ramp
+        self.register_buffer("multiplier", torch.zeros(()))
+        self.register_buffer("start_ms", torch.zeros(()))
+
+    def weight_at(self, progress: float) -> float:
+        del progress
+        return float(self.multiplier)
+
+    def forward(
+        self, accuracy_loss: torch.Tensor, latency_ms: torch.Tensor, budget_ms: float, progress: float
+    ) -> torch.Tensor:
+        if not self.start_ms:
+            self.start_ms += latency_ms.detach()
+        excess = latency_ms.float() / self._aim(budget_ms, progress) - 1
+        slope = self.multiplier + self.damping * excess.detach().clamp(-LIMIT, LIMIT)
+        return accuracy_loss.float() + slope * excess
+
+    @torch.no_grad()
+    def update(self, latency_ms: torch.Tensor, budget_ms: float, progress: float) -> None:
+        excess = latency_ms.float() / self._aim(budget_ms, progress) - 1
+        self.multiplier += self.rate * excess.clamp(-LIMIT, LIMIT)
+
+    def _aim(self, budget_ms: float, progress: float) -> torch.Tensor:
+        moved = min(1.0, progress / self.ramp) if self.ramp > 0 else 1.0
+        return self.start_ms + moved * (budget_ms - self.start_ms)
+
+
+class LatencyObjective(Objective):
+    """``L = L_a * max(1, L_t / L_ub) + lambda * phi((L_t - L_ub) / tau)``.
+
+    Within the budget a faster network gains nothing, as the paper aims at. So the product of Eq. 2 takes part only
+    above it: as printed, without the maximum, it prefers identity to every convolution, however much budget is left.
+    phi(z) = e^z for z <= 3, its tangent beyond, so that a supernet far above the budget neither overflows nor
+    stalls; tau = 0.1 L_ub makes the penalty independent of the unit. lambda is ramped from 0, since the penalty
+    would otherwise decide before the weights mean anything.
+
+    Args:
+        weight: lambda.
+        ramp: the share of the alternating epochs over which lambda rises linearly from 0.
+        literal: the paper's form, ``L_a * L_t + lambda * e^(L_t - L_ub)`` in ms. Its exponent follows its tangent
+            from +20 ms, since float32 overflows at +89.
+    """
+
+    TANGENT_FROM, LITERAL_TANGENT_FROM = 3.0, 20.0
+
+    def __init__(self, weight: float = 1.0, ramp: float = 1 / 3, literal: bool = False):
+        super().__init__()
+        self.weight, self.ramp, self.literal = weight, ramp, literal
+
+    def weight_at(self, progress: float) -> float:
+        return self.weight * min(1.0, progress / self.ramp) if self.ramp > 0 else self.weight
+
+    def forward(
+        self, accuracy_loss: torch.Tensor, latency_ms: torch.Tensor, budget_ms: float, progress: float
+    ) -> torch.Tensor:
         accuracy_loss, latency_ms = accuracy_loss.float(), latency_ms.float()
         weight = self.weight_at(progress)
         if self.literal:
-            return accuracy_loss * latency_ms + weight * torch.exp(latency_ms - budget_ms)
-        excess = (latency_ms - budget_ms) / (0.1 * budget_ms)
-        # clamped inside, since the gradient of the branch not taken must stay finite too
-        tangent = math.exp(self.TANGENT_FROM) * (1 + excess - self.TANGENT_FROM)
-        penalty = torch.where(excess <= self.TANGENT_FROM, torch.exp(excess.clamp(max=self.TANGENT_FROM)), tangent)
+            return accuracy_loss * latency_ms + weight * _exponential(latency_ms - budget_ms, self.LITERAL_TANGENT_FROM)
+        penalty = _exponential((latency_ms - budget_ms) / (0.1 * budget_ms), self.TANGENT_FROM)
         return accuracy_loss * (latency_ms / budget_ms).clamp(min=1.0) + weight * penalty
 
 
-class WeightedLatency:
+def _exponential(excess: torch.Tensor, tangent_from: float) -> torch.Tensor:
+    """e^z, and its tangent beyond ``tangent_from``."""
+    # clamped inside, since the gradient of the branch not taken must stay finite too
+    tangent = math.exp(tangent_from) * (1 + excess - tangent_from)
+    return torch.where(excess <= tangent_from, torch.exp(excess.clamp(max=tangent_from)), tangent)
+
+
+class WeightedLatency(Objective):
     """``L = L_a + lambda * L_t`` (hardware-aware NAS Eq. 6), whatever the budget; MS-NAS, which knows no latency, with
     lambda = 0.
 
@@ -63,16 +134,15 @@ class WeightedLatency:
     """
 
     def __init__(self, weight: float = 1e-4):
+        super().__init__()
         self.weight = weight
 
     def weight_at(self, progress: float) -> float:
-        """lambda at a share 0..1 of the alternating epochs: the same throughout."""
-        del progress
+        del progress  # the same throughout
         return self.weight
 
-    def __call__(
+    def forward(
         self, accuracy_loss: torch.Tensor, latency_ms: torch.Tensor, budget_ms: float, progress: float
     ) -> torch.Tensor:
-        """The loss, in float32; arguments as of ``LatencyObjective``, the budget and the progress without effect."""
         del budget_ms, progress
         return accuracy_loss.float() + self.weight * latency_ms.float()

@@ -11,7 +11,6 @@ import torch
 
 from scripts.distributed import on_main
 from scripts.files import CineError, write_json
-from scripts.runtime.precision import autocast
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
 from scripts.search.history import ONE_SHOT
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine
@@ -142,10 +141,3 @@ class OneShotSearcher(EpochLoop):
         if self.assistance in ("annealed", "removed"):
             return lambda image_BCHWD: self.supernet.run_one(image_BCHWD, architecture, fixed)
         return self._forward(architecture, 0.0)
-
-    @torch.no_grad()
-    def predict(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
-        """Logits of an architecture with the shared weights."""
-        image_BCHWD = image_BCHWD.to(self.device, memory_format=torch.channels_last_3d)
-        with autocast(self.device, self.amp):
-            return self.forward_of(architecture)(image_BCHWD).float()

@@ -12,7 +12,7 @@ from torch.nn import functional
 from scripts.files import CineError
 from scripts.space.space import PARAMETER_FREE, Space
 from scripts.space.supernet import Mixing
-from scripts.space.trellis import Cell, Kind, Tile
+from scripts.space.trellis import Cell, Tile
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]  # parameters to probabilities, along the last axis
 
@@ -53,23 +53,23 @@ class Relaxation(nn.Module):
         for tile, exits in self.space.trellis.exits.items():
             p = normalise(self.beta[_name(tile)]) if len(exits) > 1 else next(self.parameters()).new_ones(1)
             cells.update(zip(exits, p.unbind(), strict=True))
-        nodes: dict[str, list[torch.Tensor]] = {kind: self._nodes(kind, normalise) for kind in self.space.trellis.kinds}
+        nodes = {group: self._nodes(group, normalise) for group in self.space.groups}
         return Mixing(nodes, cells)
 
-    def _nodes(self, kind: Kind, normalise: Normalise) -> list[torch.Tensor]:
+    def _nodes(self, group: str, normalise: Normalise) -> list[torch.Tensor]:
         raise NotImplementedError
 
 
 class JointSoftmax(Relaxation):
-    """alpha: for each kind of cell and each node i a tensor (i, number of operations), ONE softmax over all
+    """alpha: for each group of cells and each node i a tensor (i, number of operations), ONE softmax over all
     (input, operation) pairs of the node (RT-DNAS Eq. 1)."""
 
     def __init__(self, space: Space):
         super().__init__(space)
         self.alpha = _per_node(space, len(space.operations))
 
-    def _nodes(self, kind: Kind, normalise: Normalise) -> list[torch.Tensor]:
-        alphas = [self.alpha[f"{kind}_{i}"] for i in range(1, self.space.nodes + 1)]
+    def _nodes(self, group: str, normalise: Normalise) -> list[torch.Tensor]:
+        alphas = [self.alpha[f"{group}_{i}"] for i in range(1, self.space.nodes + 1)]
         return [normalise(alpha.flatten()).reshape(alpha.shape) for alpha in alphas]
 
 
@@ -98,17 +98,17 @@ class SeparateSoftmax(Relaxation):
         temperature = first * (last / first) ** progress
         return self._mix(lambda logits: functional.gumbel_softmax(logits, tau=temperature))
 
-    def _nodes(self, kind: Kind, normalise: Normalise) -> list[torch.Tensor]:
-        names = [f"{kind}_{i}" for i in range(1, self.space.nodes + 1)]
+    def _nodes(self, group: str, normalise: Normalise) -> list[torch.Tensor]:
+        names = [f"{group}_{i}" for i in range(1, self.space.nodes + 1)]
         return [normalise(self.gamma[name])[:, None] * normalise(self.alpha[name]) for name in names]
 
 
 def _per_node(space: Space, *shape: int) -> nn.ParameterDict:
-    """For each kind of cell and each node i a parameter (i, *shape)."""
+    """For each group of cells and each node i a parameter (i, *shape)."""
     return nn.ParameterDict(
         {
-            f"{kind}_{i}": nn.Parameter(torch.zeros(i, *shape))
-            for kind in space.trellis.kinds
+            f"{group}_{i}": nn.Parameter(torch.zeros(i, *shape))
+            for group in space.groups
             for i in range(1, space.nodes + 1)
         }
     )
@@ -125,9 +125,9 @@ def uniform_mixing(space: Space) -> Mixing:
 
 
 def entropies(mixing: Mixing, space: Space) -> dict[str, float]:
-    """Mean entropy of each kind's node softmaxes and of the beta softmaxes, each in shares of its maximum."""
+    """Mean entropy of each group's node softmaxes and of the beta softmaxes, each in shares of its maximum."""
     result: dict[str, float] = {
-        kind: _mean_entropy([p.flatten() for p in nodes]) for kind, nodes in mixing.nodes.items()
+        group: _mean_entropy([p.flatten() for p in nodes]) for group, nodes in mixing.nodes.items()
     }
     choices = [
         torch.stack([mixing.cells[c] for c in cells]) for cells in space.trellis.exits.values() if len(cells) > 1
@@ -143,6 +143,8 @@ def _mean_entropy(distributions: list[torch.Tensor]) -> float:
 
 
 def parameter_free_share(mixing: Mixing, space: Space) -> dict[str, float]:
-    """For each kind of cell the mean probability of operations without parameters (identity, pooling)."""
+    """For each group of cells the mean probability of operations without parameters (identity, pooling)."""
     free = [o for o, name in enumerate(space.operations) if name in PARAMETER_FREE]
-    return {kind: float(torch.stack([p[:, free].sum() for p in nodes]).mean()) for kind, nodes in mixing.nodes.items()}
+    return {
+        group: float(torch.stack([p[:, free].sum() for p in nodes]).mean()) for group, nodes in mixing.nodes.items()
+    }

@@ -20,9 +20,11 @@ from scripts.runtime.deploy import Runtime
 from scripts.safety import check_finite
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
+from scripts.search.discrete import draw_network
 from scripts.search.history import save_history
+from scripts.search.largest import largest_expectation
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine
-from scripts.search.objective import LatencyObjective, WeightedLatency
+from scripts.search.objective import Objective
 from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
 from scripts.space.space import PARAMETER_FREE
 from scripts.space.supernet import Mixing, Supernet
@@ -39,6 +41,8 @@ class Searcher(EpochLoop):
     Args:
         supernet: the relaxed network.
         relaxation: the architecture parameters; called, it gives the mixing weights.
+        discrete: whether every step computes a discrete network drawn from the mixing weights (``draw_network``), so
+            that the shared weights can rank networks; else it computes the mixture.
         weight_loader: batches of "image" B 1 H W D and "label" of the weight half.
         architecture_loader: batches of the architecture half.
         weight_loss, architecture_loss: logits and labels to a scalar; the latter is L_a.
@@ -51,7 +55,8 @@ class Searcher(EpochLoop):
         work_dir: checkpoints and ``history.json`` go to its folder ``search``.
         epochs: all epochs.
         warm_up_epochs: the first epochs, which train the weights alone.
-        final_lr: the share of the learning rates that is left at the end of a cosine.
+        final_lr: the share of the architecture's learning rate that is left at the end of a cosine.
+        weight_final_lr: the same of the weights; None, as of the architecture.
         seed: with the epoch's number it seeds every epoch, so that a resumed search repeats an uninterrupted one.
         device: where to search.
         amp: bfloat16 autocast of the supernet where the device computes in bfloat16; architecture parameters and
@@ -67,7 +72,7 @@ class Searcher(EpochLoop):
         architecture_loader: Iterable[Batch],
         weight_loss: Callable[..., torch.Tensor],
         architecture_loss: Callable[..., torch.Tensor],
-        objective: LatencyObjective | WeightedLatency,
+        objective: Objective,
         expectation: LatencyExpectation,
         deriver: Deriver,
         constraint: Constraint,
@@ -76,8 +81,10 @@ class Searcher(EpochLoop):
         architecture_optimizer: Callable[..., torch.optim.Optimizer],
         work_dir: str,
         epochs: int,
+        discrete: bool = False,
         warm_up_epochs: int = 0,
         final_lr: float = 0.1,
+        weight_final_lr: float | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
         amp: bool = True,
@@ -85,9 +92,14 @@ class Searcher(EpochLoop):
     ):
         if not 0 <= warm_up_epochs < epochs:
             raise CineError("warm_up_epochs", str(warm_up_epochs), f"0 to {epochs - 1}", "epochs counts them in.")
+        if discrete and (supernet.partial != 1 or expectation.space.skip):
+            found = f"partial_channels {supernet.partial}, skip {expectation.space.skip}"
+            expected = "1 and false: discrete networks compute all channels, and have no gates on skip edges"
+            raise CineError("discrete", found, expected, "Change them, or search with --discrete False.")
         known = {
             "warm_up_epochs": warm_up_epochs,
             "budget_ms": constraint.budget_ms,
+            "discrete": discrete,
             "space": asdict(expectation.space),
             "latency_table_sha256": expectation.table.digest,
             **(identity or {}),
@@ -97,11 +109,15 @@ class Searcher(EpochLoop):
         self.relaxation = relaxation.to(self.device)
         self.weight_loader, self.architecture_loader = weight_loader, architecture_loader
         self.weight_loss, self.architecture_loss = weight_loss, architecture_loss
-        self.objective, self.expectation = objective, expectation
+        self.objective, self.expectation = objective.to(self.device), expectation
         self.deriver, self.constraint, self.runtime = deriver, constraint, runtime
+        self.space = expectation.space
+        self.discrete, self.generator = discrete, torch.Generator()
+        self.make_optimizer = weight_optimizer
+        self.final_lr = final_lr if weight_final_lr is None else weight_final_lr
         self.weight_optimizer = weight_optimizer(self.supernet.parameters())
         self.architecture_optimizer = architecture_optimizer(self.relaxation.parameters())
-        self.weight_scheduler = cosine(self.weight_optimizer, epochs, final_lr)
+        self.weight_scheduler = cosine(self.weight_optimizer, epochs, self.final_lr)
         self.architecture_scheduler = cosine(self.architecture_optimizer, epochs - warm_up_epochs, final_lr)
         self.warm_up_epochs = warm_up_epochs
         # L_ub of this round; "auto" is resolved when the search starts
@@ -113,6 +129,7 @@ class Searcher(EpochLoop):
         return {
             "supernet": self.supernet,
             "relaxation": self.relaxation,
+            "objective": self.objective,
             "weight_optimizer": self.weight_optimizer,
             "architecture_optimizer": self.architecture_optimizer,
             "weight_scheduler": self.weight_scheduler,
@@ -124,6 +141,7 @@ class Searcher(EpochLoop):
         ran = len(self.history)
         self.run_epochs()
         if len(self.history) > ran:
+            self._say_how_it_ended()
             self._warn_of_collapse()
         with torch.no_grad():
             return self.relaxation()
@@ -146,6 +164,17 @@ class Searcher(EpochLoop):
         resolved = self.constraint.resolve(uniform_mixing(space), self.deriver, table, space, self.runtime)
         assert resolved.budget_ms != "auto"
         self.aim_ms = resolved.budget_ms
+        if self.expectation.network == "union":
+            self._warn_of_a_budget_that_cannot_bind()
+
+    def _warn_of_a_budget_that_cannot_bind(self) -> None:
+        largest_ms = largest_expectation(self.expectation)
+        if largest_ms < self.aim_ms:
+            logger.warning(
+                "The whole space is below the budget: its largest networks of %d paths take about %.1f ms, the budget "
+                "is %.1f ms. Raise space#channels or paths, or lower budget_ms",
+                *(self.expectation.count, largest_ms, self.aim_ms),
+            )
 
     def state(self) -> dict[str, Any]:
         return {"round": self.round, "aim_ms": self.aim_ms}
@@ -164,7 +193,8 @@ class Searcher(EpochLoop):
         )
 
     def begin_epoch(self, epoch: int) -> Carried:
-        return {"sums": torch.zeros(3, device=self.device), "derived": self._derived_paths()}
+        reads_paths = self.expectation.network in ("derived", "n_best")
+        return {"sums": torch.zeros(3, device=self.device), "derived": self._derived_paths() if reads_paths else []}
 
     def batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
         alternating = epoch >= self.warm_up_epochs
@@ -174,10 +204,12 @@ class Searcher(EpochLoop):
 
     def step(self, epoch: int, number: int, batch: tuple[Batch, Batch | None], carried: Carried) -> None:
         weight_batch, architecture_batch = batch
+        self.generator.manual_seed(((self.seed * 10_007 + epoch) * 100_003 + number) % 2**63)
         weight_loss = self.weight_step(weight_batch)
         accuracy_loss = loss = torch.zeros((), device=self.device)
         if architecture_batch is not None:
-            accuracy_loss, loss = self.architecture_step(architecture_batch, carried["derived"], self._progress(epoch))
+            done = self._progress(epoch, (number - 1) / len(self.weight_loader))  # type: ignore[arg-type]
+            accuracy_loss, loss = self.architecture_step(architecture_batch, carried["derived"], done)
         carried["sums"] += torch.stack([weight_loss, accuracy_loss, loss])
 
     def end_epoch(self, epoch: int, carried: Carried) -> dict[str, Any]:
@@ -195,19 +227,27 @@ class Searcher(EpochLoop):
             "objective": means[2] if alternating else None,
             "latency_ms": latency_ms,
             "penalty_weight": self.objective.weight_at(self._progress(epoch)) if alternating else 0.0,
-            "entropy": entropies(mixing, self.supernet.space),
-            "parameter_free_share": parameter_free_share(mixing, self.supernet.space),
+            "entropy": entropies(mixing, self.space),
+            "parameter_free_share": parameter_free_share(mixing, self.space),
             "mixing": mixing.to_lists(),
         }
 
-    def _progress(self, epoch: int) -> float:
-        return (epoch - self.warm_up_epochs) / (self.epochs - self.warm_up_epochs)
+    def _progress(self, epoch: int, share: float = 0.0) -> float:
+        """The share 0..1 of the alternating epochs that is over, with a share of this one."""
+        return (epoch + share - self.warm_up_epochs) / (self.epochs - self.warm_up_epochs)
 
     def weight_step(self, batch: Batch) -> torch.Tensor:
         """One step of the weights under the plain segmentation loss; the architecture parameters stay."""
         with torch.no_grad():
             mixing = self.relaxation()
-        return self.descend(self.weight_optimizer, self.weight_loss, batch, lambda image: self.supernet(image, mixing))
+        return self.descend(self.weight_optimizer, self.weight_loss, batch, self._forward(mixing))
+
+    def _forward(self, mixing: Mixing) -> Callable[[torch.Tensor], torch.Tensor]:
+        """Image to logits of the mixture, or of a discrete network drawn from it."""
+        if not self.discrete:
+            return lambda image_BCHWD: self.supernet(image_BCHWD, mixing)
+        network = draw_network(mixing, self.space, self.expectation.count, self.generator)
+        return network.forward_of(self.supernet)
 
     def architecture_step(
         self, batch: Batch, derived: list[Path], progress: float
@@ -217,7 +257,7 @@ class Searcher(EpochLoop):
         try:
             self.architecture_optimizer.zero_grad()
             mixing = self.relaxation()
-            accuracy_loss = self.loss(self.architecture_loss, batch, lambda image: self.supernet(image, mixing))
+            accuracy_loss = self.loss(self.architecture_loss, batch, self._forward(mixing))
             latency_ms = self.expectation(self.relaxation.for_latency(progress), derived)
             loss = self.objective(accuracy_loss, latency_ms, self.aim_ms, progress)
             loss.backward()
@@ -225,6 +265,7 @@ class Searcher(EpochLoop):
             check_finite(loss, self._where + "architecture loss")
             average_gradients(self.architecture_optimizer)
             self.architecture_optimizer.step()
+            self.objective.update(latency_ms.detach(), self.aim_ms, progress)
         finally:
             self.supernet.requires_grad_(True)
         return accuracy_loss, loss
@@ -232,28 +273,37 @@ class Searcher(EpochLoop):
     def _derived_paths(self) -> list[Path]:
         """The paths of the network that the deriver would choose now, as few as it may choose.
 
-        The cells are searched for the smallest network, and paths fill what is left of the budget afterwards: if
+        The cells are searched for the smallest network, and paths fill what is left of the budget afterwards. If
         more paths came in here as the cells grew cheaper, they would ask for cheaper cells still, down to identity.
         """
         with torch.no_grad():
             mixing = self.relaxation()
         space, table = self.expectation.space, self.expectation.table
-        return list(self.deriver.propose(mixing, table, space, self.deriver.fewest(space))[0].paths)
+        count = self.deriver.aim(space)
+        return list(self.deriver.propose(mixing, table, space, (count, count))[0].paths)
+
+    def _say_how_it_ended(self) -> None:
+        latency_ms = self.history[-1]["latency_ms"]
+        logger.info(
+            "L_t ended at %.1f ms, %.2f of the budget of %.1f ms", latency_ms, latency_ms / self.aim_ms, self.aim_ms
+        )
 
     def _warn_of_collapse(self) -> None:
         with torch.no_grad():
             mixing = self.relaxation()
         operations, latency_ms = self.supernet.space.operations, self.history[-1]["latency_ms"]
         if latency_ms > NEAR * self.aim_ms:
-            cause = f"the penalty (objective#weight {self.objective.weight}) under the budget of {self.aim_ms} ms "
-            cause += "outweighs accuracy. Lower the one or raise the other"
+            cause = (
+                f"the budget of {self.aim_ms} ms (latency weighs {self.history[-1]['penalty_weight']:.2g}) outweighs "
+            )
+            cause += "accuracy. Raise the budget"
         else:
             cause = (
                 f"L_t, {latency_ms:.1f} ms, leaves room in the budget of {self.aim_ms} ms, so it is what works without "
             )
             cause += "learning that leads. Raise warm_up_epochs, or leave some of them out of space#operations"
-        for kind, nodes in mixing.nodes.items():
+        for group, nodes in mixing.nodes.items():
             # before decode_cells replaces repeated nodes, which would hide a collapse
             if all(operations[int(p.argmax()) % len(operations)] in PARAMETER_FREE for p in nodes):
                 text = "Every node of the %s cells favours an operation without parameters: %s."
-                logger.warning(text, kind, cause)
+                logger.warning(text, group, cause)

@@ -14,6 +14,7 @@ from scripts import checkpoint
 from scripts.runtime.precision import autocast
 from scripts.search.loop import Batch
 from scripts.search.one_shot import OneShotSearcher
+from scripts.search.searcher import Searcher
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 
@@ -34,14 +35,14 @@ def mean_dice(predict: Callable[[torch.Tensor], torch.Tensor], batches: Iterable
 
 
 class SharedWeights:
-    """Evaluates and fine-tunes architectures with a trained one-shot supernet.
+    """Evaluates and fine-tunes architectures with the weights of a trained supernet.
 
     Args:
         searcher: owns the weights, trained.
         validation_loader: batches whose Dice counts, always the same.
     """
 
-    def __init__(self, searcher: OneShotSearcher, validation_loader: Iterable[Batch]):
+    def __init__(self, searcher: OneShotSearcher | Searcher, validation_loader: Iterable[Batch]):
         self.searcher, self.validation_loader = searcher, validation_loader
 
     def dice(self, architecture: Architecture) -> float:

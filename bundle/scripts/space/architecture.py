@@ -27,7 +27,7 @@ class Architecture:
 
     Args:
         space: the space it was found in.
-        cells: for each kind of cell, or each cell by name, one (input j, operation) a node.
+        cells: for each group of cells (``Space.group``) one (input j, operation) a node.
         paths: distinct paths, each the scales of layers 0..L.
         provenance: how it was found (seed, method, budget, predicted and measured latency ...).
     """
@@ -46,7 +46,7 @@ class Architecture:
         """The nodes of a cell; a skip edge has none."""
         if cell.skip:
             return ()
-        return self.cells[cell.kind if self.space.share_cells else cell.name]
+        return self.cells[self.space.group(cell)]
 
     @property
     def starts(self) -> list[int]:
@@ -119,7 +119,7 @@ class Architecture:
             raise CineError(f"{path}, field paths", str(error), "paths of the trellis", action) from None
         if len(set(paths)) < len(paths):
             raise CineError(f"{path}, field paths", "a path twice", "distinct paths", action)
-        needed = {cell.kind if space.share_cells else cell.name for cell in union_of(paths) if not cell.skip}
+        needed = {space.group(cell) for cell in union_of(paths) if not cell.skip}
         if missing := needed - cells.keys():
             raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each that the paths use", action)
         architecture = cls(space, cells, paths, content["provenance"])
@@ -160,7 +160,7 @@ SCHEMA: dict[str, Any] = {
         "cells": {
             "type": "object",
             "maxProperties": 2048,
-            "propertyNames": {"pattern": f"^({'|'.join(KINDS)}|layer[0-9]{{1,2}}_[0-7]to[0-7])$"},
+            "propertyNames": {"pattern": f"^(({'|'.join(KINDS)})(_[0-7])?|layer[0-9]{{1,2}}_[0-7]to[0-7])$"},
             "additionalProperties": {
                 "type": "array",
                 "maxItems": 16,

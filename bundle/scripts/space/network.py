@@ -68,7 +68,7 @@ class DerivedCell(nn.Module):
 def run_cell(
     x_BCHWD: torch.Tensor,
     inputs: Iterable[int],
-    operations: Iterable[nn.Module],
+    operations: Iterable[Callable[[torch.Tensor], torch.Tensor]],
     scaling: nn.Module,
     scales_first: bool,
 ) -> torch.Tensor:

@@ -29,7 +29,7 @@ def random_architecture(space: Space, random: Random, most_paths: int = 8, paths
     chosen = {_random_path(space, random, random.choice(tiles))}
     while len(chosen) < count:
         chosen.add(_random_path(space, random))
-    cells: dict[str, tuple[Node, ...]] = {kind: _random_nodes(space, random) for kind in trellis.kinds}
+    cells: dict[str, tuple[Node, ...]] = {group: _random_nodes(space, random) for group in space.groups}
     return Architecture(space, cells, tuple(sorted(chosen)))
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from scripts.files import CineError
-from scripts.space.trellis import Cell, Ends, Trellis
+from scripts.space.trellis import KINDS, Cell, Ends, Trellis
 
 # The candidate operations' names; operations.py builds each of them.
 OPERATIONS = (
@@ -21,6 +21,7 @@ ZERO = "zero"  # a candidate of [hardware-aware NAS, Table 1] that takes its sha
 PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity", ZERO})
 Scalings = Literal["after", "before"]
 Joins = Literal["sum", "mean"]
+Sharing = Literal[True, False, "scale"]
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Space:
         scaling: "after" the nodes, which then run at the source scale, or "before" them, which then run at the target
             scale, and whose concatenation is the tile (hardware-aware NAS, MS-NAS).
         join: what arrives at a tile is summed, or divided by the number of cells too (HyperSegNAS): "sum" or "mean".
-        share_cells: whether all cells of a kind hold the same operations, or each its own (HyperSegNAS).
+        share_cells: which cells hold the same operations: true, all of a kind; "scale", all of a kind that leave the
+            same scale; false, none (HyperSegNAS).
     """
 
     layers: int = 10
@@ -54,7 +56,7 @@ class Space:
     skip: bool = False
     scaling: Scalings = "after"
     join: Joins = "sum"
-    share_cells: bool = True
+    share_cells: Sharing = True
 
     def __post_init__(self) -> None:
         # a config hands lists over
@@ -87,6 +89,20 @@ class Space:
     def trellis(self) -> Trellis:
         return Trellis(self.layers, self.scales, self.start, self.end, self.skip)
 
+    def group(self, cell: Cell) -> str:
+        """The name of the cells that hold the same operations as this one, such as contracting or contracting_0."""
+        if not self.share_cells:
+            return cell.name
+        return cell.kind if self.share_cells is True else f"{cell.kind}_{cell.source}"
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """The groups of cells with operations, by kind, then by scale or cell."""
+        cells = sorted(
+            (cell for cell in self.trellis.cells if not cell.skip), key=lambda c: (KINDS.index(c.kind), c.source)
+        )
+        return tuple(dict.fromkeys(map(self.group, cells)))
+
     def width(self, scale: int) -> int:
         """Channels of operations at a scale."""
         return self.channels * 2**scale
@@ -112,5 +128,5 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "skip": (False, True),
     "scaling": get_args(Scalings),
     "join": get_args(Joins),
-    "share_cells": (False, True),
+    "share_cells": get_args(Sharing),
 }

@@ -6,7 +6,7 @@ that leave a tile are computed together is told in space/fused.py. Tensors: B ba
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, cast
 
@@ -28,7 +28,7 @@ class Mixing:
     """Mixing weights of a supernet.
 
     Args:
-        nodes: for each kind of cell, one tensor a node i, shape (i, number of operations): p_i[j, o].
+        nodes: for each group of cells (``Space.group``) one tensor a node i, shape (i, number of operations): p_i[j, o]
         cells: for each cell its scalar probability among the cells that leave its tile.
     """
 
@@ -36,9 +36,9 @@ class Mixing:
     cells: Mapping[Cell, torch.Tensor]
 
     def to_lists(self) -> dict[str, Any]:
-        """Plain numbers for JSON: nodes by kind, cells by name."""
+        """Plain numbers for JSON: nodes by group, cells by name."""
         return {
-            "nodes": {kind: [p.tolist() for p in nodes] for kind, nodes in self.nodes.items()},
+            "nodes": {group: [p.tolist() for p in nodes] for group, nodes in self.nodes.items()},
             "cells": {cell.name: p.item() for cell, p in self.cells.items()},
         }
 
@@ -47,7 +47,7 @@ class Mixing:
         """The inverse of ``to_lists``; CineError where the numbers are not those of a search of the space."""
         try:
             mixing = cls(
-                {kind: [torch.tensor(p) for p in content["nodes"][kind]] for kind in space.trellis.kinds},
+                {group: [torch.tensor(p) for p in content["nodes"][group]] for group in space.groups},
                 {cell: torch.tensor(content["cells"][cell.name]) for cell in space.trellis.cells},
             )
             fits = all(
@@ -93,10 +93,28 @@ class MixedCell(nn.Module):
         """Candidate o between X_j and node i."""
         return cast(nn.ModuleList, self.edges[f"{i}_{j}"])[o]
 
-    def run_one(self, x_BCHWD: torch.Tensor, nodes: tuple[Node, ...]) -> torch.Tensor:
-        """The output of the cell that holds these nodes alone, with the shared weights; all channels (k = 1)."""
-        operations = [self.operation(i, j, self.operations.index(name)) for i, (j, name) in enumerate(nodes, start=1)]
+    def run_one(
+        self, x_BCHWD: torch.Tensor, nodes: tuple[Node, ...], gates: Sequence[torch.Tensor] | None = None
+    ) -> torch.Tensor:
+        """The output of the cell that holds only these nodes, with the shared weights; all channels (k = 1).
+
+        Args:
+            x_BCHWD: the tile that it leaves.
+            nodes: one (input, operation) a node.
+            gates: scalars that multiply what each node computes, where given.
+        """
+        operations: list[Callable[[torch.Tensor], torch.Tensor]] = [
+            self.operation(i, j, self.operations.index(name)) for i, (j, name) in enumerate(nodes, start=1)
+        ]
+        if gates is not None:
+            operations = [_gated(*pair) for pair in zip(operations, gates, strict=True)]
         return run_cell(x_BCHWD, [j for j, _ in nodes], operations, self.scaling, self.scales_first)
+
+
+def _gated(
+    operation: Callable[[torch.Tensor], torch.Tensor], gate: torch.Tensor
+) -> Callable[[torch.Tensor], torch.Tensor]:
+    return lambda x_BCHWD: operation(x_BCHWD) * gate
 
 
 class Supernet(nn.Module):
@@ -150,8 +168,8 @@ class Supernet(nn.Module):
             for s in space.trellis.starts
         }
         matrices = {
-            (kind, scale): node_matrices(nodes, space.width(scale), space.operations, self.partial)
-            for kind, nodes in mixing.nodes.items()
+            (group, scale): node_matrices(nodes, space.width(scale), space.operations, self.partial)
+            for group, nodes in mixing.nodes.items()
             for scale in range(space.scales)
         }
         for tile, exits in space.trellis.exits.items():  # by layer: a tile is complete before a cell leaves it
@@ -159,17 +177,17 @@ class Supernet(nn.Module):
             holding = [cell for cell in exits if not cell.skip]
             outputs = {cell: x_BCHWD * mixing.cells[cell] for cell in exits if cell.skip}
             # cells that scale first have inputs of their own
-            for group in [[cell] for cell in holding] if space.scaling == "before" else [holding]:
+            for side_by_side in [[cell] for cell in holding] if space.scaling == "before" else [holding]:
                 arguments = (
                     x_BCHWD,
-                    [cast(MixedCell, self.cells[cell.name]) for cell in group],
-                    [mixing.nodes[cell.kind] for cell in group],
-                    [matrices[cell.kind, space.operation_scale(cell)] for cell in group],
-                    [mixing.cells[cell] for cell in group],
+                    [cast(MixedCell, self.cells[cell.name]) for cell in side_by_side],
+                    [mixing.nodes[space.group(cell)] for cell in side_by_side],
+                    [matrices[space.group(cell), space.operation_scale(cell)] for cell in side_by_side],
+                    [mixing.cells[cell] for cell in side_by_side],
                 )
                 keep = not (self.recompute and torch.is_grad_enabled())
                 computed = run_cells(*arguments) if keep else checkpoint(run_cells, *arguments, use_reentrant=False)
-                outputs.update(zip(group, computed, strict=True))
+                outputs.update(zip(side_by_side, computed, strict=True))
             for cell, output in outputs.items():
                 target = cell.target_tile
                 tiles[target] = tiles[target] + output if target in tiles else output
@@ -182,6 +200,7 @@ class Supernet(nn.Module):
         image_BCHWD: torch.Tensor,
         architecture: Architecture,
         weigh: Callable[[Cell, torch.Tensor], torch.Tensor] | None = None,
+        gates: Mapping[str, Sequence[torch.Tensor]] | None = None,
     ) -> torch.Tensor:
         """Logits of one architecture of the space, with the shared weights.
 
@@ -189,11 +208,14 @@ class Supernet(nn.Module):
             image_BCHWD: the image.
             architecture: which cells and operations take part.
             weigh: applied to every cell's output, where given.
+            gates: for each group of cells scalars that multiply what its nodes compute, where given.
         """
         height, width = image_BCHWD.shape[2:4]
+        space = self.space
 
         def cell_of(cell: Cell, x_BCHWD: torch.Tensor) -> torch.Tensor:
-            output = cast(MixedCell, self.cells[cell.name]).run_one(x_BCHWD, architecture.nodes_of(cell))
+            of_nodes = None if gates is None else gates[space.group(cell)]
+            output = cast(MixedCell, self.cells[cell.name]).run_one(x_BCHWD, architecture.nodes_of(cell), of_nodes)
             return output if weigh is None else weigh(cell, output)
 
         image_BCHWD = pad_in_plane(image_BCHWD, self.multiple)

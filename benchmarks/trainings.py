@@ -1,0 +1,114 @@
+"""Short trainings from scratch on an inner split, each kept in a file: what an architecture is worth.
+
+The exams are the training exams of a fold. A part of them judges, so that the fold's test exams stay unseen. The recipe
+is that of train.json: its crops, loss, optimiser and cycle.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import shared
+import torch
+from monai.bundle import ConfigParser
+from monai.metrics import compute_dice
+from tqdm import tqdm
+
+from scripts.checkpoint import initialise, seed_epoch
+from scripts.cine.acdc import load_exams, split_exams
+from scripts.files import write_json
+from scripts.runtime.precision import autocast
+from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet
+
+FOLDS = 4
+"""Of the inner split: a quarter of the patients judges."""
+PatientDice = dict[str, float]
+
+
+def write_datalists(dataset_dir: str, inner: Path, searched: Path) -> None:
+    """Datalists of fold 0's training exams, and of those of them that search and train."""
+    if inner.exists() and searched.exists():
+        return
+    training, _ = split_exams(load_exams(dataset_dir))
+    write_json(inner, {"training": training})
+    write_json(searched, {"training": split_exams(training, folds=FOLDS)[0]})
+
+
+@dataclass
+class Trainings:
+    """Trains architectures and judges them by patient.
+
+    Args:
+        folder: one JSON file a training goes here, and stays.
+        datalist: the exams.
+        folds: they are split into so many parts, of which the first judges.
+        overlay: configuration over that of the step train.
+        patch_size: H W D of the crops, voxels.
+    """
+
+    folder: Path
+    datalist: Path
+    folds: int
+    overlay: str
+    patch_size: tuple[int, int, int]
+
+    def __post_init__(self) -> None:
+        files = shared.config_files("train", self.overlay)
+        self.config = ConfigParser(ConfigParser.load_config_files(files))
+        settings = {"datalist": str(self.datalist), "folds": self.folds, "patch_size": list(self.patch_size)}
+        for key, value in settings.items():
+            self.config[key] = value
+        self._judged: list[dict[str, Any]] = []
+
+    def dice(self, architecture: Architecture, steps: int, seed: int = 0) -> PatientDice:
+        """Each patient's mean Dice over structures and phases, after a training of so many steps."""
+        path = self.folder / f"{architecture.digest[:16]}_{steps}_{seed}.json"
+        if not path.exists():
+            found = self._judge(self._trained(architecture, steps, seed))
+            write_json(path, {"steps": steps, "seed": seed, "dice": found})
+        return json.loads(path.read_text(encoding="utf-8"))["dice"]
+
+    def _trained(self, architecture: Architecture, steps: int, seed: int) -> CineNet:
+        parsed = self.config.get_parsed_content
+        device, loader, loss, rate = (parsed(key) for key in ("device", "train#dataloader", "loss", "learning_rate"))
+        network = CineNet(architecture)
+        initialise(network, seed)
+        network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+        optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.01)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.05, cycle_momentum=False)
+        seed_epoch(seed, 0, [loader])
+        batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
+        for batch in tqdm(batches, architecture.digest[:8], steps, unit="step"):
+            image = batch["image"].to(memory_format=torch.channels_last_3d)
+            with autocast(device):
+                logits = network(image)
+            loss(logits.float(), batch["label"]).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            schedule.step()
+        return network.eval()
+
+    @torch.no_grad()
+    def _judge(self, network: CineNet) -> PatientDice:
+        device = self.config.get_parsed_content("device")
+        if not self._judged:
+            self._judged = [self._volume(item) for item in self.config.get_parsed_content("validate#dataset")]
+        of_patients: dict[str, list[float]] = {}
+        for item in self._judged:
+            with autocast(device):
+                logits = network(item["image"].to(device, memory_format=torch.channels_last_3d))
+            # a structure that is absent from the label is NaN
+            dice = compute_dice(
+                logits.argmax(1, keepdim=True), item["label"].to(device), include_background=False, num_classes=4
+            )
+            of_patients.setdefault(item["patient"], []).append(float(dice.nanmean()))
+        return {patient: sum(values) / len(values) for patient, values in sorted(of_patients.items())}
+
+    def _volume(self, item: dict[str, Any]) -> dict[str, Any]:
+        image, label = (torch.as_tensor(item[key]).as_subclass(torch.Tensor)[None] for key in ("image", "label"))
+        return {"patient": item["patient"], "image": image, "label": label}

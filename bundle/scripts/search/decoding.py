@@ -1,0 +1,109 @@
+"""From mixing weights to cells, by the most probable pairs, and to a pool of the best paths (RT-DNAS 2.3)."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections.abc import Sequence
+from typing import Literal
+
+from scripts.space.architecture import Node
+from scripts.space.space import PARAMETER_FREE, ZERO, Space
+from scripts.space.supernet import Mixing
+from scripts.space.trellis import Path
+
+Score = Literal["sum", "product", "lift"]
+Decoding = Literal["joint", "edge_first"]
+Pool = Sequence[tuple[float, Path]]
+
+
+def decode_cells(mixing: Mixing, space: Space, decoding: Decoding = "joint") -> dict[str, tuple[Node, ...]]:
+    """For each node the most probable (input, operation) that computes something new; ties go to the first.
+
+    A node that would repeat an earlier one (identity of X_0 twice, say) or compute nothing adds nothing to the
+    concatenation, so the next most probable pair takes its place.
+
+    Args:
+        mixing: mixing weights.
+        space: the search space.
+        decoding: "joint", by p[j, o]; "edge_first", by the edge's own probability, the sum of p[j, o] over o, and then
+            by the operation's on that edge (hardware-aware NAS 3.5).
+    """
+    return {group: _decode_nodes([p.tolist() for p in nodes], space, decoding) for group, nodes in mixing.nodes.items()}
+
+
+def _decode_nodes(tables: list[list[list[float]]], space: Space, decoding: Decoding) -> tuple[Node, ...]:
+    nodes: list[Node] = []
+    computed: list[tuple] = [()]  # what X_0, X_1, ... hold; operations with weights never compute the same twice
+    for table in tables:
+        pairs = [
+            (sum(row) if decoding == "edge_first" else 0.0, p, j, name)
+            for j, row in enumerate(table)
+            for p, name in zip(row, space.operations, strict=True)
+            if name != ZERO
+        ]
+        pairs.sort(key=lambda pair: (-pair[0], -pair[1]))
+        options = [(j, name, _result(name, computed[j], len(computed))) for _, _, j, name in pairs]
+        j, name, result = next((option for option in options if option[2] not in computed[1:]), options[0])
+        nodes.append((j, name))
+        computed.append(result)
+    return tuple(nodes)
+
+
+def _result(name: str, source: tuple, node: int) -> tuple:
+    if name == "identity":
+        return source
+    return (*source, name) if name in PARAMETER_FREE else (*source, name, node)
+
+
+def cell_pool(
+    mixing: Mixing, space: Space, size: int, decoding: Decoding = "joint"
+) -> dict[str, list[tuple[Node, ...]]]:
+    """For each group of cells the decoded nodes, and the next most probable ones that compute something new.
+
+    Args:
+        mixing, space, decoding: see ``decode_cells``.
+        size: candidates of a group, where there are so many.
+    """
+    pools = {}
+    for group, decoded in decode_cells(mixing, space, decoding).items():
+        found: dict[tuple[Node, ...], float] = {}
+        for pairs in itertools.product(*(_pairs(p_jO.tolist(), space) for p_jO in mixing.nodes[group])):
+            computed: list[tuple] = [()]
+            for (j, name), _ in pairs:
+                computed.append(_result(name, computed[j], len(computed)))
+            if len(set(computed[1:])) == len(pairs):
+                found[tuple(node for node, _ in pairs)] = math.prod(p for _, p in pairs)
+        found[decoded] = math.inf
+        pools[group] = heapq.nsmallest(size, found, key=lambda nodes: (-found[nodes], nodes))
+    return pools
+
+
+def _pairs(table: list[list[float]], space: Space) -> list[tuple[Node, float]]:
+    """Every (input, operation) that computes something, with its probability."""
+    return [
+        ((j, name), p)
+        for j, row in enumerate(table)
+        for p, name in zip(row, space.operations, strict=True)
+        if name != ZERO
+    ]
+
+
+def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> list[tuple[float, Path]]:
+    """The ``size`` best distinct paths by accumulated weight, best first.
+
+    sum of probabilities; product (hardware-aware NAS Eq. 10, as its logarithm); lift, the sum of
+    log(p x number of exits), to which tiles with a single exit add nothing.
+    """
+    cells = {}
+    for exits in space.trellis.exits.values():
+        for cell in exits:
+            p = float(mixing.cells[cell])
+            cells[cell] = p if score == "sum" else math.log(max(p, 1e-30) * (1 if score == "product" else len(exits)))
+    return space.trellis.best_paths(size, cells)
+
+
+def pool_overlap(pool: Pool, other: Pool) -> float:
+    """The share of a pool's paths that another pool holds too."""
+    return len({path for _, path in pool} & {path for _, path in other}) / len(pool)

@@ -1,0 +1,195 @@
+"""Which of the proposed networks is taken: by measurement, and by accuracy where that is the deriver's fitness."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from tqdm import tqdm
+
+from scripts.latency.table import LatencyTable
+from scripts.latency.visits import Measured
+from scripts.runtime.deploy import Runtime
+from scripts.search.constraint import BudgetMissed, Constraint, judge
+from scripts.search.derive import MIN_PATHS, Deriver
+from scripts.search.shared_weights import SharedWeights
+from scripts.space.architecture import Architecture
+from scripts.space.space import Space
+from scripts.space.supernet import Mixing
+from scripts.space.trellis import text_of
+
+logger = logging.getLogger(__name__)
+CANDIDATES = 3
+"""Networks that are measured at a time."""
+ATTEMPTS = 3
+USED = 0.93
+"""The share of the budget that the predicted limit must reach, once corrected, before the search for more ends."""
+FINE_TUNE_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Selection:
+    """What a derivation chooses from, and by what.
+
+    Args:
+        mixing: the mixing weights of a search.
+        deriver: proposes networks.
+        constraint: latency and throughput, with a budget in ms.
+        table: predicts latency; where it is of another device, predictions judge.
+        space: the search space.
+        runtime: measures.
+        shared: the trained supernet by which networks are compared; None, by the accumulated weights of their paths.
+        known_dice: what it said of each network, by digest.
+    """
+
+    mixing: Mixing
+    deriver: Deriver
+    constraint: Constraint
+    table: LatencyTable
+    space: Space
+    runtime: Runtime
+    shared: SharedWeights | None = None
+    known_dice: dict[str, float] = field(default_factory=dict)
+
+    def take(self, last_resort: bool = True) -> tuple[Architecture, Measured]:
+        """The network that is accepted, and what it takes.
+
+        Args:
+            last_resort: whether a deriver of the fastest network may go below three paths where N is "auto".
+
+        Raises:
+            BudgetMissed: none keeps the constraint; names the fastest network that can be had.
+        """
+        return self._most_accurate() if self.deriver.fitness == "accuracy" else self._fastest(last_resort)
+
+    def _most_accurate(self) -> tuple[Architecture, Measured]:
+        """The most accurate candidate that keeps the constraint when it is measured.
+
+        Measurements correct the limit of the predicted latency, since the table's error is much the same for networks
+        that are alike, and since the constraint is for the 95th percentile.
+        """
+        least, greatest = self.deriver.counts(self.space)[-1], self.deriver.counts(self.space)[0]
+        assert self.constraint.budget_ms != "auto"
+        limit_ms = budget_ms = self.constraint.budget_ms
+        judged: dict[str, tuple[Architecture, Measured]] = {}
+        for _ in range(ATTEMPTS):
+            proposed = self._propose((least, greatest), limit_ms)
+            within = [one for one in proposed if one.provenance["predicted_ms"] <= limit_ms] or proposed[:1]
+            found = []
+            for architecture in within[:CANDIDATES]:
+                if architecture.digest not in judged:
+                    judged[architecture.digest] = architecture, self._judge(architecture)
+                found.append(judged[architecture.digest])
+            if self.table.foreign or not self.constraint.enforced:
+                break
+            # the predicted latency that would just keep the constraint
+            exact_ms = min(one.provenance["predicted_ms"] / self.constraint.excess(took.timing) for one, took in found)
+            reached = limit_ms / exact_ms
+            if reached >= USED and any(self._keeps(took) for _, took in found):
+                break
+            logger.info(
+                "Networks predicted to take %.2f ms just keep the budget of %.2f ms: the limit was %.2f ms",
+                *(exact_ms, budget_ms, limit_ms),
+            )
+            limit_ms = exact_ms
+        kept = [pair for pair in judged.values() if self._keeps(pair[1])]
+        if not kept:
+            raise self._missed(min(self.constraint.excess(took.timing) for _, took in judged.values()))
+        kept.sort(key=lambda pair: -(pair[0].provenance["shared_dice"] or pair[0].provenance["accumulated_weight"]))
+        return self._best_fine_tuned(kept[:CANDIDATES])
+
+    def _propose(self, sizes: tuple[int, int], limit_ms: float) -> list[Architecture]:
+        arguments = (self.mixing, self.table, self.space, sizes, limit_ms)
+        if self.shared is None:
+            return self.deriver.propose(*arguments)
+        with tqdm(desc="networks, judged by shared weights", unit="network") as bar:
+
+            def dice(architecture: Architecture) -> float:
+                bar.update()
+                return self._dice(architecture)
+
+            return self.deriver.propose(*arguments, dice)
+
+    def _dice(self, architecture: Architecture) -> float:
+        """With the shared weights, computed once a network."""
+        assert self.shared is not None
+        if architecture.digest not in self.known_dice:
+            self.known_dice[architecture.digest] = self.shared.dice(architecture)
+        return self.known_dice[architecture.digest]
+
+    def _best_fine_tuned(self, kept: Sequence[tuple[Architecture, Measured]]) -> tuple[Architecture, Measured]:
+        """The best after a fine-tuning of each; without shared weights the first."""
+        if self.shared is None:
+            return kept[0]
+        tuned = []
+        for architecture, took in kept:
+            dice = self.shared.fine_tuned_dice(architecture, FINE_TUNE_STEPS)
+            logger.info(
+                "N=%d, measured %.2f ms: Dice %.3f with shared weights, %.3f after %d steps of fine-tuning",
+                *(len(architecture.paths), took.timing.median_ms, architecture.provenance["shared_dice"], dice),
+                FINE_TUNE_STEPS,
+            )
+            tuned.append((architecture.with_provenance(fine_tuned_dice=dice), took))
+        return max(tuned, key=lambda pair: pair[0].provenance["fine_tuned_dice"])
+
+    def _fastest(self, last_resort: bool) -> tuple[Architecture, Measured]:
+        """The first that keeps the constraint, of the networks predicted fastest, the greatest numbers of paths first
+        (RT-DNAS 2.3)."""
+        counts, aim = self.deriver.counts(self.space), self.deriver.aim(self.space)
+        least = float("inf")
+        for count in [count for count in counts if last_resort or count >= aim]:
+            proposed = self.deriver.propose(self.mixing, self.table, self.space, (count, count))
+            for architecture in proposed[:CANDIDATES]:
+                found = self._judge(architecture)
+                least = min(least, self.constraint.excess(found.timing))
+                if self._keeps(found):
+                    if count < aim:
+                        text = "No network of %d paths or more keeps the budget; this one has %d"
+                        logger.warning(text, MIN_PATHS, count)
+                    return architecture, found
+        raise self._missed(least)
+
+    def _keeps(self, found: Measured) -> bool:
+        return self.constraint.kept_by(found.timing) or not self.constraint.enforced
+
+    def _judge(self, architecture: Architecture) -> Measured:
+        found = judge(architecture, self.table, self.runtime)
+        misses = not self.constraint.kept_by(found.timing)
+        verdict = "accepted, though it misses" if misses and self._keeps(found) else "missed" if misses else "kept"
+        self._log(architecture, found, verdict)
+        return found
+
+    def _missed(self, least: float) -> BudgetMissed:
+        """The error that names the fastest network, once that is measured.
+
+        Args:
+            least: the factor by which the best candidate misses.
+        """
+        deriver, table = replace(self.deriver, method="exhaustive", fitness="latency", paths=1), self.table
+        fastest = deriver.propose(self.mixing, table, self.space, (1, 1))[0]
+        found = judge(fastest, table, self.runtime)
+        self._log(fastest, found, "the fastest that can be had")
+        place = f"on {table.device.get('name')}, as predicted" if table.foreign else "on this device"
+        counts = " or ".join(map(str, self.deriver.counts(self.space)))
+        error = BudgetMissed(
+            "budget_ms and volumes_per_second",
+            f"{self.constraint.budget_ms} ms and {self.constraint.volumes_per_second} volumes a second, which no "
+            f"derived network of {counts} paths keeps {place}",
+            f"a budget that can be kept: the fastest network of this search is the single path "
+            f"{text_of(fastest.paths[0])} with a p95 of {found.timing.p95_ms:.1f} ms "
+            f"({1000 / found.timing.mean_ms:.1f} volumes a second)",
+            "Raise budget_ms or lower volumes_per_second, lower paths, or search a smaller space (channels, layers).",
+        )
+        error.excess = least
+        return error
+
+    def _log(self, architecture: Architecture, found: Measured, verdict: str) -> None:
+        timing = found.timing
+        measured = f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f}; met now {found.met.p95_ms:.2f})"
+        logger.info(
+            "N=%d, %d cells: predicted %.2f ms, %s, %.1f volumes a second: %s",
+            *(len(architecture.paths), len(architecture.union), architecture.provenance["predicted_ms"]),
+            "not measured" if self.table.foreign else measured,
+            *(1000 / timing.mean_ms, verdict),
+        )

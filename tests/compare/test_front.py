@@ -1,0 +1,93 @@
+from __future__ import annotations
+
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from scripts.compare import front
+from scripts.compare.front import folder_of, load_front, search_front
+from scripts.files import CineError
+from scripts.report.front_figure import evaluated, front_figure, report_front
+
+CONFIG = {
+    "work_dir": "elsewhere",
+    "budget_ms": 50.0,
+    "latency_file": "$@work_dir + '/latency.json'",
+    "search": ["a step"],
+    "record": {"_target_": "of the search"},
+    "budgets": [20.0, 10.0],
+    "front": ["%front_searches"],
+    "front_searches": {},
+    "front_figure": {},
+    "front_record": {},
+    "run": "%front",
+}
+
+
+@pytest.fixture
+def searched(monkeypatch, architecture):
+    """Each search finds a network that takes 0.9 of its budget; returns the steps that ran."""
+    steps = []
+
+    def run_step(step):
+        steps.append(step)
+        step.write_settings()
+        ms = 0.9 * step.settings["budget_ms"]
+        architecture.with_provenance(
+            predicted_ms=0.8 * ms, measured_ms={"median_ms": 0.95 * ms, "p95_ms": ms}, fine_tuned_dice=0.5 + ms / 100
+        ).save(step.output)
+        return True
+
+    monkeypatch.setattr(front, "running_workflow", lambda: SimpleNamespace(parser=SimpleNamespace(config=CONFIG)))
+    monkeypatch.setattr(front, "run_step", run_step)
+    return steps
+
+
+def test_each_budget_is_the_step_search_in_a_folder_of_its_own(searched, tmp_path):
+    search_front(str(tmp_path), [20.0, 10.0], "one/latency.json")
+    assert [(step.step, step.folder.name) for step in searched] == [("search", "budget_10"), ("search", "budget_20")]
+    settings = json.loads((folder_of(tmp_path, 10.0) / "settings_search.json").read_text())
+    assert settings == {
+        "work_dir": str(tmp_path / "budget_10"),
+        "budget_ms": 10.0,
+        "latency_file": "one/latency.json",
+        "search": ["a step"],
+        "record": {"_target_": "of the search"},
+    }
+
+
+def test_the_front_lists_what_each_search_found(searched, tmp_path):
+    search_front(str(tmp_path), [10.0, 20.0], "latency.json")
+    found = load_front(tmp_path)
+    assert [entry["budget_ms"] for entry in found] == [10.0, 20.0]
+    assert [entry["measured_ms"]["p95_ms"] for entry in found] == [9.0, 18.0]
+    assert [entry["fine_tuned_dice"] for entry in found] == pytest.approx([0.59, 0.68])
+
+
+def test_the_figure_shows_budgets_latencies_and_dice(searched, tmp_path):
+    search_front(str(tmp_path), [10.0, 20.0], "latency.json")
+    report_front(str(tmp_path))
+    assert (tmp_path / "figures" / "front.png").stat().st_size > 0
+    axes = front_figure(load_front(tmp_path)).axes[0]
+    budgets = [line.get_xdata()[0] for line in axes.lines if line.get_linestyle() == "--" and len(line.get_xdata())]
+    assert budgets == [10.0, 20.0]
+    points = [tuple(collection.get_offsets()[0]) for collection in axes.collections]
+    assert points == [pytest.approx((0.95 * 9, 0.59)), pytest.approx((0.95 * 18, 0.68))]
+    assert "shared weights" in axes.get_ylabel()
+
+
+def test_evaluated_networks_show_their_dice_on_unseen_exams_once_all_are(searched, tmp_path):
+    search_front(str(tmp_path), [10.0, 20.0], "latency.json")
+    networks = load_front(tmp_path)
+    for number, network in enumerate(networks):
+        assert evaluated(tmp_path, networks) is None
+        metrics = {"dice": {"mean": {"mean": 0.8 + number / 100}}}
+        (tmp_path / network["folder"] / "metrics.json").write_text(json.dumps(metrics))
+    assert evaluated(tmp_path, networks) == [0.8, 0.81]
+    assert "unseen" in front_figure(networks, evaluated(tmp_path, networks)).axes[0].get_ylabel()
+
+
+def test_without_a_front_it_says_so(tmp_path):
+    with pytest.raises(CineError, match="Run the step front"):
+        load_front(tmp_path)
