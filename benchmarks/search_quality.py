@@ -130,7 +130,7 @@ class Study:
 
     def random_networks(self, count: int, seed: int) -> list[Architecture]:
         """The first random networks of the latency."""
-        drawn = (random_architecture(self.space, Random(f"{seed} {i}")) for i in itertools.count())
+        drawn = (random_architecture(self.space, Random(1_000_000 * seed + i)) for i in itertools.count())
         return list(itertools.islice(filter(self.alike, drawn), count))
 
     def trained(self, architecture: Architecture, seed: int = 0) -> PatientDice:
