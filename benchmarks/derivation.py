@@ -35,7 +35,8 @@ def main() -> None:
     for pool, mixing in mixings.items():
         for count in range(MIN_PATHS, MAX_PATHS + 1):
             for method in METHODS:
-                best = replace(deriver, method=method, paths=count).propose(mixing, table, space, count)[0]
+                one = replace(deriver, method=method, fitness="latency", paths=count)
+                best = one.propose(mixing, table, space, (count, count))[0]
                 ms, weight = best.provenance["predicted_ms"], best.provenance["accumulated_weight"]
                 if best.digest not in measured:
                     measured[best.digest] = judge(best, table, runtime).timing.median_ms

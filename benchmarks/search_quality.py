@@ -2,8 +2,8 @@
 
 All exams are training exams of fold 0: 60 patients search and train, 20 judge. The fold's test exams are never read.
 Every network is predicted to take the same ms within 3 %, trains for as many steps, and is judged by patient.
-``pilot`` finds how short these trainings may be, ``rank`` how well shared weights rank networks; ``study`` runs all
-of it. Stopped, each goes on where it was.
+``pilot`` finds how short these trainings may be. ``rank`` says how well shared weights rank networks. ``study`` runs
+all of it. ``time``, on a quiet device, measures its networks side by side. Stopped, each goes on where it was.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
@@ -21,22 +22,27 @@ from typing import Any
 
 import numpy as np
 import shared
+import torch
 from monai.bundle import ConfigParser
 from scipy.stats import kendalltau
 from tqdm import tqdm
 from trainings import FOLDS, PatientDice, Trainings, write_datalists
 
+from scripts.compare.costs import time_side_by_side
 from scripts.files import write_json
+from scripts.latency.network import deployed_call
 from scripts.latency.table import LatencyTable
 from scripts.search.decoding import gene_pool
 from scripts.search.derive import Deriver
 from scripts.search.relaxation import uniform_mixing
-from scripts.search.selection import FINE_TUNE_STEPS
+from scripts.search.searcher import Searcher
 from scripts.search.shared_weights import mean_dice
 from scripts.space.architecture import Architecture
+from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing
+from scripts.space.trellis import cells_of
 
 ALIKE = 0.03
 """Networks of equal latency: predicted within 3 %."""
@@ -50,7 +56,7 @@ BEFORE: dict[str, Any] = {  # the search of version 0.1, and what of it the seco
     "network_reading": "derived",
     "objective": {"_target_": "scripts.search.objective.LatencyObjective", "weight": 0.01},
     "fitness": "latency",
-    "paths": 5,
+    "paths": "auto",
     "pool_size": 10,
     "weight_optimizer": {
         "_target_": "torch.optim.SGD",
@@ -64,7 +70,11 @@ BEFORE: dict[str, Any] = {  # the search of version 0.1, and what of it the seco
     "search_epochs": 26,
     "warm_up_epochs": 8,
 }
-UNION = {"network_reading": "union", "objective": {"_target_": "scripts.search.objective.LatencyMultiplier"}}
+UNION = {
+    "network_reading": "union",
+    "objective": {"_target_": "scripts.search.objective.LatencyMultiplier"},
+    "paths": 5,
+}
 ARMS: dict[str, dict[str, Any]] = {
     "before": BEFORE,
     "budget binds": {**BEFORE, **UNION},
@@ -139,7 +149,7 @@ class Study:
 
 @dataclass
 class Found:
-    """What a search found, and the seconds that it took."""
+    """What a search found, and the seconds that it took, over all its sessions."""
 
     network: Architecture
     mixing: Mixing
@@ -151,15 +161,29 @@ def search(study: Study, arm: str, seed: int) -> Found:
     folder = study.work_dir / "searches" / f"{arm.replace(' ', '_')}_{seed}"
     parser = study.parser({**ARMS[arm], "seed": seed, "split#seed": 0}, folder)
     searcher, deriver, space = (parser.get_parsed_content(key) for key in ("searcher", "deriver", "space"))
-    known, start = folder / "found.json", time.perf_counter()
-    mixing = searcher.run()
-    if not known.exists():
-        accuracy = parser.get_parsed_content("shared_weights").dice if deriver.fitness == "accuracy" else None
-        network = of_latency(study, deriver, mixing, space, accuracy)
-        network.save(folder / "network.json")
-        write_json(known, {"seconds": time.perf_counter() - start})
-    seconds = json.loads(known.read_text(encoding="utf-8"))["seconds"]
-    return Found(Architecture.load(folder / "network.json"), mixing, seconds)
+    network = folder / "network.json"
+    with _seconds(folder, counts=not network.exists()):
+        mixing = searcher.run()
+        if not network.exists():
+            dice = parser.get_parsed_content("shared_weights").dice if searcher.discrete else None
+            of_latency(study, deriver, mixing, space, dice).save(network)
+    return Found(Architecture.load(network), mixing, _spent(folder))
+
+
+@contextmanager
+def _seconds(folder: Path, counts: bool) -> Iterator[None]:
+    """Add the seconds of a session to those before, also where it is interrupted."""
+    start = time.perf_counter()
+    try:
+        yield
+    finally:
+        if counts:
+            write_json(folder / "seconds.json", {"seconds": _spent(folder) + time.perf_counter() - start})
+
+
+def _spent(folder: Path) -> float:
+    path = folder / "seconds.json"
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
 
 
 def of_latency(
@@ -167,33 +191,36 @@ def of_latency(
     deriver: Deriver,
     mixing: Mixing,
     space: Space,
-    accuracy: Callable[[Architecture], float] | None = None,
+    dice: Callable[[Architecture], float] | None = None,
 ) -> Architecture:
-    """The deriver's first proposal of the study's latency, of any number of paths, else the nearest to it."""
-    proposed: list[Architecture] = []
-    for count in deriver.counts(space):
-        proposed += deriver.propose(mixing, study.table, space, (count, count), (1 + ALIKE) * study.ms, accuracy)
-    fitting = [one for one in proposed if study.alike(one)]
-    if not fitting:
-        return min(proposed, key=lambda one: abs(one.provenance["predicted_ms"] - study.ms))
-    if deriver.fitness == "latency":
-        return max(fitting, key=lambda one: one.provenance["accumulated_weight"])
-    return max(fitting, key=lambda one: one.provenance["shared_dice"] or one.provenance["accumulated_weight"])
+    """The most accurate network of the study's latency, by the genetic algorithm; where the pool has none of that
+    latency, the nearest to it."""
+
+    def worth(architecture: Architecture) -> float:
+        if not study.alike(architecture):
+            return -abs(study.table.predict(architecture) / study.ms - 1)
+        if dice is not None:
+            return dice(architecture)
+        return sum(float(mixing.cells[cell]) for path in architecture.paths for cell in cells_of(path))
+
+    cells = 1 if dice is None else deriver.cell_pool_size
+    free = replace(deriver, method="genetic", fitness="accuracy", generations=40, cell_pool_size=cells)
+    sizes = free.counts(space)[-1], free.counts(space)[0]
+    return free.propose(mixing, study.table, space, sizes, accuracy=worth)[0]
 
 
 def halving(study: Study, seed: int, seconds: float) -> Architecture:
-    """The best of random networks by successive halving, trained and judged on the halves that a search reads, for as
-    many seconds as a search takes."""
+    """The best of random networks by successive halving, trained and judged on the halves that a search reads.
+
+    The trainings take as many seconds as a search; what judging takes is not charged.
+    """
     halves = Trainings(study.work_dir / "halving", study.searched, 2, study.overlay, study.patch_size)
     networks = study.random_networks(HALVING[0], 1000 + seed)
-    start = time.perf_counter()
-    halves.dice(networks[0], 50, seed)
-    halves.dice(networks[0], 150, seed)
-    step_s = max(1e-3, (time.perf_counter() - start) / 200)
-    first = max(20, int(seconds / step_s / sum(count * 2**i for i, count in enumerate(HALVING))))
     plan = study.work_dir / "halving" / f"plan_{seed}.json"
     if not plan.exists():
-        write_json(plan, {"first": first})
+        step_s = statistics.mean(halves.step_seconds(one) for one in networks[:4])
+        first = max(20, int(seconds / step_s / sum(count * 2**i for i, count in enumerate(HALVING))))
+        write_json(plan, {"first": first, "step_seconds": step_s, "seconds": seconds})
     first = json.loads(plan.read_text(encoding="utf-8"))["first"]
     for i, _ in enumerate(HALVING):
         dice = {one.digest: _mean(halves.dice(one, first * 2**i, seed)) for one in networks}
@@ -202,7 +229,7 @@ def halving(study: Study, seed: int, seconds: float) -> Architecture:
 
 
 def crossed(study: Study, found: Found) -> dict[str, Architecture]:
-    """Searched or hand-drawn cells by searched or uniform beta."""
+    """Searched or hand-drawn cells by searched or uniform beta; the first union of the heaviest paths that is alike."""
     drawn = shared.hand_drawn(study.space)
     uniform = uniform_mixing(study.space)
     cells = {"searched cells": found.network.cells, "hand-drawn cells": drawn.cells}
@@ -239,6 +266,11 @@ def pilot(study: Study) -> dict[str, Any]:
     return {"pilot": rows}
 
 
+@torch.no_grad()
+def _relaxed_dice(searcher: Searcher, mixing: Mixing, loader: Any) -> float:
+    return mean_dice(lambda image_BCHWD: searcher.supernet(image_BCHWD, mixing), loader)
+
+
 def rank(study: Study, seed: int = 0) -> dict[str, Any]:
     """How well the shared weights of the discrete search rank random networks, and what its mixture is worth.
 
@@ -246,15 +278,17 @@ def rank(study: Study, seed: int = 0) -> dict[str, Any]:
     """
     folder = study.work_dir / "searches" / f"discrete_{seed}"
     parser = study.parser({**ARMS["discrete"], "seed": seed, "split#seed": 0}, folder)
-    searcher, weights = (parser.get_parsed_content(key) for key in ("searcher", "shared_weights"))
+    searcher, weights, steps = (
+        parser.get_parsed_content(key) for key in ("searcher", "shared_weights", "fine_tune_steps")
+    )
     mixing, loader = searcher.run(), parser.get_parsed_content("validation_loader")
     networks = study.random_networks(RANKED, 0)
     known = folder / "ranked.json"
     if not known.exists():
         found = {
             "shared": [weights.dice(one) for one in tqdm(networks, "shared weights")],
-            "fine-tuned": [weights.fine_tuned_dice(one, FINE_TUNE_STEPS) for one in tqdm(networks, "fine-tuned")],
-            "relaxed": mean_dice(lambda image: searcher.supernet(image, mixing), loader),
+            "fine-tuned": [weights.fine_tuned_dice(one, steps) for one in tqdm(networks, "fine-tuned")],
+            "relaxed": _relaxed_dice(searcher, mixing, loader),
             "decoded": weights.dice(of_latency(study, parser.get_parsed_content("deriver"), mixing, study.space)),
         }
         write_json(known, found)
@@ -278,55 +312,70 @@ def rank(study: Study, seed: int = 0) -> dict[str, Any]:
 
 def study_all(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
     """Every arm and control, trained; Dice by patient of each network."""
-    arms: dict[str, list[PatientDice]] = {}
-    seconds: dict[str, list[float]] = {}
-    found: dict[str, list[Found]] = {}
-    for arm, seed in itertools.product(ARMS, seeds):
-        one = search(study, arm, seed)
-        found.setdefault(arm, []).append(one)
-        seconds.setdefault(arm, []).append(one.seconds)
-    for i, network in enumerate(study.random_networks(RANDOM, 0)):
-        arms.setdefault("random", []).append(study.trained(network))
-        shared.show(f"random {i}: {_mean(arms['random'][-1]):.4f}")
-    for arm, of_arm in found.items():
-        arms[arm] = [study.trained(one.network) for one in of_arm]
-        shared.show(f"{arm}: {[round(_mean(one), 4) for one in arms[arm]]}")
-    budget_s = statistics.median(seconds["discrete"])
-    arms["best of random"] = [study.trained(halving(study, seed, budget_s)) for seed in seeds]
-    for name, network in crossed(study, found["discrete"][0]).items():
-        arms[name] = [study.trained(network)]
-    rows = compare(arms, seconds)
-    shared.table(["networks", "runs", "Dice", "over random", "95 % interval", "search, s"], [_row(row) for row in rows])
-    return {"networks": rows, "dice": arms, "margin": MARGIN}
+    found = {arm: [search(study, arm, seed) for seed in seeds] for arm in ARMS}
+    seconds = {arm: statistics.median(one.seconds for one in of_arm) for arm, of_arm in found.items()}
+    networks = {"random": study.random_networks(RANDOM, 0)}
+    networks |= {arm: [one.network for one in of_arm] for arm, of_arm in found.items()}
+    networks["best of random"] = [halving(study, seed, seconds["discrete"]) for seed in seeds]
+    networks |= {name: [network] for name, network in crossed(study, found["discrete"][0]).items()}
+    dice: dict[str, list[PatientDice]] = {}
+    for name, of_name in networks.items():
+        for i, network in enumerate(of_name):
+            network.save(study.work_dir / "networks" / f"{name}_{i}.json")
+            dice.setdefault(name, []).append(study.trained(network))
+            shared.show(f"{name} {i}: {study.table.predict(network):.2f} ms, Dice {_mean(dice[name][-1]):.4f}")
+    rows = compare(dice, seconds)
+    for row in rows:
+        row["predicted_ms"] = [study.table.predict(one) for one in networks[row["networks"]]]
+        row["alike"] = all(map(study.alike, networks[row["networks"]]))
+    header = ["networks", "runs", "Dice", "over random", "95 % interval", "search, s", "ms, predicted"]
+    shared.table(header, [_row(row) for row in rows])
+    best = max(low for row in rows if row["networks"] in ARMS for low in [row["interval"][0]])
+    shared.show(f"An arm beats chance where its interval lies above {MARGIN}; the highest lower end is {best:+.3f}")
+    return {"networks": rows, "dice": dice, "margin": MARGIN}
 
 
-def compare(arms: Mapping[str, Sequence[PatientDice]], seconds: Mapping[str, Sequence[float]]) -> list[dict[str, Any]]:
+def measure(study: Study) -> dict[str, Any]:
+    """ms of the study's networks, side by side, in the device's fast state."""
+    files = sorted((study.work_dir / "networks").glob("*.json"))
+    runtime = study.parser({}, study.work_dir).get_parsed_content("runtime")
+    calls = [deployed_call(CineNet(Architecture.load(file)), study.space, runtime) for file in files]
+    timed, states = time_side_by_side(calls, study.space, runtime)
+    medians = {file.stem: one.timing.median_ms for file, one in zip(files, timed, strict=True)}
+    shared.table(["network", "ms"], [[name, f"{ms:.2f}"] for name, ms in medians.items()])
+    shared.show(f"states of the device: {states}")
+    return {"measured_ms": medians, "states": states}
+
+
+def compare(dice: Mapping[str, Sequence[PatientDice]], seconds: Mapping[str, float]) -> list[dict[str, Any]]:
     """Mean Dice of each arm, and its difference to the random networks, paired by patient.
 
-    The interval is of a bootstrap over patients, and over the networks of both sides.
+    The interval is of a bootstrap over patients, and over the networks of both sides. Of n networks n - 1 are drawn,
+    which makes its variance that of a mean. A single network has no interval.
     """
     random = np.random.default_rng(0)
-    patients = sorted(next(iter(arms["random"])))
-    values = {arm: np.array([[one[p] for p in patients] for one in runs]) for arm, runs in arms.items()}
+    patients = sorted(dice["random"][0])
+    values_NP = {arm: np.array([[one[p] for p in patients] for one in runs]) for arm, runs in dice.items()}
 
-    def drawn(of_arm: np.ndarray, chosen: np.ndarray) -> float:
-        return float(of_arm[random.integers(len(of_arm), size=len(of_arm))][:, chosen].mean())
+    def drawn(of_arm_NP: np.ndarray, chosen_P: np.ndarray) -> float:
+        count = max(1, len(of_arm_NP) - 1)
+        return float(of_arm_NP[random.integers(len(of_arm_NP), size=count)][:, chosen_P].mean())
 
     rows = []
-    for arm, of_arm in values.items():
+    for arm, of_arm_NP in values_NP.items():
         differences = []
-        for _ in range(2000):
-            chosen = random.integers(len(patients), size=len(patients))
-            differences.append(drawn(of_arm, chosen) - drawn(values["random"], chosen))
-        low, high = np.quantile(differences, (0.025, 0.975))
+        for _ in range(4000):
+            chosen_P = random.integers(len(patients), size=len(patients))
+            differences.append(drawn(of_arm_NP, chosen_P) - drawn(values_NP["random"], chosen_P))
+        interval = [float(end) for end in np.quantile(differences, (0.025, 0.975))]
         rows.append(
             {
                 "networks": arm,
-                "runs": len(of_arm),
-                "dice": float(of_arm.mean()),
-                "over_random": float(of_arm.mean() - values["random"].mean()),
-                "interval": [float(low), float(high)],
-                "seconds": statistics.median(seconds[arm]) if arm in seconds else None,
+                "runs": len(of_arm_NP),
+                "dice": float(of_arm_NP.mean()),
+                "over_random": float(of_arm_NP.mean() - values_NP["random"].mean()),
+                "interval": interval if len(of_arm_NP) > 1 and arm != "random" else None,
+                "seconds": seconds.get(arm),
             }
         )
     return rows
@@ -341,16 +390,26 @@ def _rounded(row: Mapping[str, Any]) -> list[Any]:
 
 
 def _row(row: Mapping[str, Any]) -> list[str]:
-    low, high = row["interval"]
-    interval = "" if row["networks"] == "random" else f"{low:+.3f} to {high:+.3f}"
+    interval = "" if row["interval"] is None else "{:+.3f} to {:+.3f}".format(*row["interval"])
     seconds = "" if row["seconds"] is None else f"{row['seconds']:.0f}"
-    return [row["networks"], str(row["runs"]), f"{row['dice']:.3f}", f"{row['over_random']:+.3f}", interval, seconds]
+    low, high = min(row["predicted_ms"]), max(row["predicted_ms"])
+    ms = f"{low:.1f} to {high:.1f}" + ("" if row["alike"] else ", not alike")
+    return [
+        row["networks"],
+        str(row["runs"]),
+        f"{row['dice']:.3f}",
+        f"{row['over_random']:+.3f}",
+        interval,
+        seconds,
+        ms,
+    ]
 
 
 PARTS: dict[str, Callable[[Study, int], dict[str, Any]]] = {
     "pilot": lambda study, seeds: pilot(study),
     "rank": lambda study, seeds: rank(study),
     "study": lambda study, seeds: study_all(study, range(seeds)),
+    "time": lambda study, seeds: measure(study),
 }
 
 

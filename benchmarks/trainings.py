@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,6 +73,13 @@ class Trainings:
             found = self._judge(self._trained(architecture, steps, seed))
             write_json(path, {"steps": steps, "seed": seed, "dice": found})
         return json.loads(path.read_text(encoding="utf-8"))["dice"]
+
+    def step_seconds(self, architecture: Architecture, steps: int = 40) -> float:
+        """Of one step, without what comes before the first."""
+        self._trained(architecture, 5, 0)
+        start = time.perf_counter()
+        self._trained(architecture, steps, 0)
+        return (time.perf_counter() - start) / steps
 
     def _trained(self, architecture: Architecture, steps: int, seed: int) -> CineNet:
         parsed = self.config.get_parsed_content

@@ -15,7 +15,15 @@ import ignite.distributed as idist
 import torch
 from conftest import table_of
 from monai.data import DataLoader, Dataset, DistributedSampler
-from small_search import ONE_SHOT_SPACE, blocks, small_loader, small_one_shot, small_search, small_volumes
+from small_search import (
+    ONE_SHOT_SPACE,
+    blocks,
+    discrete_search,
+    small_loader,
+    small_one_shot,
+    small_search,
+    small_volumes,
+)
 
 from scripts import checkpoint, distributed
 from scripts.files import CineError
@@ -30,10 +38,10 @@ def shared_out(items: list[Any], noise: float = 0.5) -> Any:
     return small_loader(items, noise, sampler=DistributedSampler(items, drop_last=True), shuffle=False)
 
 
-def search(folder: Path, noise: float = 0.5, **changes: Any) -> Any:
+def search(folder: Path, make: Any = small_search, noise: float = 0.5, **changes: Any) -> Any:
     data = small_volumes()
     halves = {"weight_loader": shared_out(data[:4], noise), "architecture_loader": shared_out(data[2:], noise)}
-    return small_search(folder, **{**halves, **changes})
+    return make(folder, **{**halves, **changes})
 
 
 def states(searcher: Any) -> dict[str, Any]:
@@ -106,6 +114,10 @@ def main(folder: Path) -> dict[str, Any]:
     resumed = search(folder / "broken")
     resumed.run()
     results["resumed"] = states(resumed)
+
+    discrete = search(folder / "discrete", discrete_search)
+    discrete.run()
+    results["discrete"] = states(discrete)
 
     results["one_shot"] = one_shot(folder / "one_shot")
 

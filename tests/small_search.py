@@ -15,7 +15,7 @@ from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
-from scripts.search.objective import LatencyObjective
+from scripts.search.objective import LatencyMultiplier, LatencyObjective
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.relaxation import JointSoftmax
 from scripts.search.searcher import Searcher
@@ -63,6 +63,18 @@ def small_search(work_dir: Any, kind: type[Searcher] = Searcher, **changes: Any)
         "amp": False,
     }
     return kind(**{**options, **changes})
+
+
+def discrete_search(work_dir: Any, **changes: Any) -> Searcher:
+    """A search that trains discrete networks and moves to its budget by a multiplier."""
+    options = {
+        "supernet": Supernet(SPACE, partial=1),
+        "discrete": True,
+        "expectation": LatencyExpectation(table_of(SPACE), SPACE, network="union", count=2),
+        "objective": LatencyMultiplier(),
+        "deriver": Deriver(paths=2, generations=2),
+    }
+    return small_search(work_dir, **{**options, **changes})
 
 
 def blocks() -> list[dict[str, torch.Tensor]]:

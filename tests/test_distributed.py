@@ -65,7 +65,7 @@ def both(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
 
 def test_all_processes_hold_the_same_after_a_search(both):
     _, (first, second) = both
-    for name in ("plain", "whole", "one_shot"):
+    for name in ("plain", "whole", "discrete", "one_shot"):
         assert identical(first[name], second[name])
     assert first["history"] == second["history"]
 
@@ -238,8 +238,8 @@ def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(fold
 def test_the_search_runs_by_torchrun_and_measures_once(folder):
     arguments = command("search", "search", "multi_gpu_search", "tiny", work_dir="search", search_batch_size=1)
     said = ended(torchrun(*arguments, cwd=folder))
-    assert said.count("accepted") == said.count("saved as search/latency.json") == 1
-    assert len(Architecture.load(folder / "search" / "architecture.json").paths) == 3
+    assert said.count("Accepted") == said.count("saved as search/latency.json") == 1
+    assert 1 <= len(Architecture.load(folder / "search" / "architecture.json").paths) <= 3
     assert {"search"} == json.loads((folder / "search" / "run.json").read_text())["steps"].keys()
     checkpoint = torch.load(folder / "search" / "search" / "checkpoint.pt", weights_only=True)
     assert checkpoint["identity"]["processes"] == 2

@@ -91,9 +91,24 @@ def _check_tracking(tracking: Any) -> None:
 
 
 def configured(keys: Sequence[str]) -> dict[str, Any]:
-    """Some sections of the running configuration as they are written, for what must not change between two runs."""
+    """Some sections of the running configuration, for what must not change between two runs; as they are written, but
+    with the plain values that they refer to."""
     workflow = running_workflow()
-    return {} if workflow is None else {key: workflow.parser.config[key] for key in keys}
+    return (
+        {}
+        if workflow is None
+        else {key: _resolved(workflow.parser.config[key], workflow.parser.config) for key in keys}
+    )
+
+
+def _resolved(value: Any, config: Any) -> Any:
+    """A section in which references to plain values of the configuration are these values."""
+    if isinstance(value, dict):
+        return {key: _resolved(child, config) for key, child in value.items()}
+    if isinstance(value, list):
+        return [_resolved(child, config) for child in value]
+    target = config.get(value[1:]) if isinstance(value, str) and value.startswith("@") else None
+    return value if target is None or isinstance(target, dict) else target
 
 
 def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None, tracking: Any = None) -> None:

@@ -161,8 +161,8 @@ def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_no
     before = again(fastest("exhaustive"), Constraint(30.0))
     measured = len(clock)
     assert again(fastest("exhaustive"), Constraint(30.0)) == before
-    assert len(clock) == measured, "it was measured anew"
-    assert len(again(fastest("exhaustive", paths=3), Constraint(30.0)).paths) == 3, "other settings derive anew"
+    assert len(clock) == measured, "it was measured again"
+    assert len(again(fastest("exhaustive", paths=3), Constraint(30.0)).paths) == 3, "other settings derive again"
     assert again(fastest("exhaustive", paths=3), Constraint(29.0)).provenance["budget_ms"] == 29.0
 
 

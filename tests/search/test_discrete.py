@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 import torch
+from conftest import table_of
 from small_search import SPACE as SMALL_SPACE
 from small_search import small_search
 
 from scripts.files import CineError
+from scripts.latency.expectation import LatencyExpectation
 from scripts.search.discrete import draw_network
 from scripts.search.relaxation import JointSoftmax
 from scripts.space.passing import drawn, passing
@@ -91,6 +94,13 @@ def test_the_loss_reaches_alpha_and_beta_through_the_gates(relaxation):
     assert any(parameter.grad.abs().sum() > 0 for parameter in relaxation.beta.values())
 
 
-def test_partial_channels_and_skip_edges_are_refused(tmp_path):
+def test_skip_edges_are_refused(tmp_path):
+    space = replace(SMALL_SPACE, skip=True)
+    parts = {"supernet": Supernet(space, partial=1), "relaxation": JointSoftmax(space)}
+    with pytest.raises(CineError, match="skip True"):
+        small_search(tmp_path, discrete=True, expectation=LatencyExpectation(table_of(space), space), **parts)
+
+
+def test_partial_channels_are_refused(tmp_path):
     with pytest.raises(CineError, match="partial_channels 2"):
         small_search(tmp_path, discrete=True, supernet=Supernet(SMALL_SPACE, partial=2))

@@ -5,14 +5,16 @@ import signal
 
 import pytest
 import torch
+from conftest import table_of
 from identical import identical
-from small_search import SPACE, small_search
+from small_search import SPACE, discrete_search, small_search
 
 from scripts.files import CineError
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.constraint import Constraint
 from scripts.search.history import load_history
 from scripts.space.supernet import Supernet
+from scripts.space.trellis import cells_of
 
 
 @pytest.fixture
@@ -102,7 +104,10 @@ def test_a_resumed_search_equals_an_uninterrupted_one(build, tmp_path):
     assert load_history(tmp_path / "whole") == load_history(tmp_path / "broken")
 
 
-@pytest.mark.parametrize("step", [5, 6, 8])
+@pytest.mark.parametrize(
+    ("build", "step"),
+    [(small_search, 5), (small_search, 6), (small_search, 8), (discrete_search, 5), (discrete_search, 8)],
+)
 def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
     whole = build(tmp_path / "whole")
     whole.run()
@@ -239,3 +244,28 @@ def test_a_killed_search_resumes_in_its_round(build, tmp_path):
     resumed.run()
     assert (resumed.round, resumed.aim_ms) == (2, 2.0)
     assert resumed.history == whole.history
+
+
+def test_a_discrete_step_moves_only_cells_of_the_network_that_it_drew(tmp_path):
+    searcher = discrete_search(tmp_path, expectation=LatencyExpectation(table_of(SPACE), SPACE, count=1))
+    before = state(searcher.supernet)
+    searcher.weight_step(next(iter(searcher.weight_loader)))
+    after = state(searcher.supernet)
+    moved = {name.split(".")[1] for name in before if "cells." in name and not torch.equal(before[name], after[name])}
+    assert len(moved) <= SPACE.layers, "one path has one cell a layer"
+    assert any(moved <= {cell.name for cell in cells_of(path)} for path in SPACE.trellis.paths())
+
+
+def test_the_history_holds_the_multiplier(tmp_path):
+    searcher = discrete_search(tmp_path)
+    searcher.run()
+    weights = [entry["penalty_weight"] for entry in searcher.history]
+    assert weights[0] == 0 and weights[-1] == searcher.objective.weight_at(1.0) != 0
+
+
+def test_a_space_below_its_budget_is_named(tmp_path, caplog):
+    discrete_search(tmp_path / "below", constraint=Constraint(500.0)).run()
+    assert "The whole space is below the budget" in caplog.text
+    caplog.clear()
+    discrete_search(tmp_path / "within", constraint=Constraint(5.0)).run()
+    assert "The whole space" not in caplog.text

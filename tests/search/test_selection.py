@@ -88,13 +88,13 @@ def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, ta
     """Though the table is a third too low: measurements correct the limit of what is proposed."""
     deriver = Deriver("exhaustive", paths=5)
     taken, found = Selection(mixing, deriver, Constraint(budget_ms), table, SPACE, RUNTIME).take()
-    keeping = [pair for pair in networks(mixing, 5) if p95_ms(pair[0]) <= budget_ms]
+    keeping = [pair for pair in networks(mixing, 5) if 0.9 * budget_ms <= p95_ms(pair[0]) <= budget_ms]
     assert taken.provenance["accumulated_weight"] == pytest.approx(max(weight for _, weight in keeping))
     assert found.timing.p95_ms == pytest.approx(p95_ms(taken))
     assert p95_ms(taken) <= budget_ms
     assert len(clock) <= 9
     refused = [one for one in clock if p95_ms(one) > budget_ms]
-    assert refused, "the table alone would have taken a network that is too slow"
+    assert refused, "by the table only, a network that is too slow would have been taken"
 
 
 def test_a_budget_that_binds_nothing_takes_all_paths_and_measures_little(mixing, table, clock):
@@ -109,10 +109,10 @@ def test_shared_weights_choose_and_fine_tuning_has_the_last_word(mixing, table, 
     deriver = Deriver("exhaustive", paths=5)
     selection = Selection(mixing, deriver, Constraint(18.0), table, SPACE, RUNTIME, shared)
     taken, _ = selection.take()
-    keeping = [one for one, _ in networks(mixing, 5) if p95_ms(one) <= 18.0]
+    keeping = [one for one, _ in networks(mixing, 5) if 16.2 <= p95_ms(one) <= 18.0]
     assert max(map(shared.dice, shared.tuned)) == pytest.approx(max(map(shared.dice, keeping)))
     assert 1 < len(shared.tuned) <= 3
-    assert all(p95_ms(one) <= 18.0 for one in shared.tuned), "a network that is too slow was fine-tuned"
+    assert all(16.2 <= p95_ms(one) <= 18.0 for one in shared.tuned), "the budget is missed, or not used"
     assert shared.dice(taken) == min(map(shared.dice, shared.tuned))
     assert taken.provenance["fine_tuned_dice"] == 1 - shared.dice(taken)
     assert taken.provenance["shared_dice"] == shared.dice(taken)
@@ -138,5 +138,5 @@ def test_a_table_of_another_device_decides_by_its_predictions(mixing, table, clo
     foreign = replace(table, foreign=True, device={"name": "the scanner's GPU"})
     taken, _ = Selection(mixing, Deriver("exhaustive", paths=5), Constraint(18.0), foreign, SPACE, RUNTIME).take()
     assert not clock
-    within = [weight for one, weight in networks(mixing, 5) if table.predict(one) <= 18.0]
+    within = [weight for one, weight in networks(mixing, 5) if 16.2 <= table.predict(one) <= 18.0]
     assert taken.provenance["accumulated_weight"] == pytest.approx(max(within))

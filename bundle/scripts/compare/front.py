@@ -53,7 +53,8 @@ def search_front(work_dir: str, budgets: Sequence[float], latency_file: str) -> 
 
 
 def folder_of(work_dir: str, budget_ms: float) -> Path:
-    return Path(work_dir) / f"budget_{budget_ms:g}"
+    """Of the search under a budget, such as budget_10 or budget_12.5."""
+    return Path(work_dir) / f"budget_{float(budget_ms)!r}".removesuffix(".0")
 
 
 def entry_of(folder: Path, budget_ms: float) -> dict[str, Any]:

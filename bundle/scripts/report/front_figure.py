@@ -56,9 +56,12 @@ def front_figure(networks: Sequence[Mapping[str, Any]], unseen: Sequence[float] 
         points.append((ms, dice))
     if points:
         axes.plot(*zip(*sorted(points), strict=True), color=FOUND, linewidth=1, zorder=2)
+    else:
+        text = "No Dice is known yet: train and evaluate the network in each folder."
+        axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center")
     axes.plot([], [], color=BUDGET, linewidth=1, linestyle="--", label="budget")
     source = "unseen exams" if unseen else "architecture half, shared weights fine-tuned"
-    state = "measured" if any(network.get("measured_ms") for network in networks) else "predicted"
+    state = "measured" if all(network.get("measured_ms") for network in networks) else "predicted"
     tidy(axes, f"latency of a volume ({state}), ms", f"mean Dice ({source})", "What each budget buys")
     axes.margins(x=0.1, y=0.2)
     axes.set_xlim(left=0)

@@ -35,6 +35,7 @@ def derive(
     space: Space,
     runtime: Runtime,
     shared: SharedWeights | None = None,
+    fine_tune_steps: int = 100,
     last_resort: bool = True,
 ) -> Architecture:
     """The network of a search that is accepted by its measured latency and throughput; see ``Selection``.
@@ -44,7 +45,7 @@ def derive(
     Raises:
         BudgetMissed: none keeps the constraint; names the fastest network that can be had.
     """
-    selection = Selection(mixing, deriver, constraint, table, space, runtime, shared)
+    selection = Selection(mixing, deriver, constraint, table, space, runtime, shared, fine_tune_steps)
     architecture, found = selection.take(last_resort)
     logger.info("Accepted: N=%d, %d cells", len(architecture.paths), len(architecture.union))
     warn_of_slower_states(found, constraint)
@@ -65,12 +66,14 @@ def derive_from_search(
     table: LatencyTable,
     runtime: Runtime,
     shared: SharedWeights | None = None,
+    fine_tune_steps: int = 100,
     last_resort: bool = True,
     keep: bool = False,
 ) -> Architecture:
     """Derive from the search in ``work_dir`` and write its ``architecture.json``; other arguments as of ``derive``.
 
-    An "auto" budget is the search's own. Where that was "auto" too, it is resolved again for the searched cells.
+    An "auto" budget is the search's own. Where that was "auto" too, and the fastest network is looked for, it is
+    resolved again for the searched cells.
 
     Args:
         keep: whether what was accepted before, of the same search, table and settings, stays: near the budget another
@@ -86,10 +89,10 @@ def derive_from_search(
             logger.info("%s was accepted before and stays. The step derive derives again", path)
             return before
     if constraint.budget_ms == "auto":
-        if not history["auto_budget"]:
+        if not history["auto_budget"] or deriver.fitness == "accuracy":
             constraint = replace(constraint, budget_ms=history["budget_ms"])
         constraint = constraint.resolve(mixing, deriver, table, space, runtime)
-    architecture = derive(mixing, deriver, constraint, table, space, runtime, shared, last_resort)
+    architecture = derive(mixing, deriver, constraint, table, space, runtime, shared, fine_tune_steps, last_resort)
     architecture = architecture.with_provenance(searched_exams=history.get("exams", []), derived_from=derived_from)
     architecture.save(path)
     overlap = architecture.provenance["uniform_pool_overlap"]

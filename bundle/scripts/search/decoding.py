@@ -68,8 +68,11 @@ def cell_pool(
     """
     pools = {}
     for group, decoded in decode_cells(mixing, space, decoding).items():
+        if size == 1:
+            pools[group] = [decoded]
+            continue
         found: dict[tuple[Node, ...], float] = {}
-        for pairs in itertools.product(*(_pairs(p_jO.tolist(), space) for p_jO in mixing.nodes[group])):
+        for pairs in itertools.product(*(_pairs(p_jO.tolist(), space, size) for p_jO in mixing.nodes[group])):
             computed: list[tuple] = [()]
             for (j, name), _ in pairs:
                 computed.append(_result(name, computed[j], len(computed)))
@@ -80,14 +83,15 @@ def cell_pool(
     return pools
 
 
-def _pairs(table: list[list[float]], space: Space) -> list[tuple[Node, float]]:
-    """Every (input, operation) that computes something, with its probability."""
-    return [
+def _pairs(table: list[list[float]], space: Space, size: int) -> list[tuple[Node, float]]:
+    """The most probable (input, operation) that compute something, with their probabilities."""
+    pairs = [
         ((j, name), p)
         for j, row in enumerate(table)
         for p, name in zip(row, space.operations, strict=True)
         if name != ZERO
     ]
+    return heapq.nsmallest(size, pairs, key=lambda pair: -pair[1])
 
 
 def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> list[tuple[float, Path]]:

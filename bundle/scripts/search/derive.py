@@ -15,6 +15,7 @@ from scripts.search.genetic import Evolution, Fitness, Individual, Ranking
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing
+from scripts.space.trellis import cells_of
 
 Method = Literal["genetic", "exhaustive", "dijkstra"]
 Criterion = Literal["accuracy", "latency"]
@@ -84,7 +85,7 @@ class Deriver:
         table: LatencyTable,
         space: Space,
         sizes: tuple[int, int],
-        limit_ms: float = math.inf,
+        band_ms: tuple[float, float] = (0.0, math.inf),
         accuracy: Accuracy | None = None,
     ) -> list[Architecture]:
         """Candidate architectures, fittest first.
@@ -94,12 +95,15 @@ class Deriver:
             table: predicts latency.
             space: the search space.
             sizes: the least and the greatest number of paths.
-            limit_ms: where accuracy decides, the predicted latency that candidates keep as far as they can.
-            accuracy: of a network; None, the accumulated weight of its paths.
+            band_ms: where accuracy decides, the predicted latency that candidates lie within as far as they can.
+            accuracy: of a network; None, the probabilities of its paths' cells, summed over its paths.
         """
         pool = gene_pool(mixing, space, self.pool_size, self.score)
         # only an accuracy can compare cells; weights of paths cannot
         cells = cell_pool(mixing, space, 1 if accuracy is None else self.cell_pool_size, self.decoding)
+
+        # summed, since a sum of logarithms, as some scores are, would fall with every path
+        likelihoods = [sum(float(mixing.cells[cell]) for cell in cells_of(path)) for _, path in pool]
 
         def architecture_of(individual: Individual) -> Architecture:
             nodes = {group: some[i] for (group, some), i in zip(cells.items(), individual.cells, strict=True)}
@@ -108,12 +112,14 @@ class Deriver:
         def fitness(individual: Individual) -> Fitness:
             architecture = architecture_of(individual)
             ms, weight = table.predict(architecture), sum(pool[gene][0] for gene in individual.paths)
+            likely = sum(likelihoods[gene] for gene in individual.paths)
             if self.fitness == "latency":
-                return Fitness((ms, -weight), ms, weight)
-            if ms > limit_ms:
-                return Fitness((ms - limit_ms, ms, -weight), ms, weight)
+                return Fitness((ms, -weight), ms, weight, likely)
+            outside_ms = max(ms - band_ms[1], band_ms[0] - ms, 0.0)
+            if outside_ms:
+                return Fitness((outside_ms, -likely), ms, weight, likely)
             value = None if accuracy is None else accuracy(architecture)
-            return Fitness((0.0, -(weight if value is None else value), ms), ms, weight, value)
+            return Fitness((0.0, -(likely if value is None else value), ms), ms, weight, likely, value)
 
         ranking = Ranking(fitness)
         return [
@@ -126,6 +132,7 @@ class Deriver:
                 genes=list(individual.paths),
                 cell_genes=list(individual.cells),
                 accumulated_weight=ranking[individual].weight,
+                path_weight=ranking[individual].likely,
                 shared_dice=ranking[individual].accuracy,
                 seed=self.seed,
                 predicted_ms=ranking[individual].ms,

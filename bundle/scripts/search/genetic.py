@@ -27,6 +27,7 @@ class Fitness(NamedTuple):
     order: tuple[float, ...]
     ms: float
     weight: float
+    likely: float = 0.0
     accuracy: float | None = None
 
 

@@ -18,11 +18,12 @@ from scripts.space.architecture import Architecture, Node
 from scripts.space.network import CineNet
 from scripts.space.space import PARAMETER_FREE, ZERO, Space
 from scripts.space.supernet import Mixing, Supernet
+from scripts.space.trellis import Path, union_of
 
 logger = logging.getLogger(__name__)
 # measured peaks over the sum of living tensors (docs/benchmarks.md): workspace of the kernels, gaps between blocks
 FIXED, KEPT, RECOMPUTED = 128 * 2**20, 2.0, 3.4
-SMALLER = "Lower search_batch_size, search_patch_size or search_channels, or raise partial_channels."
+SMALLER = "Lower search_batch_size, search_patch_size or search_channels."
 
 
 def step_memory(
@@ -59,8 +60,12 @@ def large_network(space: Space, paths: int) -> Architecture:
     name = next(name for name in space.operations if name not in (*PARAMETER_FREE, ZERO))
     cells: dict[str, tuple[Node, ...]] = {group: ((0, name),) * space.nodes for group in space.groups}
     fine = {cell: -float(cell.source + cell.target) for cell in space.trellis.cells}
-    best = space.trellis.best_paths(min(paths, space.trellis.path_count), fine)
-    return Architecture(space, cells, tuple(path for _, path in best))
+    chosen: dict[Path, None] = {}
+    for _ in range(paths):  # each with as many cells as it can that no other has
+        union = set(union_of(chosen))
+        score = {cell: -9.0 if cell in union else value for cell, value in fine.items()}
+        chosen[space.trellis.best_paths(1, score)[0][1]] = None
+    return Architecture(space, cells, tuple(chosen))
 
 
 def measured_step_memory(

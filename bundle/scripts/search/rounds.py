@@ -19,8 +19,8 @@ def search_in_rounds(searcher: Searcher, derivation: Callable[..., Architecture]
 
     Args:
         searcher: searches under its constraint's budget in the first round; it resumes in the round where it was.
-        derivation: derives from the search in the work_dir, by measurement; ``last_resort=False`` keeps it from
-            networks of fewer paths than the search aims at.
+        derivation: derives from the search in the work_dir, by measurement; ``last_resort=False`` keeps one that looks
+            for the fastest network from fewer paths than the search aims at.
         max_rounds: rounds at most; the last one may derive with fewer paths.
 
     Raises:

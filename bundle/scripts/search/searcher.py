@@ -21,8 +21,8 @@ from scripts.safety import check_finite
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.discrete import draw_network
+from scripts.search.extremes import extreme_expectations
 from scripts.search.history import save_history
-from scripts.search.largest import largest_expectation
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine
 from scripts.search.objective import Objective
 from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
@@ -32,7 +32,10 @@ from scripts.space.trellis import Path
 
 logger = logging.getLogger(__name__)
 
-NEAR = 0.9  # a share of the budget above which the penalty is felt
+NEAR = 0.9
+"""A share of the budget above which the penalty is felt."""
+ENDS = (0.9, 1.05)
+"""L_t over the budget at the end of a search that moved to its budget."""
 
 
 class Searcher(EpochLoop):
@@ -168,12 +171,18 @@ class Searcher(EpochLoop):
             self._warn_of_a_budget_that_cannot_bind()
 
     def _warn_of_a_budget_that_cannot_bind(self) -> None:
-        largest_ms = largest_expectation(self.expectation)
+        least_ms, largest_ms = extreme_expectations(self.expectation)
         if largest_ms < self.aim_ms:
             logger.warning(
                 "The whole space is below the budget: its largest networks of %d paths take about %.1f ms, the budget "
                 "is %.1f ms. Raise space#channels or paths, or lower budget_ms",
                 *(self.expectation.count, largest_ms, self.aim_ms),
+            )
+        if least_ms > self.aim_ms:
+            logger.warning(
+                "The whole space is above the budget: its fastest networks take about %.1f ms, the budget is %.1f ms. "
+                "Raise budget_ms, or lower space#channels or space#layers",
+                *(least_ms, self.aim_ms),
             )
 
     def state(self) -> dict[str, Any]:
@@ -271,22 +280,23 @@ class Searcher(EpochLoop):
         return accuracy_loss, loss
 
     def _derived_paths(self) -> list[Path]:
-        """The paths of the network that the deriver would choose now, as few as it may choose.
+        """The paths of the network that the deriver would choose now.
 
-        The cells are searched for the smallest network, and paths fill what is left of the budget afterwards. If
-        more paths came in here as the cells grew cheaper, they would ask for cheaper cells still, down to identity.
+        Where the fastest network is looked for, these are as few as it may choose. The cells are searched for the
+        smallest network, and paths fill what is left of the budget afterwards. If more paths came in here as the cells
+        grew cheaper, they would ask for cheaper cells still, down to identity.
         """
         with torch.no_grad():
             mixing = self.relaxation()
         space, table = self.expectation.space, self.expectation.table
         count = self.deriver.aim(space)
-        return list(self.deriver.propose(mixing, table, space, (count, count))[0].paths)
+        return list(self.deriver.propose(mixing, table, space, (count, count), (0.0, self.aim_ms))[0].paths)
 
     def _say_how_it_ended(self) -> None:
         latency_ms = self.history[-1]["latency_ms"]
-        logger.info(
-            "L_t ended at %.1f ms, %.2f of the budget of %.1f ms", latency_ms, latency_ms / self.aim_ms, self.aim_ms
-        )
+        share = latency_ms / self.aim_ms
+        level = logging.INFO if ENDS[0] <= share <= ENDS[1] or self.expectation.network != "union" else logging.WARNING
+        logger.log(level, "L_t ended at %.1f ms, %.2f of the budget of %.1f ms", latency_ms, share, self.aim_ms)
 
     def _warn_of_collapse(self) -> None:
         with torch.no_grad():

@@ -23,9 +23,11 @@ logger = logging.getLogger(__name__)
 CANDIDATES = 3
 """Networks that are measured at a time."""
 ATTEMPTS = 3
-USED = 0.93
-"""The share of the budget that the predicted limit must reach, once corrected, before the search for more ends."""
-FINE_TUNE_STEPS = 100
+"""Times that measurements correct the limit of the predicted latency."""
+SPENT = 0.9
+"""The least share of the limit that candidates use: shared weights favour small networks, which learn faster."""
+NEAR = 0.95
+"""A limit at this share of what measurements allow, or above, is near enough."""
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,8 @@ class Selection:
         space: the search space.
         runtime: measures.
         shared: the trained supernet by which networks are compared; None, by the accumulated weights of their paths.
-        known_dice: what it said of each network, by digest.
+        fine_tune_steps: of each of the best networks, with the shared weights.
+        known_dice: what these said of each network, by digest.
     """
 
     mixing: Mixing
@@ -50,6 +53,7 @@ class Selection:
     space: Space
     runtime: Runtime
     shared: SharedWeights | None = None
+    fine_tune_steps: int = 100
     known_dice: dict[str, float] = field(default_factory=dict)
 
     def take(self, last_resort: bool = True) -> tuple[Architecture, Measured]:
@@ -64,7 +68,7 @@ class Selection:
         return self._most_accurate() if self.deriver.fitness == "accuracy" else self._fastest(last_resort)
 
     def _most_accurate(self) -> tuple[Architecture, Measured]:
-        """The most accurate candidate that keeps the constraint when it is measured.
+        """The most accurate candidate that uses the budget and keeps the constraint when it is measured.
 
         Measurements correct the limit of the predicted latency, since the table's error is much the same for networks
         that are alike, and since the constraint is for the 95th percentile.
@@ -86,7 +90,7 @@ class Selection:
             # the predicted latency that would just keep the constraint
             exact_ms = min(one.provenance["predicted_ms"] / self.constraint.excess(took.timing) for one, took in found)
             reached = limit_ms / exact_ms
-            if reached >= USED and any(self._keeps(took) for _, took in found):
+            if reached >= NEAR and any(self._keeps(took) for _, took in found):
                 break
             logger.info(
                 "Networks predicted to take %.2f ms just keep the budget of %.2f ms: the limit was %.2f ms",
@@ -96,20 +100,29 @@ class Selection:
         kept = [pair for pair in judged.values() if self._keeps(pair[1])]
         if not kept:
             raise self._missed(min(self.constraint.excess(took.timing) for _, took in judged.values()))
-        kept.sort(key=lambda pair: -(pair[0].provenance["shared_dice"] or pair[0].provenance["accumulated_weight"]))
+        kept.sort(key=lambda pair: -self._worth(pair[0]))
         return self._best_fine_tuned(kept[:CANDIDATES])
 
+    def _worth(self, architecture: Architecture) -> float:
+        """Its Dice with the shared weights, else the probability of its paths."""
+        return architecture.provenance["path_weight"] if self.shared is None else self._dice(architecture)
+
     def _propose(self, sizes: tuple[int, int], limit_ms: float) -> list[Architecture]:
-        arguments = (self.mixing, self.table, self.space, sizes, limit_ms)
-        if self.shared is None:
-            return self.deriver.propose(*arguments)
-        with tqdm(desc="networks, judged by shared weights", unit="network") as bar:
+        """Candidates that use the limit; where the pool has none, those that keep it."""
+        with tqdm(desc="networks, judged by shared weights", unit="network", disable=self.shared is None) as bar:
 
             def dice(architecture: Architecture) -> float:
                 bar.update()
                 return self._dice(architecture)
 
-            return self.deriver.propose(*arguments, dice)
+            for least_ms in (SPENT * limit_ms, 0.0):
+                proposed = self.deriver.propose(
+                    *(self.mixing, self.table, self.space, sizes, (least_ms, limit_ms)),
+                    None if self.shared is None else dice,
+                )
+                if proposed[0].provenance["predicted_ms"] >= least_ms:
+                    break
+        return proposed
 
     def _dice(self, architecture: Architecture) -> float:
         """With the shared weights, computed once a network."""
@@ -124,13 +137,13 @@ class Selection:
             return kept[0]
         tuned = []
         for architecture, took in kept:
-            dice = self.shared.fine_tuned_dice(architecture, FINE_TUNE_STEPS)
+            before, dice = self._dice(architecture), self.shared.fine_tuned_dice(architecture, self.fine_tune_steps)
             logger.info(
-                "N=%d, measured %.2f ms: Dice %.3f with shared weights, %.3f after %d steps of fine-tuning",
-                *(len(architecture.paths), took.timing.median_ms, architecture.provenance["shared_dice"], dice),
-                FINE_TUNE_STEPS,
+                "N=%d, %s %.2f ms: Dice %.3f with shared weights, %.3f after %d steps of fine-tuning",
+                *(len(architecture.paths), "predicted" if self.table.foreign else "measured", took.timing.median_ms),
+                *(before, dice, self.fine_tune_steps),
             )
-            tuned.append((architecture.with_provenance(fine_tuned_dice=dice), took))
+            tuned.append((architecture.with_provenance(shared_dice=before, fine_tuned_dice=dice), took))
         return max(tuned, key=lambda pair: pair[0].provenance["fine_tuned_dice"])
 
     def _fastest(self, last_resort: bool) -> tuple[Architecture, Measured]:

@@ -69,7 +69,7 @@ class Space:
         if self.stem_stride not in (1, 2):
             raise CineError("space#stem_stride", repr(self.stem_stride), "1 or 2", "Change the key.")
         for name, allowed in CHOICES.items():
-            if getattr(self, name) not in allowed:
+            if not any(getattr(self, name) == one and type(getattr(self, name)) is type(one) for one in allowed):
                 raise CineError(
                     f"space#{name}", repr(getattr(self, name)), f"one of {list(allowed)}", "Change the key."
                 )
@@ -93,7 +93,7 @@ class Space:
         """The name of the cells that hold the same operations as this one, such as contracting or contracting_0."""
         if not self.share_cells:
             return cell.name
-        return cell.kind if self.share_cells is True else f"{cell.kind}_{cell.source}"
+        return f"{cell.kind}_{cell.source}" if self.share_cells == "scale" else cell.kind
 
     @property
     def groups(self) -> tuple[str, ...]:

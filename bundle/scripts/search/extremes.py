@@ -1,0 +1,26 @@
+"""The least and the largest L_t that a space allows: whether a budget can bind, and whether it can be kept."""
+
+from __future__ import annotations
+
+import torch
+
+from scripts.latency.expectation import LatencyExpectation
+from scripts.search.relaxation import JointSoftmax
+
+STEPS, RATE = 150, 0.3
+
+
+def extreme_expectations(expectation: LatencyExpectation) -> tuple[float, float]:
+    """L_t in ms of mixing weights that follow its gradient down, and up, from uniform ones."""
+    return _extreme(expectation, False), _extreme(expectation, True)
+
+
+def _extreme(expectation: LatencyExpectation, largest: bool) -> float:
+    relaxation = JointSoftmax(expectation.space)
+    optimizer = torch.optim.Adam(relaxation.parameters(), RATE, maximize=largest)
+    for _ in range(STEPS):
+        optimizer.zero_grad()
+        expectation(relaxation()).backward()
+        optimizer.step()
+    with torch.no_grad():
+        return float(expectation(relaxation()))
