@@ -263,9 +263,11 @@ def test_the_history_holds_the_multiplier(tmp_path):
     assert weights[0] == 0 and weights[-1] == searcher.objective.weight_at(1.0) != 0
 
 
-def test_a_space_below_its_budget_is_named(tmp_path, caplog):
-    discrete_search(tmp_path / "below", constraint=Constraint(500.0)).run()
-    assert "The whole space is below the budget" in caplog.text
-    caplog.clear()
-    discrete_search(tmp_path / "within", constraint=Constraint(5.0)).run()
-    assert "The whole space" not in caplog.text
+@pytest.mark.parametrize(
+    ("budget_ms", "said"),
+    [(500.0, "The whole space is below the budget"), (7.0, None), (4.0, "The whole space is above the budget")],
+)
+def test_a_budget_outside_of_the_space_is_named(tmp_path, caplog, budget_ms, said):
+    """A path takes 6 ms, and the union of two paths up to 10."""
+    discrete_search(tmp_path, constraint=Constraint(budget_ms), epochs=2).run()
+    assert said in caplog.text if said else "The whole space" not in caplog.text
