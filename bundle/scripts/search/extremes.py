@@ -11,12 +11,15 @@ STEPS, RATE = 150, 0.3
 
 
 def extreme_expectations(expectation: LatencyExpectation) -> tuple[float, float]:
-    """L_t in ms of mixing weights that follow its gradient down, and up, from uniform ones."""
+    """L_t in ms of mixing weights that follow its gradient down, and up, from nearly uniform ones."""
     return _extreme(expectation, False), _extreme(expectation, True)
 
 
 def _extreme(expectation: LatencyExpectation, largest: bool) -> float:
     relaxation = JointSoftmax(expectation.space)
+    generator = torch.Generator().manual_seed(0)
+    for parameter in relaxation.parameters():  # uniform weights may lie on a saddle
+        torch.nn.init.normal_(parameter, std=0.1, generator=generator)
     optimizer = torch.optim.Adam(relaxation.parameters(), RATE, maximize=largest)
     for _ in range(STEPS):
         optimizer.zero_grad()
