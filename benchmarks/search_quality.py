@@ -312,7 +312,9 @@ def rank(study: Study, seed: int = 0) -> dict[str, Any]:
 
 def study_all(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
     """Every arm and control, trained; Dice by patient of each network."""
-    found = {arm: [search(study, arm, seed) for seed in seeds] for arm in ARMS}
+    found: dict[str, list[Found]] = {arm: [] for arm in ARMS}
+    for seed, arm in itertools.product(seeds, ARMS):
+        found[arm].append(search(study, arm, seed))
     seconds = {arm: statistics.median(one.seconds for one in of_arm) for arm, of_arm in found.items()}
     networks = {"random": study.random_networks(RANDOM, 0)}
     networks |= {arm: [one.network for one in of_arm] for arm, of_arm in found.items()}

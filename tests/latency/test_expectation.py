@@ -161,7 +161,7 @@ def test_union_reading_is_the_mean_of_networks_drawn_at_random(space, table, cou
         mixing = relaxation()
         value = float(LatencyExpectation(table, space, network="union", count=count)(mixing))
         generator = torch.Generator().manual_seed(5)
-        drawn = [table.predict(draw_network(mixing, space, count, generator).architecture) for _ in range(3000)]
+        drawn = [table.predict(draw_network(mixing, space, count, generator).architecture) for _ in range(1000)]
     assert value == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / math.sqrt(len(drawn)))
     assert np.std(drawn) > 0.02 * value
 

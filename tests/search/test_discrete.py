@@ -19,7 +19,7 @@ from scripts.space.supernet import Mixing, Supernet
 from scripts.space.trellis import union_of
 
 SPACE = Space(layers=3, scales=2, nodes=2, channels=4, deployment_size=(8, 8, 2))
-DRAWS = 3000
+DRAWS = 1500
 
 
 @pytest.fixture
@@ -50,10 +50,10 @@ def test_pairs_and_cells_occur_as_often_as_their_probabilities_say(relaxation):
         for i, p_jO in enumerate(tables):
             for j, row in enumerate(p_jO.tolist()):
                 for name, p in zip(SPACE.operations, row, strict=True):
-                    assert pairs[kind, i, j, name] / DRAWS == pytest.approx(p, abs=0.04)
+                    assert pairs[kind, i, j, name] / DRAWS == pytest.approx(p, abs=0.05)
     passed = passing(mixing, SPACE.trellis).cells
     for cell, p in passed.items():
-        assert cells[cell] / DRAWS == pytest.approx(float(drawn(p, 2)), abs=0.04)
+        assert cells[cell] / DRAWS == pytest.approx(float(drawn(p, 2)), abs=0.05)
 
 
 def test_gates_change_nothing_in_the_forward_pass(relaxation):
