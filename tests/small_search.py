@@ -20,13 +20,23 @@ from scripts.search.one_shot import OneShotSearcher
 from scripts.search.relaxation import JointSoftmax
 from scripts.search.searcher import Searcher
 from scripts.space.space import Space
-from scripts.space.supernet import Supernet
+from scripts.space.supernet import Mixing, Supernet
 
 SPACE = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))
 ONE_SHOT_SPACE = Space(
     **{"layers": 2, "scales": 2, "nodes": 1, "channels": 4, "operations": ("identity", "conv_3x3x3")},
     **{"deployment_size": (8, 8, 2), "start": "any", "end": "any", "join": "mean", "share_cells": False},
 )
+
+
+def random_mixing(space: Space, seed: int = 0) -> Mixing:
+    """The mixing weights of a search that has leaned somewhere."""
+    torch.manual_seed(seed)
+    relaxation = JointSoftmax(space)
+    with torch.no_grad():
+        for parameter in relaxation.parameters():
+            parameter.normal_()
+        return relaxation()
 
 
 def small_volumes() -> list[dict[str, torch.Tensor]]:

@@ -4,7 +4,7 @@ from dataclasses import replace
 from functools import partial
 
 import pytest
-import torch
+from small_search import random_mixing
 
 from scripts import manifest
 from scripts.files import CineError
@@ -17,7 +17,7 @@ from scripts.search.acceptance import derive, derive_from_search
 from scripts.search.constraint import BudgetMissed, Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
-from scripts.search.relaxation import JointSoftmax, uniform_mixing
+from scripts.search.relaxation import uniform_mixing
 from scripts.search.verify import verify
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
@@ -52,15 +52,6 @@ def clock(monkeypatch):
     return measured
 
 
-def searched(space):
-    torch.manual_seed(0)
-    relaxation = JointSoftmax(space)
-    with torch.no_grad():
-        for parameter in relaxation.parameters():
-            parameter.normal_()
-        return relaxation()
-
-
 def test_the_budget_is_for_the_95th_percentile_and_the_throughput_for_the_mean():
     constraint = Constraint(50.0, 22.0)
     assert constraint.kept_by(Timing(40, 41, 50, 1, 9))
@@ -70,7 +61,7 @@ def test_the_budget_is_for_the_95th_percentile_and_the_throughput_for_the_mean()
 
 def test_auto_takes_the_most_paths_that_keep_the_measured_budget(space, make_table, runtime, clock):
     table = make_table(space)
-    mixing = searched(space)
+    mixing = random_mixing(space)
     architecture = derive(mixing, fastest(), Constraint(20.0), table, space, runtime)
     count = len(architecture.paths)
     assert 1.1 * len(architecture.union) <= 20
@@ -87,12 +78,12 @@ def test_prediction_alone_accepts_nothing(space, make_table, runtime, clock):
     """The table promises 0.1 ms a cell, the device takes 1."""
     table = make_table(space, lambda name, scale: 0.01)
     with pytest.raises(CineError):
-        derive(searched(space), fastest(paths=3), Constraint(5.0), table, space, runtime)
+        derive(random_mixing(space), fastest(paths=3), Constraint(5.0), table, space, runtime)
 
 
 def test_an_infeasible_budget_names_the_fastest_network(space, make_table, runtime, clock):
     with pytest.raises(CineError, match="single path") as caught:
-        derive(searched(space), fastest(), Constraint(2.0), make_table(space), space, runtime)
+        derive(random_mixing(space), fastest(), Constraint(2.0), make_table(space), space, runtime)
     named = clock[-1]
     assert len(named.paths) == 1
     assert "".join(map(str, named.paths[0])) in str(caught.value)
@@ -101,7 +92,7 @@ def test_an_infeasible_budget_names_the_fastest_network(space, make_table, runti
 
 
 def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table, runtime, clock, caplog):
-    architecture = derive(searched(space), fastest(), Constraint(7.0), make_table(space), space, runtime)
+    architecture = derive(random_mixing(space), fastest(), Constraint(7.0), make_table(space), space, runtime)
     assert len(architecture.paths) == 1  # six cells take 6.6 ms, and any second path adds one
     assert "No network of 3 paths or more keeps the budget" in caplog.text
 
@@ -110,17 +101,17 @@ def test_what_knows_no_constraint_is_measured_and_said_to_miss_it(space, make_ta
     constraint = Constraint(0.5, enforced=False)
     with caplog.at_level("INFO"):
         architecture = derive(
-            searched(space), fastest("dijkstra", paths=4), constraint, make_table(space), space, runtime
+            random_mixing(space), fastest("dijkstra", paths=4), constraint, make_table(space), space, runtime
         )
     assert len(architecture.paths) == 4
     assert architecture.provenance["measured_ms"]["p95_ms"] > architecture.provenance["budget_ms"] == 0.5
     assert "accepted, though it misses" in caplog.text
     with pytest.raises(CineError, match="which no derived network of 4 paths"):
-        derive(searched(space), fastest("dijkstra", paths=4), Constraint(0.5), make_table(space), space, runtime)
+        derive(random_mixing(space), fastest("dijkstra", paths=4), Constraint(0.5), make_table(space), space, runtime)
 
 
 def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, runtime, clock):
-    mixing = searched(space)
+    mixing = random_mixing(space)
     constraint = Constraint("auto").resolve(mixing, fastest(), make_table(space), space, runtime)
     assert len(clock[0].paths) == 8
     assert constraint.budget_ms == pytest.approx(0.6 * len(clock[0].union), abs=0.005)
@@ -129,9 +120,9 @@ def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, runtime, 
 
 
 def test_an_auto_budget_can_be_kept_whatever_cells_were_found(space, make_table, runtime, clock, tmp_path):
-    save_history(tmp_path, 0.1, True, [entry(searched(space))])  # what the search aimed at is of no use any more
+    save_history(tmp_path, 0.1, True, [entry(random_mixing(space))])  # what the search aimed at is of no use any more
     architecture = derive_from_search(str(tmp_path), space, fastest(), Constraint("auto"), make_table(space), runtime)
-    eight = fastest("dijkstra").propose(searched(space), make_table(space), space, (8, 8))[0]
+    eight = fastest("dijkstra").propose(random_mixing(space), make_table(space), space, (8, 8))[0]
     assert architecture.provenance["budget_ms"] == pytest.approx(0.6 * len(eight.union), abs=0.005)
     assert 1.1 * len(architecture.union) <= architecture.provenance["budget_ms"]
 
@@ -144,7 +135,7 @@ def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, runt
 
 
 def test_deriving_again_needs_the_history_alone(space, make_table, runtime, clock, tmp_path):
-    save_history(tmp_path, 30.0, False, [entry(searched(space))], ["p1 ED a", "p2 ED b"])
+    save_history(tmp_path, 30.0, False, [entry(random_mixing(space))], ["p1 ED a", "p2 ED b"])
     deriver = fastest("dijkstra", paths=4)
     architecture = derive_from_search(str(tmp_path), space, deriver, Constraint("auto"), make_table(space), runtime)
     assert Architecture.load(tmp_path / "architecture.json") == architecture
@@ -156,7 +147,7 @@ def test_deriving_again_needs_the_history_alone(space, make_table, runtime, cloc
 def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_now(
     space, make_table, runtime, clock, tmp_path
 ):
-    save_history(tmp_path, 30.0, False, [entry(searched(space))])
+    save_history(tmp_path, 30.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), space, table=make_table(space), runtime=runtime, keep=True)
     before = again(fastest("exhaustive"), Constraint(30.0))
     measured = len(clock)
@@ -169,7 +160,7 @@ def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_no
 def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(
     space, make_table, runtime, clock, tmp_path
 ):
-    save_history(tmp_path, 1.0, False, [entry(searched(space))])
+    save_history(tmp_path, 1.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), space, fastest(), table=make_table(space), runtime=runtime)
     assert again(Constraint(1.0, enforced=False), keep=True).provenance["measured_ms"]["p95_ms"] > 1
     with pytest.raises(BudgetMissed):
@@ -177,7 +168,7 @@ def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(
 
 
 def test_the_step_derive_measures_anew(space, make_table, runtime, clock, tmp_path):
-    save_history(tmp_path, 30.0, False, [entry(searched(space))])
+    save_history(tmp_path, 30.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), space, fastest(), Constraint(30.0), make_table(space), runtime)
     again()
     measured = len(clock)
@@ -221,7 +212,7 @@ def foreign(table):
 def test_a_foreign_table_predicts_and_says_so(space, make_table, runtime, clock):
     """Every entry 1 ms: a cell of one node takes 2, and so the budget decides without a measurement."""
     table = foreign(make_table(space))
-    architecture = derive(searched(space), fastest(), Constraint(30.0), table, space, runtime)
+    architecture = derive(random_mixing(space), fastest(), Constraint(30.0), table, space, runtime)
     assert not clock  # nothing was measured
     provenance = architecture.provenance
     assert provenance["verdict"] == "predicted, not measured"
@@ -229,12 +220,12 @@ def test_a_foreign_table_predicts_and_says_so(space, make_table, runtime, clock)
     assert provenance["device"]["name"] == "the scanner's GPU"
     assert table.predict(architecture) <= 30
     with pytest.raises(BudgetMissed, match="single path"):
-        derive(searched(space), fastest(), Constraint(3.0), table, space, runtime)
+        derive(random_mixing(space), fastest(), Constraint(3.0), table, space, runtime)
 
 
 def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, tmp_path):
     file = str(tmp_path / "architecture.json")
-    derive(searched(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    derive(random_mixing(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
     verified = verify(file, runtime)
     assert Architecture.load(file) == verified
     cells = len(verified.union)
@@ -246,7 +237,7 @@ def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, t
 
 def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
-    derive(searched(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    derive(random_mixing(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
     for name in ("model.pt", "model.json"):
         (tmp_path / name).write_text("trained")
     manifest.write(tmp_path)
@@ -256,7 +247,7 @@ def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_tabl
 
 def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
-    derive(searched(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
+    derive(random_mixing(space), fastest(), Constraint(30.0), foreign(make_table(space)), space, runtime).save(file)
     before = file.read_bytes()
     with pytest.raises(BudgetMissed, match="profile this device and derive again") as caught:
         verify(str(file), runtime, budget_ms=5.0)
@@ -266,7 +257,7 @@ def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_ta
 
 def test_without_the_last_resort_no_fewer_than_three_paths_are_tried(space, make_table, runtime, clock):
     with pytest.raises(BudgetMissed) as caught:
-        derive(searched(space), fastest(), Constraint(7.0), make_table(space), space, runtime, last_resort=False)
+        derive(random_mixing(space), fastest(), Constraint(7.0), make_table(space), space, runtime, last_resort=False)
     tried = clock[:-1]  # the last is the fastest single path, for the message
     assert min(len(a.paths) for a in tried) == 3
     assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))
@@ -278,7 +269,7 @@ def test_a_busy_hour_refuses_nothing_that_the_device_can_do_and_says_what_is_met
     """In the fast state 10 ms, over all visits of this hour up to 90."""
     fast, met = Timing(10.0, 10.0, 11.0, 0.0, 9), Timing(40.0, 50.0, 90.0, 30.0, 30)
     monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(fast, met, 10, 3, 1.5))
-    found = derive(searched(space), fastest(), Constraint(50.0), make_table(space), space, runtime)
+    found = derive(random_mixing(space), fastest(), Constraint(50.0), make_table(space), space, runtime)
     assert (found.provenance["measured_ms"]["p95_ms"], found.provenance["met_ms"]["p95_ms"]) == (11.0, 90.0)
     assert "it is slower now (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
 
@@ -287,8 +278,8 @@ def test_where_the_device_was_never_fast_what_was_met_is_judged(space, make_tabl
     met = Timing(40.0, 41.0, 60.0, 1.0, 30)
     monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(None, met, 10, 0, 1.5))
     with pytest.raises(BudgetMissed):
-        derive(searched(space), fastest(), Constraint(50.0), make_table(space), space, runtime)
-    derive(searched(space), fastest(), Constraint(70.0), make_table(space), space, runtime)
+        derive(random_mixing(space), fastest(), Constraint(50.0), make_table(space), space, runtime)
+    derive(random_mixing(space), fastest(), Constraint(70.0), make_table(space), space, runtime)
     assert "never in its fast state" in caplog.text
 
 
@@ -301,7 +292,7 @@ def test_what_the_reference_network_takes_goes_with_the_network(space, make_tabl
         lambda *_, reference_ms: known.append(reference_ms) or Measured(once, once, 9, 9, 1.5),
     )
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
-    provenance = derive(searched(space), fastest(), Constraint(50.0), table, space, runtime).provenance
+    provenance = derive(random_mixing(space), fastest(), Constraint(50.0), table, space, runtime).provenance
     assert set(known) == {1.25} and provenance["fast_reference_ms"] == 1.5
 
 
@@ -310,13 +301,13 @@ def test_a_table_of_a_slower_state_is_named(space, make_table, runtime, monkeypa
     once = Timing.of([10.0])
     monkeypatch.setattr(constraint, "measure_network", lambda *_, **__: Measured(once, once, 9, 9, now_ms))
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
-    derive(searched(space), fastest(), Constraint(50.0), table, space, runtime)
+    derive(random_mixing(space), fastest(), Constraint(50.0), table, space, runtime)
     assert ("1.25 times as fast as when it was profiled" in caplog.text) is said
 
 
 @pytest.mark.parametrize(("budget", "rate"), [(0, None), ("auto", None), (None, 0), ("abc", None)])
 def test_verify_takes_numbers_alone(space, make_table, runtime, clock, tmp_path, budget, rate):
     file = str(tmp_path / "architecture.json")
-    derive(searched(space), fastest(), Constraint(30.0), make_table(space), space, runtime).save(file)
+    derive(random_mixing(space), fastest(), Constraint(30.0), make_table(space), space, runtime).save(file)
     with pytest.raises(CineError):
         verify(file, runtime, budget, rate)

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from small_search import random_mixing
 
 from scripts.search.decoding import cell_pool, decode_cells, gene_pool, pool_overlap
 from scripts.search.relaxation import JointSoftmax, uniform_mixing
@@ -16,15 +17,6 @@ from scripts.space.trellis import cells_of
 @pytest.fixture
 def space():
     return Space(layers=6, scales=4, nodes=2, channels=4, deployment_size=(16, 16, 3))
-
-
-def searched(space, seed=0):
-    torch.manual_seed(seed)
-    relaxation = JointSoftmax(space)
-    with torch.no_grad():
-        for parameter in relaxation.parameters():
-            parameter.normal_()
-        return relaxation()
 
 
 def test_cells_decode_to_the_most_probable_pair(space):
@@ -69,7 +61,7 @@ def test_zero_is_never_decoded(space):
 @pytest.mark.parametrize("skip", [False, True])
 def test_pool_against_brute_force(space, score, skip):
     space = replace(space, skip=skip)
-    mixing = searched(space)
+    mixing = random_mixing(space)
     exits = {cell: len(cells) for cells in space.trellis.exits.values() for cell in cells}
 
     def weight(path):
@@ -93,7 +85,7 @@ def test_overlap_of_pools(space):
 
 
 def test_the_pool_of_cells_begins_with_the_decoded_ones_and_goes_on_by_probability(space):
-    mixing = searched(space, 3)
+    mixing = random_mixing(space, 3)
     decoded = decode_cells(mixing, space)
     for group, pool in cell_pool(mixing, space, 12).items():
         assert pool[0] == decoded[group]

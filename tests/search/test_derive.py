@@ -4,12 +4,11 @@ import itertools
 from random import Random
 
 import pytest
-import torch
+from small_search import random_mixing
 
 from scripts.files import CineError
 from scripts.search.decoding import decode_cells, gene_pool
 from scripts.search.derive import Deriver
-from scripts.search.relaxation import JointSoftmax
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 from scripts.space.trellis import union_of
@@ -18,15 +17,6 @@ from scripts.space.trellis import union_of
 @pytest.fixture
 def space():
     return Space(layers=6, scales=4, nodes=2, channels=4, deployment_size=(16, 16, 3))
-
-
-def searched(space, seed=0):
-    torch.manual_seed(seed)
-    relaxation = JointSoftmax(space)
-    with torch.no_grad():
-        for parameter in relaxation.parameters():
-            parameter.normal_()
-        return relaxation()
 
 
 @pytest.fixture
@@ -38,7 +28,7 @@ def table(space, make_table):
 @pytest.mark.parametrize("seed", range(8))
 def test_genetic_finds_the_exhaustive_optimum(space, table, count, seed):
     """At most C(10, 5) = 252 individuals: the optimum is known."""
-    mixing = searched(space, seed)
+    mixing = random_mixing(space, seed)
     genetic = Deriver("genetic", "latency", seed=seed).propose(mixing, table, space, (count, count))[0]
     exact = Deriver("exhaustive", "latency").propose(mixing, table, space, (count, count))[0]
     pool = [path for _, path in gene_pool(mixing, space, 10)]
@@ -51,14 +41,14 @@ def test_genetic_finds_the_exhaustive_optimum(space, table, count, seed):
 
 
 def test_dijkstra_takes_the_best_paths(space, table):
-    mixing = searched(space)
+    mixing = random_mixing(space)
     architecture = Deriver("dijkstra").propose(mixing, table, space, (4, 4))[0]
     assert list(architecture.paths) == [path for _, path in gene_pool(mixing, space, 4)]
 
 
 def test_ties_go_to_the_higher_weight(space, make_table):
     """With every entry free, all individuals are equally fast."""
-    mixing = searched(space)
+    mixing = random_mixing(space)
     free = make_table(space, lambda name, scale: 0.0)
     for method in ("genetic", "exhaustive"):
         architecture = Deriver(method, "latency").propose(mixing, free, space, (3, 3))[0]
@@ -74,7 +64,7 @@ def accuracies(space, seed):
 @pytest.mark.parametrize("share", [0.5, 0.8])
 @pytest.mark.parametrize("seed", range(3))
 def test_the_most_accurate_within_the_band_against_all_individuals(space, table, accuracy, share, seed):
-    mixing = searched(space, seed)
+    mixing = random_mixing(space, seed)
     pool = gene_pool(mixing, space, 10)
     cells = decode_cells(mixing, space)
     value = accuracy and accuracy(space, seed)
@@ -95,7 +85,7 @@ def test_the_most_accurate_within_the_band_against_all_individuals(space, table,
 
 def test_the_genetic_algorithm_finds_the_best_cells_too(space, table):
     """4 candidates for each of three kinds of cells, and 25 sets of paths: 1,600 networks."""
-    mixing = searched(space)
+    mixing = random_mixing(space)
 
     def accuracy(architecture):
         return Random(f"{sorted(architecture.cells.items())}").random() + 0.1 * len(architecture.paths)
@@ -108,7 +98,7 @@ def test_the_genetic_algorithm_finds_the_best_cells_too(space, table):
 
 
 def test_where_all_are_below_the_band_the_slowest_comes_first(space, table):
-    mixing = searched(space)
+    mixing = random_mixing(space)
     found = Deriver("exhaustive").propose(mixing, table, space, (1, 5), (1e3, 2e3))[0]
     pool, cells = gene_pool(mixing, space, 10), decode_cells(mixing, space)
     every = (
@@ -118,14 +108,14 @@ def test_where_all_are_below_the_band_the_slowest_comes_first(space, table):
 
 
 def test_where_nothing_keeps_the_limit_the_fastest_comes_first(space, table):
-    mixing = searched(space)
+    mixing = random_mixing(space)
     found = Deriver("genetic").propose(mixing, table, space, (1, 5), (0.0, 1e-3))[0]
     fastest = Deriver("exhaustive", "latency").propose(mixing, table, space, (1, 1))[0]
     assert found.paths == fastest.paths
 
 
 def test_equally_accurate_networks_rank_by_latency(space, table):
-    mixing = searched(space)
+    mixing = random_mixing(space)
     found = Deriver("exhaustive").propose(mixing, table, space, (3, 3), accuracy=lambda architecture: 0.5)
     predicted = [one.provenance["predicted_ms"] for one in found]
     assert predicted == sorted(predicted)
@@ -133,7 +123,7 @@ def test_equally_accurate_networks_rank_by_latency(space, table):
 
 
 def test_the_same_seed_gives_the_same_individuals(space, table):
-    mixing = searched(space)
+    mixing = random_mixing(space)
     first, again = (Deriver("genetic", seed=9).propose(mixing, table, space, (5, 5)) for _ in range(2))
     assert first == again
 
@@ -152,7 +142,7 @@ def test_the_most_accurate_network_may_have_fewer_paths_than_the_search_draws(sp
 
 
 def test_an_individual_is_the_union_of_its_paths(space, table):
-    architecture = Deriver("exhaustive").propose(searched(space), table, space, (3, 3))[0]
+    architecture = Deriver("exhaustive").propose(random_mixing(space), table, space, (3, 3))[0]
     union = union_of(architecture.paths)
     expected = table["stem", 0] + table["head", 0] + sum(table.cell(cell, architecture) for cell in union)
     tiles = {cell.target_tile for cell in union}

@@ -4,7 +4,7 @@ import itertools
 from dataclasses import replace
 
 import pytest
-import torch
+from small_search import random_mixing
 
 from scripts.latency.timer import Timing
 from scripts.latency.visits import Measured
@@ -13,7 +13,6 @@ from scripts.search import constraint
 from scripts.search.constraint import BudgetMissed, Constraint
 from scripts.search.decoding import decode_cells, gene_pool
 from scripts.search.derive import Deriver
-from scripts.search.relaxation import JointSoftmax
 from scripts.search.selection import Selection
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
@@ -47,12 +46,7 @@ def table(make_table):
 
 @pytest.fixture
 def mixing():
-    torch.manual_seed(0)
-    relaxation = JointSoftmax(SPACE)
-    with torch.no_grad():
-        for parameter in relaxation.parameters():
-            parameter.normal_()
-        return relaxation()
+    return random_mixing(SPACE)
 
 
 def networks(mixing, most):

@@ -4,27 +4,19 @@ from collections import Counter
 
 import pytest
 import torch
+from small_search import random_mixing
 
-from scripts.search.relaxation import JointSoftmax, uniform_mixing
+from scripts.search.relaxation import uniform_mixing
 from scripts.space.passing import drawn, passing
 from scripts.space.space import Space
 from scripts.space.trellis import Tile, cells_of
-
-
-def searched(space: Space):
-    torch.manual_seed(1)
-    relaxation = JointSoftmax(space)
-    with torch.no_grad():
-        for parameter in relaxation.parameters():
-            parameter.normal_()
-        return relaxation()
 
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_a_cell_is_passed_by_the_sum_of_the_probabilities_of_its_paths(skip):
     """Against the enumeration of every path, whose probability is the product of its cells' probabilities."""
     space = Space(5, 3, 1, 4, deployment_size=(16, 16, 3), skip=skip)
-    mixing = searched(space)
+    mixing = random_mixing(space)
     expected: Counter = Counter()
     for path in space.trellis.paths():
         p = torch.stack([mixing.cells[cell] for cell in cells_of(path)]).prod()
@@ -37,7 +29,7 @@ def test_a_cell_is_passed_by_the_sum_of_the_probabilities_of_its_paths(skip):
 
 def test_every_layer_is_passed_once():
     space = Space(6, 4, 1, 4, deployment_size=(16, 16, 3))
-    tiles = passing(searched(space), space.trellis).tiles
+    tiles = passing(random_mixing(space), space.trellis).tiles
     for layer in range(space.layers + 1):
         of_layer = [float(p) for tile, p in tiles.items() if tile.layer == layer]
         assert sum(of_layer) == pytest.approx(1)
