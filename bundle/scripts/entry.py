@@ -119,12 +119,9 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
     Raises:
         CineError: a key is unknown; names the nearest one. MONAI itself would accept it in silence.
     """
-    if args_file is not None:
-        arguments = ConfigParser.load_config_file(args_file) if isinstance(args_file, str) else dict(args_file)
-        config_file = config_file if config_file is not None else arguments.get("config_file")
-        tracking = tracking if tracking is not None else arguments.get("tracking")
-        override = {**{k: v for k, v in arguments.items() if k not in _RUN_ARGUMENTS}, **override}
-    files = config_file.split(",") if isinstance(config_file, str) else [str(file) for file in config_file or []]
+    arguments = _arguments(args_file)
+    tracking = tracking if tracking is not None else arguments.get("tracking")
+    files, override = _files_and_overrides(config_file, override, arguments)
     base = ConfigParser.load_config_files(files[:1])
     known = _flatten(base)
     everywhere = dict(known)
@@ -144,6 +141,31 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
         known = {**dict.fromkeys(settings["configs"]), **known}
     _refuse_unknown(override, known, files[0])
     _refuse_other_types(override, known, files[0])
+
+
+def files_and_settings() -> tuple[list[str], dict[str, Any]]:
+    """The configuration files of the run that evaluates us, and the sections that its overrides changed."""
+    run, workflow = _bundle_run(), running_workflow()
+    assert run is not None and workflow is not None, "runs within a step"
+    files, override = _files_and_overrides(run["config_file"], run["override"], _arguments(run["args_file"]))
+    changed = {key.replace("::", "#").lstrip("+").split("#")[0] for key in override}
+    return files, {key: workflow.parser.config[key] for key in changed}
+
+
+def _arguments(args_file: Any) -> dict[str, Any]:
+    """What stands in the file of arguments, where there is one."""
+    if args_file is None:
+        return {}
+    return ConfigParser.load_config_file(args_file) if isinstance(args_file, str) else dict(args_file)
+
+
+def _files_and_overrides(
+    config_file: Any, override: dict[str, Any], arguments: dict[str, Any]
+) -> tuple[list[str], dict[str, Any]]:
+    config_file = config_file if config_file is not None else arguments.get("config_file")
+    override = {**{key: value for key, value in arguments.items() if key not in _RUN_ARGUMENTS}, **override}
+    files = config_file.split(",") if isinstance(config_file, str) else [str(file) for file in config_file or []]
+    return files, override
 
 
 def _refuse_unknown(content: dict[str, Any], known: dict[str, Any], where: str) -> None:

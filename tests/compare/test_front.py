@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
@@ -10,19 +9,7 @@ from scripts.compare.front import folder_of, load_front, search_front
 from scripts.files import CineError
 from scripts.report.front_figure import evaluated, front_figure, report_front
 
-CONFIG = {
-    "work_dir": "elsewhere",
-    "budget_ms": 50.0,
-    "latency_file": "$@work_dir + '/latency.json'",
-    "search": ["a step"],
-    "record": {"_target_": "of the search"},
-    "budgets": [20.0, 10.0],
-    "front": ["%front_searches"],
-    "front_searches": {},
-    "front_figure": {},
-    "front_record": {},
-    "run": "%front",
-}
+FILES, CHANGED = ["search.json", "front.json"], {"budgets": [20.0, 10.0], "seed": 3, "work_dir": "elsewhere"}
 
 
 @pytest.fixture
@@ -39,7 +26,7 @@ def searched(monkeypatch, architecture):
         ).save(step.output)
         return True
 
-    monkeypatch.setattr(front, "running_workflow", lambda: SimpleNamespace(parser=SimpleNamespace(config=CONFIG)))
+    monkeypatch.setattr(front, "files_and_settings", lambda: (list(FILES), dict(CHANGED)))
     monkeypatch.setattr(front, "run_step", run_step)
     return steps
 
@@ -52,9 +39,9 @@ def test_each_budget_is_the_step_search_in_a_folder_of_its_own(searched, tmp_pat
         "work_dir": str(tmp_path / "budget_10"),
         "budget_ms": 10.0,
         "latency_file": "one/latency.json",
-        "search": ["a step"],
-        "record": {"_target_": "of the search"},
+        "seed": 3,
     }
+    assert all(step.files == tuple(FILES) for step in searched)
 
 
 def test_the_front_lists_what_each_search_found(searched, tmp_path):

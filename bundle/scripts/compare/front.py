@@ -12,27 +12,24 @@ from tqdm import tqdm
 
 from scripts.compare.plan import Step
 from scripts.compare.steps import run_step
-from scripts.entry import running_workflow
+from scripts.entry import files_and_settings
 from scripts.files import read_json, write_json
 from scripts.space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-front-1"
-OWN_KEYS = ("budgets", "front_searches", "front_figure", "front_record", "front", "run")
-"""Keys of the step front, which its searches do not have."""
 
 
 def search_front(work_dir: str, budgets: Sequence[float], latency_file: str) -> None:
     """Search under each budget in a folder of its own, and write ``front.json``; what is done is not searched again.
 
-    Each search is the step search with the configuration of this run. All share one latency table.
+    Each search is the step search with the files and overrides of this run. All share one latency table.
 
     Raises:
         CineError: a search that failed, with its last lines.
     """
-    workflow = running_workflow()
-    assert workflow is not None, "runs within a step"
-    shared = {key: value for key, value in workflow.parser.config.items() if key not in OWN_KEYS}
+    files, shared = files_and_settings()
+    shared.pop("budgets", None)
     entries = []
     for budget_ms in tqdm(sorted(budgets), desc="budgets", unit="search"):
         folder = folder_of(work_dir, budget_ms)
@@ -41,7 +38,7 @@ def search_front(work_dir: str, budgets: Sequence[float], latency_file: str) -> 
             step="search",
             owner=f"budget {budget_ms:g} ms",
             folder=folder,
-            files=(),
+            files=tuple(files),
             settings=json.loads(json.dumps({**shared, **own})),
             inputs=(Path(latency_file),),
             output=folder / "architecture.json",
