@@ -149,7 +149,7 @@ class Study:
 
 @dataclass
 class Found:
-    """What a search found, and the seconds that it took, over all its sessions."""
+    """What a search found, and the CPU seconds that it took, over all its sessions."""
 
     network: Architecture
     mixing: Mixing
@@ -172,13 +172,15 @@ def search(study: Study, arm: str, seed: int) -> Found:
 
 @contextmanager
 def _seconds(folder: Path, counts: bool) -> Iterator[None]:
-    """Add the seconds of a session to those before, also where it is interrupted."""
-    start = time.perf_counter()
+    """Add the CPU seconds of a session to those before, also where it is interrupted.
+
+    CPU seconds, since another program on the same core must not make a search look slow."""
+    start = time.process_time()
     try:
         yield
     finally:
         if counts:
-            write_json(folder / "seconds.json", {"seconds": _spent(folder) + time.perf_counter() - start})
+            write_json(folder / "seconds.json", {"seconds": _spent(folder) + time.process_time() - start})
 
 
 def _spent(folder: Path) -> float:
@@ -212,7 +214,7 @@ def of_latency(
 def halving(study: Study, seed: int, seconds: float) -> Architecture:
     """The best of random networks by successive halving, trained and judged on the halves that a search reads.
 
-    The trainings take as many seconds as a search; what judging takes is not charged.
+    The trainings take as many CPU seconds as a search; what judging takes is not charged.
     """
     halves = Trainings(study.work_dir / "halving", study.searched, 2, study.overlay, study.patch_size)
     networks = study.random_networks(HALVING[0], 1000 + seed)
