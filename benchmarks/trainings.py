@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import statistics
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +30,11 @@ from scripts.space.network import CineNet
 FOLDS = 4
 """Of the inner split: a quarter of the patients judges."""
 PatientDice = dict[str, float]
+"""Mean Dice over structures and phases of each patient."""
+
+
+def mean_of_patients(dice: PatientDice) -> float:
+    return statistics.mean(dice.values())
 
 
 def write_datalists(dataset_dir: str, inner: Path, searched: Path) -> None:
