@@ -1,0 +1,231 @@
+"""The searches and the controls of search_quality.py: every network of them takes the same predicted ms within 3 %."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import shared
+from monai.bundle import ConfigParser
+from trainings import FOLDS, PatientDice, Trainings, mean_of_patients, write_datalists
+
+from scripts.files import write_json
+from scripts.latency.table import LatencyTable
+from scripts.search.decoding import gene_pool
+from scripts.search.derive import Deriver
+from scripts.search.relaxation import uniform_mixing
+from scripts.space.architecture import Architecture
+from scripts.space.sampling import random_architecture
+from scripts.space.space import Space
+from scripts.space.supernet import Mixing
+from scripts.space.trellis import cells_of
+
+ALIKE = 0.03
+"""Networks of equal latency: predicted within 3 %."""
+HALVING = (16, 8, 4, 2)
+"""Networks of each round of successive halving; each round trains its networks twice as long as the last."""
+BEFORE: dict[str, Any] = {  # the search of version 0.1, and what of it the second arm keeps
+    "network_reading": "derived",
+    "objective": {"_target_": "scripts.search.objective.LatencyObjective", "weight": 0.01},
+    "fitness": "latency",
+    "paths": "auto",
+    "pool_size": 10,
+    "weight_optimizer": {
+        "_target_": "torch.optim.SGD",
+        "_mode_": "callable",
+        "lr": 0.025,
+        "momentum": 0.9,
+        "weight_decay": 0.0003,
+    },
+    "discrete": False,
+    "partial_channels": 2,
+    "search_epochs": 26,
+    "warm_up_epochs": 8,
+}
+UNION = {
+    "network_reading": "union",
+    "objective": {"_target_": "scripts.search.objective.LatencyMultiplier"},
+    "paths": 5,
+}
+ARMS: dict[str, dict[str, Any]] = {
+    "before": BEFORE,
+    "budget binds": {**BEFORE, **UNION},
+    "discrete": {},
+    "by scale": {"space#share_cells": "scale"},
+}
+
+
+@dataclass
+class Study:
+    """What the arms share.
+
+    Args:
+        work_dir: all results go here.
+        dataset_dir: ACDC's folder training.
+        latency_file: of the step profile with the overlay.
+        ms: the latency of all networks.
+        steps: of the trainings that judge.
+        overlay: configuration over all steps.
+    """
+
+    work_dir: Path
+    dataset_dir: str
+    latency_file: Path
+    ms: float
+    steps: int
+    overlay: str
+    patch_size: tuple[int, int, int] = (80, 80, 6)
+
+    def __post_init__(self) -> None:
+        write_datalists(self.dataset_dir, self.inner, self.searched)
+        self.judge = Trainings(self.work_dir / "trained", self.inner, FOLDS, self.overlay, self.patch_size)
+
+    @property
+    def inner(self) -> Path:
+        return self.work_dir / "inner.json"
+
+    @property
+    def searched(self) -> Path:
+        return self.work_dir / "searched.json"
+
+    @cached_property
+    def space(self) -> Space:
+        return shared.configured_space(self.overlay)
+
+    @cached_property
+    def table(self) -> LatencyTable:
+        """The latency table, wherever it was measured."""
+        parser = self.parser({}, self.work_dir)
+        return parser.get_parsed_content("table")
+
+    def parser(self, settings: Mapping[str, Any], folder: Path) -> ConfigParser:
+        """The step search with some settings, on the 60 patients."""
+        parser = ConfigParser(ConfigParser.load_config_files(shared.config_files("search", self.overlay)))
+        ours = {"datalist": str(self.inner), "folds": FOLDS, "latency_file": str(self.latency_file)}
+        ours |= {"target": "foreign", "budget_ms": self.ms, "work_dir": str(folder)}
+        for key, value in {**ours, **settings}.items():
+            parser[key] = value
+        return parser
+
+    def alike(self, architecture: Architecture) -> bool:
+        return abs(self.table.predict(architecture) / self.ms - 1) <= ALIKE
+
+    def random_networks(self, count: int, seed: int) -> list[Architecture]:
+        """The first random networks of the latency."""
+        drawn = (random_architecture(self.space, Random(1_000_000 * seed + i)) for i in itertools.count())
+        return list(itertools.islice(filter(self.alike, drawn), count))
+
+    def trained(self, architecture: Architecture, seed: int = 0) -> PatientDice:
+        return self.judge.dice(architecture, self.steps, seed)
+
+
+@dataclass
+class Found:
+    """What a search found, and the CPU seconds that it took, over all its sessions."""
+
+    network: Architecture
+    mixing: Mixing
+    seconds: float
+
+
+def search(study: Study, arm: str, seed: int) -> Found:
+    """Run a search of an arm, or read it; its network is the best by the arm's own criterion of the study's latency."""
+    folder = study.work_dir / "searches" / f"{arm.replace(' ', '_')}_{seed}"
+    parser = study.parser({**ARMS[arm], "seed": seed, "split#seed": 0}, folder)
+    searcher, deriver, space = (parser.get_parsed_content(key) for key in ("searcher", "deriver", "space"))
+    network = folder / "network.json"
+    with _seconds(folder, counts=not network.exists()):
+        mixing = searcher.run()
+        if not network.exists():
+            dice = parser.get_parsed_content("shared_weights").dice if searcher.discrete else None
+            of_latency(study, deriver, mixing, space, dice).save(network)
+    return Found(Architecture.load(network), mixing, _spent(folder))
+
+
+@contextmanager
+def _seconds(folder: Path, counts: bool) -> Iterator[None]:
+    """Add the CPU seconds of a session to those before, also where it is interrupted.
+
+    CPU seconds, since another program on the same core must not make a search look slow."""
+    start = time.process_time()
+    try:
+        yield
+    finally:
+        if counts:
+            write_json(folder / "seconds.json", {"seconds": _spent(folder) + time.process_time() - start})
+
+
+def _spent(folder: Path) -> float:
+    path = folder / "seconds.json"
+    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+
+
+def of_latency(
+    study: Study,
+    deriver: Deriver,
+    mixing: Mixing,
+    space: Space,
+    dice: Callable[[Architecture], float] | None = None,
+) -> Architecture:
+    """The most accurate network of the study's latency, by the genetic algorithm; where the pool has none of that
+    latency, the nearest to it."""
+
+    def worth(architecture: Architecture) -> float:
+        if not study.alike(architecture):
+            return -abs(study.table.predict(architecture) / study.ms - 1)
+        if dice is not None:
+            return dice(architecture)
+        return sum(float(mixing.cells[cell]) for path in architecture.paths for cell in cells_of(path))
+
+    cells = 1 if dice is None else deriver.cell_pool_size
+    free = replace(deriver, method="genetic", fitness="accuracy", generations=40, cell_pool_size=cells)
+    sizes = free.counts(space)[-1], free.counts(space)[0]
+    return free.propose(mixing, study.table, space, sizes, accuracy=worth)[0]
+
+
+def halving(study: Study, seed: int, seconds: float) -> Architecture:
+    """The best of random networks by successive halving, trained and judged on the halves that a search reads.
+
+    The trainings take as many CPU seconds as a search; what judging takes is not charged.
+    """
+    halves = Trainings(study.work_dir / "halving", study.searched, 2, study.overlay, study.patch_size)
+    networks = study.random_networks(HALVING[0], 1000 + seed)
+    plan = study.work_dir / "halving" / f"plan_{seed}.json"
+    if not plan.exists():
+        step_s = statistics.mean(halves.step_seconds(one) for one in networks[:4])
+        first = max(20, int(seconds / step_s / sum(count * 2**i for i, count in enumerate(HALVING))))
+        write_json(plan, {"first": first, "step_seconds": step_s, "seconds": seconds})
+    first = json.loads(plan.read_text(encoding="utf-8"))["first"]
+    for i, _ in enumerate(HALVING):
+        dice = {one.digest: mean_of_patients(halves.dice(one, first * 2**i, seed)) for one in networks}
+        networks = sorted(networks, key=lambda one: -dice[one.digest])[: max(1, len(networks) // 2)]
+    return networks[0]
+
+
+def crossed(study: Study, found: Found) -> dict[str, Architecture]:
+    """Searched or hand-drawn cells by searched or uniform beta; the first union of the heaviest paths that is alike."""
+    drawn = shared.hand_drawn(study.space)
+    uniform = uniform_mixing(study.space)
+    cells = {"searched cells": found.network.cells, "hand-drawn cells": drawn.cells}
+    betas = {"searched beta": found.mixing.cells, "uniform beta": uniform.cells}
+    networks: dict[str, Architecture] = {}
+    for (of_cells, nodes), (of_beta, beta) in itertools.product(cells.items(), betas.items()):
+        pool = [path for _, path in gene_pool(Mixing(found.mixing.nodes, beta), study.space, 12)]
+        unions = (
+            Architecture(study.space, nodes, tuple(chosen))
+            for count in range(6, 0, -1)
+            for chosen in itertools.combinations(pool, count)
+        )
+        fitting = next(filter(study.alike, unions), None)
+        if fitting is not None:
+            networks[f"{of_cells}, {of_beta}"] = fitting
+    return networks
