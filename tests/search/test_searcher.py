@@ -185,8 +185,8 @@ def test_a_non_finite_loss_stops_before_the_step(build):
 @pytest.mark.parametrize(
     ("budget_ms", "cause"),
     [
-        (5.0, "the budget of 5.0 ms (latency weighs 0.1) outweighs accuracy"),
-        (500.0, "leaves room in the budget of 500.0 ms, so it is what works without learning that leads"),
+        (5.0, "The budget of 5.0 ms (latency weighs 0.1) outweighs accuracy"),
+        (500.0, "leaves room in the budget of 500.0 ms. So operations that work without learning lead"),
     ],
 )
 def test_collapse_to_operations_without_parameters_is_reported(build, caplog, budget_ms, cause):

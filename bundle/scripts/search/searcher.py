@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import logging
 import math
 import shutil
 from collections.abc import Callable, Iterable, Iterator
@@ -18,24 +17,16 @@ from scripts.files import CineError, replacing
 from scripts.latency.expectation import LatencyExpectation
 from scripts.runtime.deploy import Runtime
 from scripts.safety import check_finite
+from scripts.search.advice import log_how_it_ended, warn_of_a_budget_that_cannot_bind, warn_of_collapse
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.discrete import draw_network
-from scripts.search.extremes import extreme_expectations
 from scripts.search.history import save_history
 from scripts.search.loop import Batch, Carried, EpochLoop, cosine
 from scripts.search.objective import Objective
 from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
-from scripts.space.space import PARAMETER_FREE
 from scripts.space.supernet import Mixing, Supernet
 from scripts.space.trellis import Path
-
-logger = logging.getLogger(__name__)
-
-NEAR = 0.9
-"""A share of the budget above which the penalty is felt."""
-ENDS = (0.9, 1.05)
-"""L_t over the budget at the end of a search that moved to its budget."""
 
 
 class Searcher(EpochLoop):
@@ -144,10 +135,17 @@ class Searcher(EpochLoop):
         ran = len(self.history)
         self.run_epochs()
         if len(self.history) > ran:
-            self._say_how_it_ended()
-            self._warn_of_collapse()
+            self._advise()
         with torch.no_grad():
             return self.relaxation()
+
+    def _advise(self) -> None:
+        last = self.history[-1]
+        bound = self.expectation.network == "union"
+        log_how_it_ended(last["latency_ms"], self.aim_ms, must_bind=bound)
+        with torch.no_grad():
+            mixing = self.relaxation()
+        warn_of_collapse(mixing, self.space, last["latency_ms"], self.aim_ms, last["penalty_weight"])
 
     def restart(self, aim_ms: float) -> None:
         """Begin the next round: all as it was at the start, under another L_ub; the last round's history is kept."""
@@ -168,22 +166,7 @@ class Searcher(EpochLoop):
         assert resolved.budget_ms != "auto"
         self.aim_ms = resolved.budget_ms
         if self.expectation.network == "union":
-            self._warn_of_a_budget_that_cannot_bind()
-
-    def _warn_of_a_budget_that_cannot_bind(self) -> None:
-        least_ms, largest_ms = extreme_expectations(self.expectation)
-        if largest_ms < self.aim_ms:
-            logger.warning(
-                "The whole space is below the budget: its largest networks of %d paths take about %.1f ms, the budget "
-                "is %.1f ms. Raise space#channels or paths, or lower budget_ms",
-                *(self.expectation.count, largest_ms, self.aim_ms),
-            )
-        if least_ms > self.aim_ms:
-            logger.warning(
-                "The whole space is above the budget: its fastest networks take about %.1f ms, the budget is %.1f ms. "
-                "Raise budget_ms, or lower space#channels or space#layers",
-                *(least_ms, self.aim_ms),
-            )
+            warn_of_a_budget_that_cannot_bind(self.expectation, self.aim_ms)
 
     def state(self) -> dict[str, Any]:
         return {"round": self.round, "aim_ms": self.aim_ms}
@@ -291,29 +274,3 @@ class Searcher(EpochLoop):
         space, table = self.expectation.space, self.expectation.table
         count = self.deriver.aim(space)
         return list(self.deriver.propose(mixing, table, space, (count, count), (0.0, self.aim_ms))[0].paths)
-
-    def _say_how_it_ended(self) -> None:
-        latency_ms = self.history[-1]["latency_ms"]
-        share = latency_ms / self.aim_ms
-        level = logging.INFO if ENDS[0] <= share <= ENDS[1] or self.expectation.network != "union" else logging.WARNING
-        logger.log(level, "L_t ended at %.1f ms, %.2f of the budget of %.1f ms", latency_ms, share, self.aim_ms)
-
-    def _warn_of_collapse(self) -> None:
-        with torch.no_grad():
-            mixing = self.relaxation()
-        operations, latency_ms = self.supernet.space.operations, self.history[-1]["latency_ms"]
-        if latency_ms > NEAR * self.aim_ms:
-            cause = (
-                f"the budget of {self.aim_ms} ms (latency weighs {self.history[-1]['penalty_weight']:.2g}) outweighs "
-            )
-            cause += "accuracy. Raise the budget"
-        else:
-            cause = (
-                f"L_t, {latency_ms:.1f} ms, leaves room in the budget of {self.aim_ms} ms, so it is what works without "
-            )
-            cause += "learning that leads. Raise warm_up_epochs, or leave some of them out of space#operations"
-        for group, nodes in mixing.nodes.items():
-            # before decode_cells replaces repeated nodes, which would hide a collapse
-            if all(operations[int(p.argmax()) % len(operations)] in PARAMETER_FREE for p in nodes):
-                text = "Every node of the %s cells favours an operation without parameters: %s."
-                logger.warning(text, group, cause)

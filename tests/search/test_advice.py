@@ -6,7 +6,7 @@ from random import Random
 import pytest
 
 from scripts.latency.expectation import LatencyExpectation
-from scripts.search.extremes import extreme_expectations
+from scripts.search.advice import extreme_expectations
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 
