@@ -2,13 +2,11 @@
 
 All exams are training exams of fold 0: 60 patients search and train, 20 judge. The fold's test exams are never read.
 Every network is predicted to take the same ms within 3 %, trains for as many steps, and is judged by patient.
-``pilot`` finds how short these trainings may be. ``rank`` says how well shared weights rank networks. ``study`` runs
-all of it. ``time``, on a quiet device, measures its networks side by side. Stopped, each goes on where it was.
+``pilot`` finds how short these trainings may X
 """
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 from collections.abc import Callable, Mapping, Sequence
@@ -19,7 +17,7 @@ import numpy as np
 import shared
 import torch
 from scipy.stats import kendalltau
-from study import ARMS, Found, Study, crossed, halving, of_latency, search
+from study import ARMS, Study, costs, crossed, halving, of_latency, search
 from tqdm import tqdm
 from trainings import PatientDice, mean_of_patients
 
@@ -101,31 +99,36 @@ def rank(study: Study, seed: int = 0) -> dict[str, Any]:
 
 
 def study_all(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
-    """Every arm and control, trained; Dice by patient of each network."""
-    found: dict[str, list[Found]] = {arm: [] for arm in ARMS}
-    for seed, arm in itertools.product(seeds, ARMS):
-        found[arm].append(search(study, arm, seed))
-    seconds = {arm: statistics.median(one.seconds for one in of_arm) for arm, of_arm in found.items()}
-    networks = {"random": study.random_networks(RANDOM, 0)}
-    networks |= {arm: [one.network for one in of_arm] for arm, of_arm in found.items()}
-    networks["best of random"] = [halving(study, seed, seconds["discrete"]) for seed in seeds]
-    networks |= {name: [network] for name, network in crossed(study, found["discrete"][0]).items()}
+    """Every arm and control, trained, seed by seed; Dice by patient of each network."""
+    networks: dict[str, list[Architecture]] = {}
     dice: dict[str, list[PatientDice]] = {}
-    for name, of_name in networks.items():
-        for i, network in enumerate(of_name):
-            network.save(study.work_dir / "networks" / f"{name}_{i}.json")
-            dice.setdefault(name, []).append(study.trained(network))
-            shared.show(
-                f"{name} {i}: {study.table.predict(network):.2f} ms, Dice {mean_of_patients(dice[name][-1]):.4f}"
-            )
-    rows = compare(dice, seconds)
+
+    def judge(name: str, network: Architecture) -> None:
+        of_name = networks.setdefault(name, [])
+        network.save(study.work_dir / "networks" / f"{name}_{len(of_name)}.json")
+        of_name.append(network)
+        dice.setdefault(name, []).append(study.trained(network))
+        ms, mean = study.table.predict(network), mean_of_patients(dice[name][-1])
+        shared.show(f"{name} {len(of_name) - 1}: {ms:.2f} ms, Dice {mean:.4f}")
+
+    for network in study.random_networks(RANDOM, 0):
+        judge("random", network)
+    for seed in seeds:
+        for arm in ARMS:
+            judge(arm, search(study, arm, seed).network)
+        judge("best of random", halving(study, seed, "discrete"))
+    for name, network in crossed(study, search(study, "discrete", seeds[0])).items():
+        judge(name, network)
+    rows, seconds = compare(dice), costs(study)
     for row in rows:
+        row["seconds"] = seconds.get(row["networks"])
         row["predicted_ms"] = [study.table.predict(one) for one in networks[row["networks"]]]
         row["alike"] = all(map(study.alike, networks[row["networks"]]))
     header = ["networks", "runs", "Dice", "over random", "95 % interval", "search, s", "ms, predicted"]
     shared.table(header, [_row(row) for row in rows])
-    best = max(low for row in rows if row["networks"] in ARMS for low in [row["interval"][0]])
-    shared.show(f"An arm beats chance where its interval lies above {MARGIN}; the highest lower end is {best:+.3f}")
+    lowest = {row["networks"]: row["interval"][0] for row in rows if row["interval"] and row["networks"] in ARMS}
+    beats = [arm for arm, low in lowest.items() if low > MARGIN]
+    shared.show(f"Arms whose whole interval lies above the margin of {MARGIN}: {', '.join(beats) or 'none'}")
     return {"networks": rows, "dice": dice, "margin": MARGIN}
 
 
@@ -141,7 +144,7 @@ def measure(study: Study) -> dict[str, Any]:
     return {"measured_ms": medians, "states": states}
 
 
-def compare(dice: Mapping[str, Sequence[PatientDice]], seconds: Mapping[str, float]) -> list[dict[str, Any]]:
+def compare(dice: Mapping[str, Sequence[PatientDice]]) -> list[dict[str, Any]]:
     """Mean Dice of each arm, and its difference to the random networks, paired by patient.
 
     The interval is of a bootstrap over patients, and over the networks of both sides. Of n networks n - 1 are drawn,
@@ -169,7 +172,6 @@ def compare(dice: Mapping[str, Sequence[PatientDice]], seconds: Mapping[str, flo
                 "dice": float(of_arm_NP.mean()),
                 "over_random": float(of_arm_NP.mean() - values_NP["random"].mean()),
                 "interval": interval if len(of_arm_NP) > 1 and arm != "random" else None,
-                "seconds": seconds.get(arm),
             }
         )
     return rows
@@ -199,6 +201,7 @@ PARTS: dict[str, Callable[[Study, int], dict[str, Any]]] = {
     "pilot": lambda study, seeds: pilot(study),
     "rank": lambda study, seeds: rank(study),
     "study": lambda study, seeds: study_all(study, range(seeds)),
+    "cost": lambda study, seeds: costs(study, measure=True),
     "time": lambda study, seeds: measure(study),
 }
 

@@ -6,19 +6,19 @@ import itertools
 import json
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from random import Random
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import shared
 from monai.bundle import ConfigParser
 from trainings import FOLDS, PatientDice, Trainings, mean_of_patients, write_datalists
 
-from scripts.files import write_json
+from scripts.files import CineError, write_json
 from scripts.latency.table import LatencyTable
 from scripts.search.decoding import gene_pool
 from scripts.search.derive import Deriver
@@ -130,11 +130,10 @@ class Study:
 
 @dataclass
 class Found:
-    """What a search found, and the CPU seconds that it took, over all its sessions."""
+    """What a search found."""
 
     network: Architecture
     mixing: Mixing
-    seconds: float
 
 
 def search(study: Study, arm: str, seed: int) -> Found:
@@ -143,30 +142,46 @@ def search(study: Study, arm: str, seed: int) -> Found:
     parser = study.parser({**ARMS[arm], "seed": seed, "split#seed": 0}, folder)
     searcher, deriver, space = (parser.get_parsed_content(key) for key in ("searcher", "deriver", "space"))
     network = folder / "network.json"
-    with _seconds(folder, counts=not network.exists()):
-        mixing = searcher.run()
-        if not network.exists():
-            dice = parser.get_parsed_content("shared_weights").dice if searcher.discrete else None
-            of_latency(study, deriver, mixing, space, dice).save(network)
-    return Found(Architecture.load(network), mixing, _spent(folder))
+    mixing = searcher.run()
+    if not network.exists():
+        dice = parser.get_parsed_content("shared_weights").dice if searcher.discrete else None
+        of_latency(study, deriver, mixing, space, dice).save(network)
+    return Found(Architecture.load(network), mixing)
 
 
-@contextmanager
-def _seconds(folder: Path, counts: bool) -> Iterator[None]:
-    """Add the CPU seconds of a session to those before, also where it is interrupted.
+def search_seconds(study: Study, arm: str) -> float:
+    """How long a search of an arm takes on a quiet device, by the second epoch of each phase.
 
-    CPU seconds, since another program on the same core must not make a search look slow."""
-    start = time.process_time()
-    try:
-        yield
-    finally:
-        if counts:
-            write_json(folder / "seconds.json", {"seconds": _spent(folder) + time.process_time() - start})
+    A whole search takes hours, in which other programs come and go. Its derivation is not counted.
+    """
+    with TemporaryDirectory() as folder:
+        whole = study.parser(ARMS[arm], Path(folder))
+        epochs, warm_up = whole["search_epochs"], whole["warm_up_epochs"]
+        short = study.parser({**ARMS[arm], "search_epochs": 4, "warm_up_epochs": 2}, Path(folder))
+        starts: list[float] = []
+        searcher = short.get_parsed_content("searcher")
+        begin = searcher.begin_epoch
+
+        def begin_epoch(epoch: int) -> Any:
+            starts.append(time.perf_counter())
+            return begin(epoch)
+
+        searcher.begin_epoch = begin_epoch
+        searcher.run()
+        starts.append(time.perf_counter())
+    return warm_up * (starts[2] - starts[1]) + (epochs - warm_up) * (starts[4] - starts[3])
 
 
-def _spent(folder: Path) -> float:
-    path = folder / "seconds.json"
-    return json.loads(path.read_text(encoding="utf-8"))["seconds"] if path.exists() else 0.0
+def costs(study: Study, measure: bool = False) -> dict[str, float]:
+    """Seconds of a search of each arm, and of a step of a training ("step"); read, or measured on a quiet device."""
+    path = study.work_dir / "costs.json"
+    if measure:
+        found = {arm: search_seconds(study, arm) for arm in ARMS}
+        found["step"] = statistics.mean(map(study.judge.step_seconds, study.random_networks(8, 1000)))
+        write_json(path, found)
+    if not path.exists():
+        raise CineError(str(path), "no such file", "what searches cost", "Run the part cost on a quiet device.")
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def of_latency(
@@ -192,19 +207,15 @@ def of_latency(
     return free.propose(mixing, study.table, space, sizes, accuracy=worth)[0]
 
 
-def halving(study: Study, seed: int, seconds: float) -> Architecture:
+def halving(study: Study, seed: int, arm: str) -> Architecture:
     """The best of random networks by successive halving, trained and judged on the halves that a search reads.
 
-    The trainings take as many CPU seconds as a search; what judging takes is not charged.
+    The trainings take as long as a search of the arm; what judging takes is not counted.
     """
     halves = Trainings(study.work_dir / "halving", study.searched, 2, study.overlay, study.patch_size)
     networks = study.random_networks(HALVING[0], 1000 + seed)
-    plan = study.work_dir / "halving" / f"plan_{seed}.json"
-    if not plan.exists():
-        step_s = statistics.mean(halves.step_seconds(one) for one in networks[:4])
-        first = max(20, int(seconds / step_s / sum(count * 2**i for i, count in enumerate(HALVING))))
-        write_json(plan, {"first": first, "step_seconds": step_s, "seconds": seconds})
-    first = json.loads(plan.read_text(encoding="utf-8"))["first"]
+    known = costs(study)
+    first = int(known[arm] / known["step"] / sum(count * 2**i for i, count in enumerate(HALVING)))
     for i, _ in enumerate(HALVING):
         dice = {one.digest: mean_of_patients(halves.dice(one, first * 2**i, seed)) for one in networks}
         networks = sorted(networks, key=lambda one: -dice[one.digest])[: max(1, len(networks) // 2)]
