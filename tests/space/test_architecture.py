@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
@@ -12,7 +13,9 @@ from scripts.space.space import Space
 from scripts.space.trellis import Cell
 
 
-def test_what_is_saved_is_what_is_loaded(architecture, tmp_path):
+@pytest.mark.parametrize("channels", [4, (4, 12, 10)])
+def test_what_is_saved_is_what_is_loaded(architecture, tmp_path, channels):
+    architecture = replace(architecture, space=replace(architecture.space, channels=channels))
     architecture = architecture.with_provenance(seed=3, predicted_ms=1.25)
     architecture.save(tmp_path / "a.json")
     assert Architecture.load(tmp_path / "a.json") == architecture
@@ -29,6 +32,8 @@ def test_sizes_halve_in_plane_alone_and_are_padded():
     space = Space(scales=4, stem_stride=2, deployment_size=(100, 112, 7))
     assert [space.size(s) for s in range(4)] == [(56, 56, 7), (28, 28, 7), (14, 14, 7), (7, 7, 7)]
     assert [space.width(s) for s in range(4)] == [16, 32, 64, 128]
+    listed = replace(space, channels=[8, 32, 96, 128])
+    assert [listed.width(s) for s in range(4)] == [8, 32, 96, 128]
 
 
 @pytest.mark.parametrize(
@@ -82,6 +87,9 @@ def test_a_missing_or_broken_file_says_what_to_do(tmp_path):
     "wrong",
     [
         {"layers": 0},
+        {"channels": 0},
+        {"channels": [8, 16]},
+        {"channels": [8, 16, 0, 8]},
         {"stem_stride": 3},
         {"operations": ("one",)},
         {"scaling": "never"},

@@ -63,6 +63,8 @@ def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial
         {"scaling": "before", "skip": True, "operations": (*CANDIDATES[:5], "zero")},
         {"start": "any", "end": "any"},
         {"scaling": "before", "start": "any", "end": "any", "skip": True},
+        {"channels": (6, 4, 10)},
+        {"channels": (6, 4, 10), "scaling": "before", "skip": True},
     ],
 )
 @pytest.mark.parametrize("relax", [JointSoftmax, SeparateSoftmax])
@@ -81,7 +83,13 @@ def test_the_other_spaces_are_those_of_the_obvious_loop(changes, relax):
 
 
 @pytest.mark.parametrize(
-    "changes", [{}, {"scaling": "before", "skip": True}, {"start": "any", "end": "any", "operations": CANDIDATES}]
+    "changes",
+    [
+        {},
+        {"channels": (6, 4)},
+        {"scaling": "before", "skip": True},
+        {"start": "any", "end": "any", "operations": CANDIDATES},
+    ],
 )
 def test_one_architecture_with_shared_weights_is_the_relaxed_network_that_has_decided(changes):
     """Mixing weights of 1 for what the architecture holds, of 0 for all else; in the sum of the ends a
@@ -197,7 +205,7 @@ def test_a_width_of_its_own(space):
     supernet = Supernet(space, channels=2, partial=2)
     assert supernet.space.channels == 2
     for partial in (4, 0, -2, 1.5):
-        with pytest.raises(CineError, match="divisor of the 6 channels"):
+        with pytest.raises(CineError, match="divisor of the widths \\[6, 12, 24\\]"):
             Supernet(space, channels=6, partial=partial)
     with pytest.raises(CineError, match="channels"):
         Supernet(space, channels=0)

@@ -31,11 +31,11 @@ class MetaAssistant(nn.Module):
 
     Args:
         space: a space of one operation an edge.
-        channels: width at scale 0 of the supernet, where smaller than the space's.
+        channels: width at scale 0 of the supernet, or of all scales, where smaller than the space's.
         architecture: whether it reads the architecture, beside the image.
     """
 
-    def __init__(self, space: Space, channels: int | None = None, architecture: bool = True):
+    def __init__(self, space: Space, channels: int | tuple[int, ...] | None = None, architecture: bool = True):
         super().__init__()
         self.space = replace(space, channels=space.channels if channels is None else channels)
         self.reads_architecture = architecture

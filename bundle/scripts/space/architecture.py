@@ -124,7 +124,7 @@ class Architecture:
             raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each that the paths use", action)
         architecture = cls(space, cells, paths, content["provenance"])
         voxels = math.prod(space.deployment_size)
-        for name, count in (("channels", architecture.most_weights), ("deployment_size", voxels * space.channels)):
+        for name, count in (("channels", architecture.most_weights), ("deployment_size", voxels * space.width(0))):
             if count > MOST_NUMBERS:
                 found = f"a network of up to {count:.1e} numbers"
                 raise CineError(f"{path}, field {name}", found, f"at most {MOST_NUMBERS:.1e}", action)
@@ -146,7 +146,7 @@ SCHEMA: dict[str, Any] = {
         "layers": _count(64),
         "scales": _count(8),
         "nodes": _count(16),
-        "channels": _count(512),
+        "channels": {"anyOf": [_count(512), {"type": "array", "minItems": 1, "maxItems": 8, "items": _count(4096)}]},
         "stem_stride": {"enum": [1, 2]},
         "operations": {
             "type": "array",

@@ -30,9 +30,9 @@ class Space:
 
     Args:
         layers: cells on a path, L.
-        scales: resolutions, S; in-plane size halves and width doubles with each.
+        scales: resolutions, S; in-plane size halves with each.
         nodes: tensors X_1..X_N that a cell computes.
-        channels: width W at scale 0.
+        channels: width W at scale 0, which doubles with each scale; or a list of the widths of all scales.
         stem_stride: in-plane stride of the stem, 1 or 2.
         operations: the candidate operations O, names out of ``OPERATIONS``, and "zero".
         deployment_size: H, W, D in voxels of the volume whose latency counts.
@@ -47,7 +47,7 @@ class Space:
     layers: int = 10
     scales: int = 4
     nodes: int = 3
-    channels: int = 16
+    channels: int | tuple[int, ...] = 16
     stem_stride: int = 2
     operations: tuple[str, ...] = OPERATIONS[:5]
     deployment_size: tuple[int, int, int] = (128, 112, 20)
@@ -62,10 +62,15 @@ class Space:
         # a config hands lists over
         object.__setattr__(self, "operations", tuple(self.operations))
         object.__setattr__(self, "deployment_size", tuple(self.deployment_size))
-        for name in ("layers", "scales", "nodes", "channels"):
-            value = getattr(self, name)
-            if not isinstance(value, int) or value < 1:
+        if isinstance(self.channels, list):
+            object.__setattr__(self, "channels", tuple(self.channels))
+        for name in ("layers", "scales", "nodes"):
+            if not _positive(value := getattr(self, name)):
                 raise CineError(f"space#{name}", repr(value), "a whole number from 1 up", "Change the key.")
+        widths = self.channels if isinstance(self.channels, tuple) else (self.channels,) * self.scales
+        if len(widths) != self.scales or not all(map(_positive, widths)):
+            expected = f"a whole number from 1 up, or a list of {self.scales} of them, one a scale"
+            raise CineError("space#channels", repr(self.channels), expected, "Change the key.")
         if self.stem_stride not in (1, 2):
             raise CineError("space#stem_stride", repr(self.stem_stride), "1 or 2", "Change the key.")
         for name, allowed in CHOICES.items():
@@ -105,7 +110,7 @@ class Space:
 
     def width(self, scale: int) -> int:
         """Channels of operations at a scale."""
-        return self.channels * 2**scale
+        return self.channels[scale] if isinstance(self.channels, tuple) else self.channels * 2**scale
 
     def tile_width(self, scale: int) -> int:
         """Channels of tiles at a scale."""
@@ -120,6 +125,10 @@ class Space:
         multiple = self.stem_stride * 2 ** (self.scales - 1)
         height, width, depth = self.deployment_size
         return (*(-(-n // multiple) * multiple // (self.stem_stride * 2**scale) for n in (height, width)), depth)
+
+
+def _positive(value: Any) -> bool:
+    return isinstance(value, int) and value >= 1
 
 
 CHOICES: dict[str, tuple[Any, ...]] = {

@@ -122,8 +122,8 @@ class Supernet(nn.Module):
 
     Args:
         space: the search space.
-        channels: width at scale 0 while searching, where smaller than the space's.
-        partial: k, the operations see 1/k of the channels; must divide the width.
+        channels: width at scale 0 while searching, or of all scales, where smaller than the space's.
+        partial: k, the operations see 1/k of the channels; must divide every width.
         in_channels: image channels.
         out_channels: classes, background first.
 
@@ -135,15 +135,16 @@ class Supernet(nn.Module):
     def __init__(
         self,
         space: Space,
-        channels: int | None = None,
+        channels: int | tuple[int, ...] | None = None,
         partial: int = 4,
         in_channels: int = 1,
         out_channels: int = 4,
     ):
         super().__init__()
         space = replace(space, channels=space.channels if channels is None else channels)
-        if type(partial) is not int or partial < 1 or space.channels % partial:
-            expected = f"a divisor of the {space.channels} channels of the supernet"
+        widths = [space.width(scale) for scale in range(space.scales)]
+        if type(partial) is not int or partial < 1 or any(width % partial for width in widths):
+            expected = f"a divisor of the widths {widths} of the supernet"
             raise CineError("partial_channels", str(partial), expected, "Change it, or search_channels.")
         if not convolution_groups(space.operations):
             expected = "a convolution among them"
