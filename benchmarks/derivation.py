@@ -9,7 +9,6 @@ from typing import Any
 
 import shared
 
-from scripts.search.constraint import judge
 from scripts.search.decoding import gene_pool, pool_overlap
 from scripts.search.derive import MAX_PATHS, MIN_PATHS
 from scripts.space.trellis import text_of
@@ -26,9 +25,7 @@ def main() -> None:
     parser.update({"device": arguments.device, "backend": arguments.backend})
     if arguments.precision != "auto":  # else the overlay's
         parser["precision"] = arguments.precision
-    deriver, table, space, runtime = (
-        parser.get_parsed_content(key) for key in ("deriver", "table", "space", "runtime")
-    )
+    deriver, judge = (parser.get_parsed_content(key) for key in ("deriver", "judge"))
     result: dict[str, Any] = {"rows": []}
     rows = []
     measured: dict[str, float] = {}
@@ -36,20 +33,20 @@ def main() -> None:
         for count in range(MIN_PATHS, MAX_PATHS + 1):
             for method in METHODS:
                 one = replace(deriver, method=method, fitness="latency", paths=count)
-                best = one.propose(mixing, table, space, (count, count))[0]
+                best = one.propose(mixing, judge.table, judge.space, (count, count))[0]
                 ms, weight = best.provenance["predicted_ms"], best.provenance["accumulated_weight"]
                 if best.digest not in measured:
-                    measured[best.digest] = judge(best, table, runtime).timing.median_ms
+                    measured[best.digest] = judge.measure(best).timing.median_ms
                 row = {"pool": pool, "paths": count, "method": method, "predicted_ms": ms, "weight": weight}
                 row |= {"measured_ms": measured[best.digest], "cells": len(best.union)}
                 result["rows"].append({**row, "chosen": list(map(text_of, best.paths))})
                 figures = (f"{value:.2f}" for value in (ms, row["measured_ms"], weight))
                 rows.append([pool, count, method, *figures, row["cells"]])
     shared.table(["pool", "N", "method", "predicted ms", "measured ms", "accumulated weight", "cells"], rows)
-    pools = [gene_pool(mixing, space, deriver.pool_size, deriver.score) for mixing in mixings.values()]
+    pools = [gene_pool(mixing, judge.space, deriver.pool_size, deriver.score) for mixing in mixings.values()]
     result["overlap"] = pool_overlap(*pools)
     shared.show(f"{result['overlap']:.0%} of the searched pool's paths are in that at uniform beta too")
-    shared.finish(result, arguments.json, runtime)
+    shared.finish(result, arguments.json, judge.runtime)
 
 
 if __name__ == "__main__":

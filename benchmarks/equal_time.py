@@ -60,15 +60,13 @@ def architectures(search_dir: Path, overlay: str) -> dict[str, Architecture]:
     """What trains, by name: searched, random, with an unsearched topology, and drawn by hand."""
     searched = Architecture.load(search_dir / "architecture.json")
     parser, mixings = shared.search_of(search_dir, overlay)
-    deriver, constraint, table, runtime, space = (
-        parser.get_parsed_content(key) for key in ("deriver", "constraint", "table", "runtime", "space")
-    )
-    drawn = equally_fast(space, table, table.predict(searched), SEEDS)
+    deriver, judge = (parser.get_parsed_content(key) for key in ("deriver", "judge"))
+    drawn = equally_fast(judge.space, judge.table, judge.table.predict(searched), SEEDS)
     return {
         "searched": searched,
-        "uniform beta": derive(mixings["uniform beta"], deriver, constraint, table, space, runtime),
+        "uniform beta": derive(mixings["uniform beta"], deriver, judge),
         **{f"random {i}": architecture for i, architecture in enumerate(drawn, start=1)},
-        "hand-drawn": shared.hand_drawn(space),
+        "hand-drawn": shared.hand_drawn(judge.space),
     }
 
 

@@ -19,6 +19,7 @@ from small_search import (
     ONE_SHOT_SPACE,
     blocks,
     discrete_search,
+    judge_of,
     small_loader,
     small_one_shot,
     small_search,
@@ -27,10 +28,9 @@ from small_search import (
 
 from scripts import checkpoint, distributed
 from scripts.files import CineError
-from scripts.runtime.deploy import Runtime
 from scripts.search.candidates import LatencyCost
 from scripts.search.coarse_to_fine import search_coarse_to_fine
-from scripts.search.constraint import BudgetMissed, Constraint
+from scripts.search.constraint import BudgetMissed
 
 
 def shared_out(items: list[Any], noise: float = 0.5) -> Any:
@@ -40,8 +40,11 @@ def shared_out(items: list[Any], noise: float = 0.5) -> Any:
 
 def search(folder: Path, make: Any = small_search, noise: float = 0.5, **changes: Any) -> Any:
     data = small_volumes()
-    halves = {"weight_loader": shared_out(data[:4], noise), "architecture_loader": shared_out(data[2:], noise)}
-    return make(folder, **{**halves, **changes})
+    halves = {
+        "weights": {"loader": shared_out(data[:4], noise), **changes.pop("weights", {})},
+        "architecture": {"loader": shared_out(data[2:], noise)},
+    }
+    return make(folder, **halves, **changes)
 
 
 def states(searcher: Any) -> dict[str, Any]:
@@ -73,15 +76,13 @@ def one_shot(folder: Path) -> dict[str, Any]:
     """HyperSegNAS from the shared weights to the architecture."""
     items = blocks()
     loader = DataLoader(Dataset(items), sampler=DistributedSampler(items, drop_last=True), generator=torch.Generator())
-    searcher = small_one_shot(folder, weight_loader=loader)
+    searcher = small_one_shot(folder, weights={"loader": loader})
     table = table_of(ONE_SHOT_SPACE)
     chosen = search_coarse_to_fine(
         searcher,
         DataLoader(Dataset(items), batch_size=2),
         LatencyCost(table, 1000.0),
-        Constraint(1000.0, 0.001),
-        table,
-        Runtime("cpu", "float32"),
+        judge_of(ONE_SHOT_SPACE, table=table, volumes_per_second=0.001),
         **{"candidates": 8, "fine_tuned": 2, "fine_tune_steps": 3},
     )
     return {**states(searcher), "chosen": chosen.digest, "measured": chosen.provenance["measured_ms"]}
@@ -124,7 +125,7 @@ def main(folder: Path) -> dict[str, Any]:
     def nan_in_the_second(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return logits.sum() * (1.0 if distributed.is_main() else float("nan"))
 
-    results["nan"] = told(search(folder / "nan", weight_loss=nan_in_the_second).run)
+    results["nan"] = told(search(folder / "nan", weights={"loss": nan_in_the_second}).run)
 
     try:
         missed(folder)

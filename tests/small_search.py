@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -12,9 +13,12 @@ from monai.losses import DiceCELoss
 from monai.transforms import Compose, RandGaussianNoised
 
 from scripts.latency.expectation import LatencyExpectation
+from scripts.latency.table import LatencyTable
 from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
+from scripts.search.judge import Judge
+from scripts.search.loop import Half
 from scripts.search.objective import LatencyMultiplier, LatencyObjective
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.relaxation import JointSoftmax
@@ -22,6 +26,7 @@ from scripts.search.searcher import Searcher
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing, Supernet
 
+DICE_CE = DiceCELoss(to_onehot_y=True, softmax=True)
 SPACE = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))
 ONE_SHOT_SPACE = Space(
     **{"layers": 2, "scales": 2, "nodes": 1, "channels": 4, "operations": ("identity", "conv_3x3x3")},
@@ -50,29 +55,38 @@ def small_loader(items: list[dict[str, torch.Tensor]], noise: float = 0.5, **arg
     return DataLoader(dataset, **{"batch_size": 1, "shuffle": True, "generator": torch.Generator(), **arguments})
 
 
+def judge_of(space: Space, budget_ms: Any = 1000.0, table: LatencyTable | None = None, **settings: Any) -> Judge:
+    """Judges by a table in which everything takes 1 ms, and measures in float32 on the CPU."""
+    constraint = Constraint(budget_ms, **settings)
+    return Judge(space, table or table_of(space), constraint, Runtime("cpu", "float32"))
+
+
 def small_search(work_dir: Any, kind: type[Searcher] = Searcher, **changes: Any) -> Searcher:
     torch.manual_seed(7)
     data = small_volumes()
     options = {
         "supernet": Supernet(SPACE, partial=2),
         "relaxation": JointSoftmax(SPACE),
-        "weight_loader": small_loader(data[:3]),
-        "architecture_loader": small_loader(data[3:]),
-        "weight_loss": DiceCELoss(to_onehot_y=True, softmax=True),
-        "architecture_loss": DiceCELoss(to_onehot_y=True, softmax=True, lambda_dice=0.0),
         "objective": LatencyObjective(weight=0.1),
         "expectation": LatencyExpectation(table_of(SPACE), SPACE, network="derived"),
         "deriver": Deriver(fitness="latency", paths=1, generations=2),
-        "constraint": Constraint(5.0),
-        "runtime": Runtime("cpu", "float32"),
-        "weight_optimizer": partial(torch.optim.SGD, lr=0.05, momentum=0.9),
-        "architecture_optimizer": partial(torch.optim.Adam, lr=0.05),
+        "judge": judge_of(SPACE, changes.pop("budget_ms", 5.0)),
         "work_dir": str(work_dir),
         "epochs": 4,
         "warm_up_epochs": 1,
         "amp": False,
     }
-    return kind(**{**options, **changes})
+    halves = {
+        "weights": Half(small_loader(data[:3]), DICE_CE, partial(torch.optim.SGD, lr=0.05, momentum=0.9)),
+        "architecture": Half(
+            small_loader(data[3:]),
+            DiceCELoss(to_onehot_y=True, softmax=True, lambda_dice=0.0),
+            partial(torch.optim.Adam, lr=0.05),
+        ),
+    }
+    for name, half in halves.items():
+        halves[name] = replace(half, **changes.pop(name, {}))
+    return kind(**{**options, **halves, **changes})
 
 
 def discrete_search(work_dir: Any, **changes: Any) -> Searcher:
@@ -100,12 +114,12 @@ def small_one_shot(work_dir: Any, **changes: Any) -> OneShotSearcher:
     options = {
         "supernet": Supernet(ONE_SHOT_SPACE, partial=1),
         "space": ONE_SHOT_SPACE,
-        "weight_loader": DataLoader(Dataset(blocks()), batch_size=2, shuffle=True, generator=torch.Generator()),
-        "weight_loss": DiceCELoss(to_onehot_y=True, softmax=True),
-        "weight_optimizer": partial(torch.optim.SGD, lr=0.1, momentum=0.9),
         "work_dir": str(work_dir),
         "epochs": 5,
         "annealing_epochs": 2,
         "amp": False,
     }
-    return OneShotSearcher(**{**options, **changes})
+    loader = DataLoader(Dataset(blocks()), batch_size=2, shuffle=True, generator=torch.Generator())
+    weights = Half(loader, DICE_CE, partial(torch.optim.SGD, lr=0.1, momentum=0.9))
+    weights = replace(weights, **changes.pop("weights", {}))
+    return OneShotSearcher(**{**options, "weights": weights, **changes})

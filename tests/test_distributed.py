@@ -84,7 +84,7 @@ def test_a_search_of_two_processes_equals_one_process_with_the_same_whole_batche
         return small_loader(items, noise=0.0, batch_size=2, shuffle=False, sampler=sampler)
 
     data = small_volumes()
-    loaders = {"weight_loader": loader(data[:4]), "architecture_loader": loader(data[2:])}
+    loaders = {"weights": {"loader": loader(data[:4])}, "architecture": {"loader": loader(data[2:])}}
     one = small_search(tmp_path, InParts, **loaders)
     one.run()
     found = both[1][0]
@@ -108,7 +108,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_the_search_resumes_in
 
 def test_another_number_of_processes_does_not_resume(both):
     data = small_volumes()
-    one = small_search(both[0] / "0" / "whole", weight_loader=small_loader(data[:4]))
+    one = small_search(both[0] / "0" / "whole", weights={"loader": small_loader(data[:4])})
     with pytest.raises(CineError, match="a run with processes = 2; expected 1"):
         one.run()
 

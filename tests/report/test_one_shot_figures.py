@@ -15,8 +15,8 @@ from scripts.report.one_shot_figures import (
     report_correlation,
     report_one_shot,
 )
-from scripts.report.style import OPERATION_COLOURS
 from scripts.search.candidates import Candidate, CandidateFile
+from scripts.space.registry import REGISTRY
 from scripts.space.sampling import random_subgraph
 from scripts.space.space import Space
 
@@ -52,7 +52,7 @@ def test_edges_are_drawn_in_the_colour_of_their_operation(found):
     for cell in architecture.space.trellis.cells:
         if cell in architecture.union:
             ((_, name),) = architecture.nodes_of(cell)
-            assert to_hex(lines[f"chosen {cell.name}"].get_color()) == OPERATION_COLOURS[name]
+            assert to_hex(lines[f"chosen {cell.name}"].get_color()) == REGISTRY[name].colour
         else:
             assert f"other {cell.name}" in lines
 

@@ -10,14 +10,13 @@ import pytest
 import torch
 from identical import identical
 from monai.data import DataLoader, Dataset
-from small_search import ONE_SHOT_SPACE, blocks, small_one_shot
+from small_search import ONE_SHOT_SPACE, blocks, judge_of, small_one_shot
 
 from scripts.files import CineError
-from scripts.runtime.deploy import Runtime
 from scripts.search import candidates
 from scripts.search.candidates import CandidateFile, LatencyCost, MemoryCost, sample
 from scripts.search.coarse_to_fine import search_coarse_to_fine
-from scripts.search.constraint import BudgetMissed, Constraint
+from scripts.search.constraint import BudgetMissed
 from scripts.search.correlation import correlate, rank, text_of
 from scripts.search.memory import measured_step_memory
 from scripts.search.shared_weights import SharedWeights, mean_dice
@@ -180,11 +179,10 @@ def test_fine_tuning_leaves_the_shared_weights(build, validation):
 
 def choose(searcher, validation, table, **changes):
     budget = changes.pop("budget_ms", 1000.0)
+    judged = {"budget_ms": budget, "volumes_per_second": 0.001, **changes.pop("judged", {})}
     options = {
         "cost": LatencyCost(table, budget),
-        "constraint": Constraint(budget, 0.001),
-        "table": table,
-        "runtime": Runtime("cpu", "float32"),
+        "judge": judge_of(searcher.space, table=table, **judged),
         "candidates": 8,
         "fine_tuned": 3,
         "fine_tune_steps": 4,
@@ -235,7 +233,7 @@ def test_another_budget_needs_no_other_training(build, validation, make_table, t
     assert max(costs) > 8.0
     again = build()
     again.descend = lambda *arguments: pytest.fail("trained again")
-    cheap = choose(again, validation, table, budget_ms=8.0, fine_tune_steps=0, constraint=Constraint(1e5, 0.001))
+    cheap = choose(again, validation, table, budget_ms=8.0, fine_tune_steps=0, judged={"budget_ms": 1e5})
     assert table.predict(cheap) <= 8.0
     costs = [entry["cost"] for entry in json.loads((tmp_path / "search" / "candidates.json").read_text())["candidates"]]
     assert max(costs) <= 8.0
@@ -244,8 +242,8 @@ def test_another_budget_needs_no_other_training(build, validation, make_table, t
 def test_a_constraint_that_no_candidate_keeps_by_measurement_is_an_error(build, validation, make_table):
     table = make_table(build().space)
     with pytest.raises(BudgetMissed, match="none of the 3 fine-tuned candidates"):
-        choose(build(), validation, table, constraint=Constraint(1e-3, 0.001))
-    chosen = choose(build(), validation, table, constraint=Constraint(1e-3, 0.001, enforced=False))
+        choose(build(), validation, table, judged={"budget_ms": 1e-3})
+    chosen = choose(build(), validation, table, judged={"budget_ms": 1e-3, "enforced": False})
     assert chosen.provenance["measured_ms"]["p95_ms"] > chosen.provenance["budget_ms"]
 
 

@@ -11,7 +11,6 @@ from small_search import SPACE, discrete_search, small_search
 
 from scripts.files import CineError
 from scripts.latency.expectation import LatencyExpectation
-from scripts.search.constraint import Constraint
 from scripts.search.history import load_history
 from scripts.space.supernet import Supernet
 from scripts.space.trellis import cells_of
@@ -38,7 +37,7 @@ def same(first, second):
 
 def test_neither_step_touches_the_other_s_parameters(build):
     searcher = build()
-    batch = next(iter(searcher.weight_loader))
+    batch = next(iter(searcher.weights.loader))
     weights, architecture = state(searcher.supernet), state(searcher.relaxation)
     searcher.weight_step(batch)
     assert same(architecture, state(searcher.relaxation))
@@ -175,7 +174,7 @@ def test_resuming_under_another_configuration_is_refused(build):
 
 
 def test_a_non_finite_loss_stops_before_the_step(build):
-    searcher = build(weight_loss=lambda logits, label: logits.sum() * float("nan"))
+    searcher = build(weights={"loss": lambda logits, label: logits.sum() * float("nan")})
     before = state(searcher.supernet)
     with pytest.raises(CineError, match="epoch 1, step 1: weight loss: found nan"):
         searcher.run()
@@ -190,7 +189,7 @@ def test_a_non_finite_loss_stops_before_the_step(build):
     ],
 )
 def test_collapse_to_operations_without_parameters_is_reported(build, caplog, budget_ms, cause):
-    searcher = build(constraint=Constraint(budget_ms))
+    searcher = build(budget_ms=budget_ms)
     identity = searcher.supernet.space.operations.index("identity")
     with torch.no_grad():
         searcher.relaxation.alpha["expanding_1"][0, identity] = 50
@@ -208,7 +207,7 @@ def test_a_resumed_search_needs_the_same_latency_table(build, space, make_table)
 
 def test_a_batch_larger_than_a_half_is_refused(build):
     with pytest.raises(CineError, match="no batch in the architecture half"):
-        build(architecture_loader=[])
+        build(architecture={"loader": []})
 
 
 def test_warm_up_must_leave_epochs(build):
@@ -223,7 +222,7 @@ def test_a_restarted_search_is_a_new_one_under_its_budget(build, tmp_path):
     searcher.restart(2.0)
     assert (searcher.round, searcher.aim_ms, searcher.history) == (2, 2.0, [])
     searcher.run()
-    fresh = build(tmp_path / "fresh", constraint=Constraint(2.0))
+    fresh = build(tmp_path / "fresh", budget_ms=2.0)
     fresh.run()
     assert searcher.history == fresh.history != first
     assert same(state(searcher.supernet), state(fresh.supernet))
@@ -249,7 +248,7 @@ def test_a_killed_search_resumes_in_its_round(build, tmp_path):
 def test_a_discrete_step_moves_only_cells_of_the_network_that_it_drew(tmp_path):
     searcher = discrete_search(tmp_path, expectation=LatencyExpectation(table_of(SPACE), SPACE, count=1))
     before = state(searcher.supernet)
-    searcher.weight_step(next(iter(searcher.weight_loader)))
+    searcher.weight_step(next(iter(searcher.weights.loader)))
     after = state(searcher.supernet)
     moved = {name.split(".")[1] for name in before if "cells." in name and not torch.equal(before[name], after[name])}
     assert len(moved) <= SPACE.layers, "one path has one cell a layer"
@@ -269,5 +268,5 @@ def test_the_history_holds_the_multiplier(tmp_path):
 )
 def test_a_budget_outside_of_the_space_is_named(tmp_path, caplog, budget_ms, said):
     """A path takes 6 ms, and the union of two paths up to 10."""
-    discrete_search(tmp_path, constraint=Constraint(budget_ms), epochs=2).run()
+    discrete_search(tmp_path, budget_ms=budget_ms, epochs=2).run()
     assert said in caplog.text if said else "The whole space" not in caplog.text

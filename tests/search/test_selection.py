@@ -4,13 +4,12 @@ import itertools
 from dataclasses import replace
 
 import pytest
-from small_search import random_mixing
+from small_search import judge_of, random_mixing
 
 from scripts.latency.timer import Timing
 from scripts.latency.visits import Measured
-from scripts.runtime.deploy import Runtime
-from scripts.search import constraint
-from scripts.search.constraint import BudgetMissed, Constraint
+from scripts.search import judge as judging
+from scripts.search.constraint import BudgetMissed
 from scripts.search.decoding import decode_cells, gene_pool
 from scripts.search.derive import Deriver
 from scripts.search.selection import Selection
@@ -18,7 +17,6 @@ from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 
 SPACE = Space(layers=6, scales=3, nodes=1, channels=4, deployment_size=(16, 16, 3))
-RUNTIME = Runtime("cpu", "float32")
 ACTUAL_MS = 1.3  # a cell on the device; the table says 1, and the 95th percentile is 10 % above
 
 
@@ -33,7 +31,7 @@ def clock(monkeypatch):
         timing = Timing(ms, ms, 1.1 * ms, 0.0, 10)
         return Measured(timing, timing, 5, 5, 1.0)
 
-    monkeypatch.setattr(constraint, "measure_network", measure)
+    monkeypatch.setattr(judging, "measure_network", measure)
     return measured
 
 
@@ -81,7 +79,7 @@ class Judges:
 def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, table, clock, budget_ms):
     """Though the table is a third too low: measurements correct the limit of what is proposed."""
     deriver = Deriver("exhaustive", paths=5)
-    taken, found = Selection(mixing, deriver, Constraint(budget_ms), table, SPACE, RUNTIME).take()
+    taken, found = Selection(mixing, deriver, judge_of(SPACE, budget_ms, table)).take()
     keeping = [pair for pair in networks(mixing, 5) if 0.9 * budget_ms <= p95_ms(pair[0]) <= budget_ms]
     assert taken.provenance["accumulated_weight"] == pytest.approx(max(weight for _, weight in keeping))
     assert found.timing.p95_ms == pytest.approx(p95_ms(taken))
@@ -92,7 +90,7 @@ def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, ta
 
 
 def test_a_budget_that_binds_nothing_takes_all_paths_and_measures_little(mixing, table, clock):
-    taken, _ = Selection(mixing, Deriver("exhaustive", paths=3), Constraint(45.0), table, SPACE, RUNTIME).take()
+    taken, _ = Selection(mixing, Deriver("exhaustive", paths=3), judge_of(SPACE, 45.0, table)).take()
     assert len(taken.paths) == 3
     assert list(taken.paths) == [path for _, path in gene_pool(mixing, SPACE, 3)]
     assert len(clock) <= 9
@@ -101,7 +99,7 @@ def test_a_budget_that_binds_nothing_takes_all_paths_and_measures_little(mixing,
 def test_shared_weights_choose_and_fine_tuning_has_the_last_word(mixing, table, clock):
     shared = Judges()
     deriver = Deriver("exhaustive", paths=5)
-    selection = Selection(mixing, deriver, Constraint(18.0), table, SPACE, RUNTIME, shared)
+    selection = Selection(mixing, deriver, judge_of(SPACE, 18.0, table), shared)
     taken, _ = selection.take()
     keeping = [one for one, _ in networks(mixing, 5) if 16.2 <= p95_ms(one) <= 18.0]
     assert max(map(shared.dice, shared.tuned)) == pytest.approx(max(map(shared.dice, keeping)))
@@ -117,20 +115,20 @@ def test_no_network_is_judged_twice(mixing, table, clock):
     shared = Judges()
     judge = shared.dice
     shared.dice = lambda architecture: counted.append(architecture.digest) or judge(architecture)  # type: ignore[method-assign]
-    Selection(mixing, Deriver(paths=5, generations=20), Constraint(18.0), table, SPACE, RUNTIME, shared).take()
+    Selection(mixing, Deriver(paths=5, generations=20), judge_of(SPACE, 18.0, table), shared).take()
     assert len(counted) == len(set(counted))
     assert len({one.digest for one in clock}) == len(clock)
 
 
 def test_a_budget_below_the_fastest_network_is_refused(mixing, table, clock):
     with pytest.raises(BudgetMissed, match="the fastest network of this search is the single path") as caught:
-        Selection(mixing, Deriver(paths=5), Constraint(5.0), table, SPACE, RUNTIME).take()
+        Selection(mixing, Deriver(paths=5), judge_of(SPACE, 5.0, table)).take()
     assert caught.value.excess == pytest.approx(1.1 * ACTUAL_MS * 6 / 5)  # a single path has six cells
 
 
 def test_a_table_of_another_device_decides_by_its_predictions(mixing, table, clock):
     foreign = replace(table, foreign=True, device={"name": "the scanner's GPU"})
-    taken, _ = Selection(mixing, Deriver("exhaustive", paths=5), Constraint(18.0), foreign, SPACE, RUNTIME).take()
+    taken, _ = Selection(mixing, Deriver("exhaustive", paths=5), judge_of(SPACE, 18.0, foreign)).take()
     assert not clock
     within = [weight for one, weight in networks(mixing, 5) if 16.2 <= table.predict(one) <= 18.0]
     assert taken.provenance["accumulated_weight"] == pytest.approx(max(within))

@@ -4,8 +4,10 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from scripts.files import CineError
+from scripts.space.fused import refuse_unknown
 from scripts.space.operations import Scaling, build_operation, search_norm, upsample_in_plane
-from scripts.space.space import OPERATIONS, PARAMETER_FREE
+from scripts.space.registry import OPERATIONS, PARAMETER_FREE, REGISTRY, Operation
 
 
 @pytest.mark.parametrize("name", OPERATIONS)
@@ -76,3 +78,12 @@ def test_the_search_norm_has_no_state():
     norm = search_norm(4)
     assert not list(norm.parameters())
     assert not list(norm.buffers())
+
+
+def test_the_supernet_refuses_operations_that_it_would_not_compute(monkeypatch):
+    """A second pooling, and a pooling of another kernel, have no place in the fused sums."""
+    monkeypatch.setitem(REGISTRY, "max_pool_3x3x1", Operation("pooling", "#000000", (3, 3, 1)))
+    for names in (("conv_3x3x3", "max_pool_3x3x1"), ("conv_3x3x3", "max_pool_3x3x3", "max_pool_3x3x1")):
+        with pytest.raises(CineError, match="space#operations: found max_pool_3x3x1"):
+            refuse_unknown(names)
+    refuse_unknown(tuple(name for name in REGISTRY if name != "max_pool_3x3x1"))

@@ -21,7 +21,7 @@ from scripts.latency.network import ENOUGH, Sample
 from scripts.latency.table import Entry
 from scripts.latency.timer import Timing
 from scripts.latency.visits import Visitor
-from scripts.space.space import OPERATIONS
+from scripts.space.registry import OPERATIONS
 
 logger = logging.getLogger(__name__)
 WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)

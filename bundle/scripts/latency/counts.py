@@ -6,7 +6,8 @@ from collections import Counter
 from collections.abc import Iterable
 
 from scripts.space.architecture import Architecture
-from scripts.space.space import ZERO, Space
+from scripts.space.registry import POOLING, ZERO
+from scripts.space.space import Space
 from scripts.space.trellis import Cell, scales_of
 from scripts.space.trellis import Path as TrellisPath
 
@@ -20,8 +21,6 @@ sum of two cells' outputs at a tile; "stem"; "head". With ``REPEATED``, an opera
 has already applied to the same tile: compilers then compute it once.
 """
 CHAINED, REPEATED = "_chained", "_repeated"
-REPEATABLE = "max_pool_3x3x3"
-"""The only operation without weights that takes time."""
 
 
 def keys_of(space: Space) -> set[Key]:
@@ -37,9 +36,9 @@ def keys_of(space: Space) -> set[Key]:
         if name != ZERO
         for reads in range(space.nodes)
     }
-    if REPEATABLE in space.operations and space.scaling == "after":
+    if POOLING in space.operations and space.scaling == "after":
         leaving = Counter(cell.source_tile for cell in cells)
-        keys |= {(REPEATABLE + REPEATED, tile.scale) for tile, count in leaving.items() if count > 1}
+        keys |= {(POOLING + REPEATED, tile.scale) for tile, count in leaving.items() if count > 1}
     return keys | set(merges_of(trellis.cells))
 
 
@@ -63,8 +62,8 @@ def counts_of(architecture: Architecture) -> Counter[Key]:
             scale = space.operation_scale(cell)
             counts.update(key_of(name, scale, j) for j, name in architecture.nodes_of(cell))
     for scale, count in repeats_of(architecture, union).items():
-        counts[REPEATABLE, scale] -= count
-        counts[REPEATABLE + REPEATED, scale] += count
+        counts[POOLING, scale] -= count
+        counts[POOLING + REPEATED, scale] += count
     return counts + merges_of(union)
 
 
@@ -92,7 +91,7 @@ def repeats_of(architecture: Architecture, cells: Iterable[Cell]) -> Counter[int
     repeats: Counter[int] = Counter()
     if architecture.space.scaling == "before":
         return repeats
-    applied = Counter(cell.source_tile for cell in cells if (0, REPEATABLE) in architecture.nodes_of(cell))
+    applied = Counter(cell.source_tile for cell in cells if (0, POOLING) in architecture.nodes_of(cell))
     for tile, count in applied.items():
         repeats[tile.scale] += count - 1
     return +repeats

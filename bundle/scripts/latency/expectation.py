@@ -11,9 +11,9 @@ from typing import Literal
 import torch
 
 from scripts.files import CineError
-from scripts.latency.counts import REPEATABLE
 from scripts.latency.table import LatencyTable
 from scripts.space.passing import Passing, drawn, passing
+from scripts.space.registry import POOLING
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import Cell, Path, Tile, cells_of, union_of
@@ -137,9 +137,9 @@ class LatencyExpectation:
             passed: pi_c of the cells; 1 for each where the network is certain.
         """
         total = torch.zeros(())
-        if REPEATABLE not in self.space.operations or self.space.scaling == "before":
+        if POOLING not in self.space.operations or self.space.scaling == "before":
             return total
-        operation = self.space.operations.index(REPEATABLE)
+        operation = self.space.operations.index(POOLING)
         applies = {
             group: 1 - torch.stack([1 - weights_jO[0, operation] for weights_jO in nodes]).prod()
             for group, nodes in mixing.nodes.items()

@@ -21,7 +21,8 @@ from scripts.latency.visits import Call, Visit, Visitor
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import Head, Stem
 from scripts.space.operations import Scaling, build_operation
-from scripts.space.space import OPERATIONS, Space
+from scripts.space.registry import OPERATIONS
+from scripts.space.space import Space
 from scripts.space.trellis import KINDS, Kind
 
 logger = logging.getLogger(__name__)

@@ -21,8 +21,9 @@ from scripts.runtime.device import describe_device
 from scripts.space.architecture import Architecture
 from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
+from scripts.space.registry import OPERATIONS
 from scripts.space.sampling import random_architecture
-from scripts.space.space import OPERATIONS, Space
+from scripts.space.space import Space
 
 MIN_NETWORKS = 10
 BATCH = 30

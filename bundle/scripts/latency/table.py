@@ -11,7 +11,6 @@ from typing import Any
 
 from scripts.files import CineError, read_json, write_json
 from scripts.latency.counts import (
-    REPEATABLE,
     REPEATED,
     SPACE_KEYS,
     Key,
@@ -26,7 +25,8 @@ from scripts.latency.timer import Timing
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.space.architecture import Architecture
-from scripts.space.space import ZERO, Space
+from scripts.space.registry import POOLING, ZERO
+from scripts.space.space import Space
 from scripts.space.trellis import Cell
 from scripts.space.trellis import Path as TrellisPath
 
@@ -87,8 +87,8 @@ class LatencyTable:
 
     def repeat(self, scale: int) -> float:
         """ms that a repeated operation takes more than the first time; 0 where the space has no such operation."""
-        key = REPEATABLE + REPEATED, scale
-        return self[key] - self[REPEATABLE, scale] if key in self.entries else 0.0
+        key = POOLING + REPEATED, scale
+        return self[key] - self[POOLING, scale] if key in self.entries else 0.0
 
     def cell(self, cell: Cell, architecture: Architecture) -> float:
         """ms of a decoded cell: its operations and its scaling operation."""

@@ -7,8 +7,9 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import FancyBboxPatch
 
-from scripts.report.style import OPERATION_COLOURS, kind_of, readable
+from scripts.report.style import kind_of, readable
 from scripts.space.architecture import Architecture, Node
+from scripts.space.registry import REGISTRY
 
 SCALING = {
     "contracting": "pool 2×2×1,\nconv 1×1×1",  # noqa: RUF001
@@ -61,7 +62,7 @@ def _draw_structure(
     arrow = {"arrowstyle": "-|>", "linewidth": 1.4, "shrinkA": 0, "shrinkB": 0}
     for i, (j, operation) in enumerate(nodes, start=1):
         (from_column, from_row), (column, row) = places[j], places[i]
-        colour, trunk = OPERATION_COLOURS[operation], from_column + half + 0.09
+        colour, trunk = REGISTRY[operation].colour, from_column + half + 0.09
         axes.plot([from_column + half, trunk, trunk], [from_row, from_row, row], color="0.5", linewidth=1.2, zorder=1)
         axes.annotate("", (column - half, row), (trunk, row), arrowprops={**arrow, "color": colour})
         at = ((trunk + column - half) / 2 - 0.02, row - 0.08)

@@ -14,7 +14,7 @@ from scripts.distributed import on_main
 from scripts.files import read_json
 from scripts.latency.table import LatencyTable
 from scripts.report.search_figures import breakdown_figure
-from scripts.report.style import OPERATION_COLOURS, latency_note, readable, save_figure, tidy
+from scripts.report.style import latency_note, readable, save_figure, tidy
 from scripts.report.trellis_figures import draw_cell, draw_tiles, trellis_axes
 from scripts.search.candidates import SCHEMA as CANDIDATES
 from scripts.search.correlation import FORMAT as CORRELATION
@@ -22,6 +22,7 @@ from scripts.search.correlation import text_of
 from scripts.search.history import ONE_SHOT
 from scripts.search.one_shot import FORMAT as CURVE
 from scripts.space.architecture import Architecture
+from scripts.space.registry import REGISTRY
 
 logger = logging.getLogger(__name__)
 ACTION = "Run the step search with hypersegnas.json anew."
@@ -61,12 +62,12 @@ def edges_figure(architecture: Architecture) -> Figure:
     figure, axes = trellis_axes(architecture)
     held = {cell: architecture.nodes_of(cell)[0][1] for cell in architecture.union if not cell.skip}
     for cell in sorted(architecture.space.trellis.cells, key=lambda cell: cell in held):
-        draw_cell(axes, cell, 0.4, OPERATION_COLOURS[held[cell]] if cell in held else None)
+        draw_cell(axes, cell, 0.4, REGISTRY[held[cell]].colour if cell in held else None)
     draw_tiles(axes, architecture)
     shown = f"{len(held)} of {len(architecture.space.trellis.cells)} edges"
     axes.set_title("\n".join(filter(None, (shown, latency_note(architecture.provenance)))), fontsize=11)
     operations = architecture.space.operations
-    handles = [Line2D([], [], color=OPERATION_COLOURS[name], linewidth=3, label=readable(name)) for name in operations]
+    handles = [Line2D([], [], color=REGISTRY[name].colour, linewidth=3, label=readable(name)) for name in operations]
     handles.append(Line2D([], [], color="0.85", linewidth=3, label="edge not held"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure

@@ -17,7 +17,6 @@ from scripts.latency.table import LatencyTable
 from scripts.report.cell_figures import cells_figure
 from scripts.report.style import (
     KIND_COLOURS,
-    OPERATION_COLOURS,
     kind_of,
     latency_note,
     readable,
@@ -27,6 +26,7 @@ from scripts.report.style import (
 )
 from scripts.report.trellis_figures import trellis_figure
 from scripts.space.architecture import Architecture
+from scripts.space.registry import REGISTRY
 from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 
@@ -81,7 +81,7 @@ def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> 
                     axes.plot(
                         numbers,
                         table_EJO[:, j, o],
-                        color=OPERATION_COLOURS[operation],
+                        color=REGISTRY[operation].colour,
                         linestyle=LINE_STYLES[j % len(LINE_STYLES)],
                         linewidth=2.6 if (j, operation) == decoded else 1.1,
                         marker="o" if len(numbers) == 1 else None,
@@ -96,7 +96,7 @@ def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> 
         Line2D([], [], color="0.2", linestyle=LINE_STYLES[j % len(LINE_STYLES)], label=f"reads $X_{{{j}}}$")
         for j in range(space.nodes)
     ]
-    colours = [Line2D([], [], color=OPERATION_COLOURS[o], linewidth=3, label=readable(o)) for o in space.operations]
+    colours = [Line2D([], [], color=REGISTRY[o].colour, linewidth=3, label=readable(o)) for o in space.operations]
     figure.legend(handles=inputs, loc="outside upper center", ncols=8, frameon=False, fontsize=9)
     figure.legend(handles=colours, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -159,7 +159,7 @@ def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
     heights = np.zeros(len(columns))
     for name, colour, hatch in (
         ("stem and head", "0.35", ""),
-        *((name, colour, "") for name, colour in OPERATION_COLOURS.items()),
+        *((name, operation.colour, "") for name, operation in REGISTRY.items()),
         ("scaling", "0.8", "///"),
         ("merge", "0.6", "..."),
     ):

@@ -1,4 +1,4 @@
-"""What all figures share: colours, names of operations, and one way to write a picture."""
+"""What all figures share: colours, readable names, and one way to write a picture."""
 
 from __future__ import annotations
 
@@ -16,16 +16,6 @@ from scripts.files import replacing
 
 STRUCTURE_COLOURS = {"RV": "#e41a1c", "MYO": "#2b6fd6", "LV": "#ffd92f"}
 """Red, blue and yellow."""
-# Okabe and Ito's palette, which colour-blind readers can tell apart
-OPERATION_COLOURS = {
-    "conv_3x3x3": "#0072b2",
-    "dilated_conv_3x3x3": "#56b4e9",
-    "separable_conv_3x3x3": "#009e73",
-    "max_pool_3x3x3": "#e69f00",
-    "identity": "#cc79a7",
-    "conv_3x3x1": "#d55e00",
-    "zero": "#999999",
-}
 KIND_COLOURS = {"contracting": "#0072b2", "non_scaling": "#009e73", "expanding": "#d55e00", "beta": "#222222"}
 DPI = 150
 

@@ -5,22 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from scripts.distributed import on_main
-from scripts.latency.table import LatencyTable
-from scripts.runtime.deploy import Runtime
-from scripts.search.constraint import Constraint, accepted, warn_of_slower_states
 from scripts.search.decoding import gene_pool, pool_overlap
 from scripts.search.derive import Deriver
 from scripts.search.history import load_history
+from scripts.search.judge import Judge
 from scripts.search.relaxation import uniform_mixing
 from scripts.search.selection import Selection
 from scripts.search.shared_weights import SharedWeights
 from scripts.space.architecture import Architecture
-from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import text_of
 
@@ -30,10 +27,7 @@ logger = logging.getLogger(__name__)
 def derive(
     mixing: Mixing,
     deriver: Deriver,
-    constraint: Constraint,
-    table: LatencyTable,
-    space: Space,
-    runtime: Runtime,
+    judge: Judge,
     shared: SharedWeights | None = None,
     fine_tune_steps: int = 100,
     last_resort: bool = True,
@@ -45,13 +39,13 @@ def derive(
     Raises:
         BudgetMissed: none keeps the constraint; names the fastest network that can be had.
     """
-    selection = Selection(mixing, deriver, constraint, table, space, runtime, shared, fine_tune_steps)
+    selection = Selection(mixing, deriver, judge, shared, fine_tune_steps)
     architecture, found = selection.take(last_resort)
     logger.info("Accepted: N=%d, %d cells", len(architecture.paths), len(architecture.union))
-    warn_of_slower_states(found, constraint)
+    space = judge.space
     pool = gene_pool(mixing, space, deriver.pool_size, deriver.score)
     uniform = gene_pool(uniform_mixing(space), space, deriver.pool_size, deriver.score)
-    return accepted(architecture, found, constraint, table, runtime).with_provenance(
+    return judge.accepted(architecture, found).with_provenance(
         uniform_pool=[{"weight": weight, "path": list(path)} for weight, path in uniform],
         uniform_pool_overlap=pool_overlap(pool, uniform),
     )
@@ -60,11 +54,8 @@ def derive(
 @on_main
 def derive_from_search(
     work_dir: str,
-    space: Space,
     deriver: Deriver,
-    constraint: Constraint,
-    table: LatencyTable,
-    runtime: Runtime,
+    judge: Judge,
     shared: SharedWeights | None = None,
     fine_tune_steps: int = 100,
     last_resort: bool = True,
@@ -80,19 +71,21 @@ def derive_from_search(
             measurement may accept another network, and the one that was trained since would be lost.
     """
     history = load_history(work_dir)
-    mixing = Mixing.from_lists(history["epochs"][-1]["mixing"], space)
+    mixing = Mixing.from_lists(history["epochs"][-1]["mixing"], judge.space)
     path = Path(work_dir) / "architecture.json"
-    derived_from = _digest(mixing, asdict(deriver), asdict(constraint), table.digest, asdict(space), shared is None)
+    derived_from = _digest(
+        *(mixing, asdict(deriver), asdict(judge.constraint), judge.table.digest, asdict(judge.space), shared is None)
+    )
     if keep and path.exists():
         before = Architecture.load(path)
         if before.provenance.get("derived_from") == derived_from:
             logger.info("%s was accepted before and stays. The step derive derives again", path)
             return before
-    if constraint.budget_ms == "auto":
+    if judge.constraint.budget_ms == "auto":
         if not history["auto_budget"] or deriver.fitness == "accuracy":
-            constraint = replace(constraint, budget_ms=history["budget_ms"])
-        constraint = constraint.resolve(mixing, deriver, table, space, runtime)
-    architecture = derive(mixing, deriver, constraint, table, space, runtime, shared, fine_tune_steps, last_resort)
+            judge = judge.under(history["budget_ms"])
+        judge = judge.resolved(mixing, deriver)
+    architecture = derive(mixing, deriver, judge, shared, fine_tune_steps, last_resort)
     architecture = architecture.with_provenance(searched_exams=history.get("exams", []), derived_from=derived_from)
     architecture.save(path)
     overlap = architecture.provenance["uniform_pool_overlap"]

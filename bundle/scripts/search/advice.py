@@ -8,7 +8,8 @@ import torch
 
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.relaxation import JointSoftmax
-from scripts.space.space import PARAMETER_FREE, Space
+from scripts.space.registry import PARAMETER_FREE
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,9 @@ from dataclasses import replace
 from tqdm import tqdm
 
 from scripts.distributed import is_main, on_main
-from scripts.latency.table import LatencyTable
-from scripts.runtime.deploy import Runtime
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, MemoryCost, sample
-from scripts.search.constraint import BudgetMissed, Constraint, accepted, judge, warn_of_slower_states
+from scripts.search.constraint import BudgetMissed
+from scripts.search.judge import Judge
 from scripts.search.loop import Batch
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.shared_weights import SharedWeights
@@ -25,9 +24,7 @@ def search_coarse_to_fine(
     searcher: OneShotSearcher,
     validation_loader: Iterable[Batch],
     cost: LatencyCost | MemoryCost,
-    constraint: Constraint,
-    table: LatencyTable,
-    runtime: Runtime,
+    judge: Judge,
     candidates: int = 2000,
     fine_tuned: int = 10,
     fine_tune_steps: int = 500,
@@ -40,9 +37,7 @@ def search_coarse_to_fine(
         searcher: trains the shared weights; its work_dir is written to.
         validation_loader: batches by which candidates are judged, always the same.
         cost: bounds the candidates.
-        constraint: latency and throughput, by measurement; its budget is the cost's where that is in ms.
-        table: the latency table.
-        runtime: how networks run.
+        judge: measures networks; an "auto" budget is the cost's where that is in ms.
         candidates: how many to sample.
         fine_tuned: how many of them, the best by shared weights, to fine-tune.
         fine_tune_steps: steps of each.
@@ -53,11 +48,12 @@ def search_coarse_to_fine(
     searcher.run_epochs()
     space, seed = searcher.space, searcher.seed
     most = on_main(cost.resolved)(space, seed)
-    if constraint.budget_ms == "auto":
-        budget_ms = most if isinstance(cost, LatencyCost) else LatencyCost(table, "auto").resolved(space, seed)
-        constraint = replace(constraint, budget_ms=budget_ms)
+    if judge.constraint.budget_ms == "auto":
+        judge = judge.under(
+            most if isinstance(cost, LatencyCost) else LatencyCost(judge.table, "auto").resolved(space, seed)
+        )
     identity = {
-        **{"cost": cost.unit, "most": most, "count": candidates, "table": table.digest},
+        **{"cost": cost.unit, "most": most, "count": candidates, "table": judge.table.digest},
         **{"fine_tune_steps": fine_tune_steps, "search": searcher.identity},
     }
     file = CandidateFile(searcher.folder / "candidates.json", identity)
@@ -68,7 +64,7 @@ def search_coarse_to_fine(
     best = sorted(range(len(found)), key=lambda i: -(found[i].dice or 0.0))[:fine_tuned]
     fill(found, "fine_tuned_dice", best, lambda a: shared.fine_tuned_dice(a, fine_tune_steps), file)
     ranked = sorted((found[i] for i in best), key=lambda candidate: -(candidate.fine_tuned_dice or 0.0))
-    architecture = _first_that_keeps(ranked, constraint, table, runtime).with_provenance(
+    architecture = _first_that_keeps(ranked, judge).with_provenance(
         method="coarse_to_fine",
         assistance=searcher.assistance,
         cost={"unit": cost.unit, "most": most},
@@ -96,24 +92,21 @@ def fill(
     file.save(found, now=True)
 
 
-def _first_that_keeps(
-    ranked: Sequence[Candidate], constraint: Constraint, table: LatencyTable, runtime: Runtime
-) -> Architecture:
+def _first_that_keeps(ranked: Sequence[Candidate], judge: Judge) -> Architecture:
     """The best candidate whose measured latency and throughput keep the constraint, where that is enforced."""
-    least = float("inf")
+    constraint, least = judge.constraint, float("inf")
     for candidate in ranked:
-        architecture = candidate.architecture.with_provenance(predicted_ms=table.predict(candidate.architecture))
-        found = judge(architecture, table, runtime)
-        excess = constraint.excess(found.timing)
+        architecture = candidate.architecture.with_provenance(predicted_ms=judge.table.predict(candidate.architecture))
+        found = judge.measure(architecture)
+        excess = judge.excess(found)
         least = min(least, excess)
         logger.info(
             "Dice %.3f with shared weights, %.3f fine-tuned; predicted %.2f ms, measured %.2f (p95 %.2f): %s",
             *(candidate.dice, candidate.fine_tuned_dice, architecture.provenance["predicted_ms"]),
             *(found.timing.median_ms, found.timing.p95_ms, "kept" if excess <= 1 else "missed"),
         )
-        if excess <= 1 or not constraint.enforced:
-            warn_of_slower_states(found, constraint)
-            return accepted(architecture, found, constraint, table, runtime).with_provenance(
+        if judge.keeps(found):
+            return judge.accepted(architecture, found).with_provenance(
                 dice=candidate.dice, fine_tuned_dice=candidate.fine_tuned_dice
             )
     error = BudgetMissed(

@@ -7,6 +7,7 @@ import copy
 import logging
 import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,23 @@ from scripts.tracking import CurveWriter
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]
 Carried = dict[str, Any]  # what an epoch hands from step to step: tensors and plain values
+
+
+@dataclass(frozen=True)
+class Half:
+    """What trains the weights, or the architecture parameters.
+
+    Args:
+        loader: batches of "image" B 1 H W D and "label" of its half of the exams.
+        loss: logits and labels to a scalar.
+        optimizer: parameters to an optimizer.
+        final_lr: the share of the learning rate that is left at the end of a cosine.
+    """
+
+    loader: Iterable[Batch]
+    loss: Callable[..., torch.Tensor]
+    optimizer: Callable[..., torch.optim.Optimizer]
+    final_lr: float = 0.1
 
 
 class EpochLoop:

@@ -16,7 +16,8 @@ from scripts.runtime.precision import autocast
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture, Node
 from scripts.space.network import CineNet
-from scripts.space.space import PARAMETER_FREE, ZERO, Space
+from scripts.space.registry import PARAMETER_FREE, ZERO
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing, Supernet
 from scripts.space.trellis import Path, union_of
 

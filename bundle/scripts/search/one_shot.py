@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from random import Random
 from typing import Any, Literal, get_args
@@ -13,7 +13,7 @@ from scripts.distributed import on_main
 from scripts.files import CineError, write_json
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
 from scripts.search.history import ONE_SHOT
-from scripts.search.loop import Batch, Carried, EpochLoop, cosine
+from scripts.search.loop import Batch, Carried, EpochLoop, Half, cosine
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_subgraph
 from scripts.space.space import Space
@@ -33,13 +33,10 @@ class OneShotSearcher(EpochLoop):
         assistance: "annealed", the assistant's scalars give way to 0.5 over the last epochs, and it is removed;
             "kept", it stays; "image", it stays and reads no architecture; "removed", it goes without annealing;
             "none", the vanilla one-shot training.
-        weight_loader: batches of "image" B 1 H W D and "label".
-        weight_loss: logits and labels to a scalar.
-        weight_optimizer: parameters to an optimizer, of the supernet and the assistant.
+        weights: trains supernet and assistant.
         work_dir: ``checkpoint.pt`` and ``one_shot.json``, the curves, go to its folder ``search``.
         epochs: all epochs.
         annealing_epochs: the last of them, over which "annealed" moves linearly to the constant.
-        final_lr: the share of the learning rate that is left at the end of a cosine.
         seed, device, amp, identity: see ``EpochLoop``.
     """
 
@@ -47,14 +44,11 @@ class OneShotSearcher(EpochLoop):
         self,
         supernet: Supernet,
         space: Space,
-        weight_loader: Iterable[Batch],
-        weight_loss: Callable[..., torch.Tensor],
-        weight_optimizer: Callable[..., torch.optim.Optimizer],
+        weights: Half,
         work_dir: str,
         epochs: int,
         annealing_epochs: int,
         assistance: Assistance = "annealed",
-        final_lr: float = 0.1,
         seed: int = 0,
         device: str | torch.device = "cpu",
         amp: bool = True,
@@ -74,7 +68,7 @@ class OneShotSearcher(EpochLoop):
             "annealing_epochs": annealing_epochs,
             **(identity or {}),
         }
-        super().__init__(supernet, {"weight": weight_loader}, work_dir, epochs, seed, device, amp, known)
+        super().__init__(supernet, {"weight": weights.loader}, work_dir, epochs, seed, device, amp, known)
         self.space, self.assistance, self.annealing_epochs = space, assistance, annealing_epochs
         self.assistant: MetaAssistant | None = None
         if assistance != "none":
@@ -82,11 +76,10 @@ class OneShotSearcher(EpochLoop):
                 torch.manual_seed(seed)
                 assistant = MetaAssistant(space, supernet.space.channels, architecture=assistance != "image")
             self.assistant = assistant.to(self.device)
-        self.weight_loader, self.weight_loss = weight_loader, weight_loss
-        self.make_optimizer, self.final_lr = weight_optimizer, final_lr
+        self.weights = weights
         trained = [part for part in (self.supernet, self.assistant) if part is not None]
-        self.weight_optimizer = weight_optimizer([p for part in trained for p in part.parameters()])
-        self.weight_scheduler = cosine(self.weight_optimizer, epochs, final_lr)
+        self.weight_optimizer = weights.optimizer([p for part in trained for p in part.parameters()])
+        self.weight_scheduler = cosine(self.weight_optimizer, epochs, weights.final_lr)
 
     @property
     def parts(self) -> dict[str, Any]:
@@ -102,25 +95,25 @@ class OneShotSearcher(EpochLoop):
         return {"sum": torch.zeros((), device=self.device)}
 
     def batches(self, epoch: int) -> Iterator[Batch]:
-        yield from self.weight_loader
+        yield from self.weights.loader
 
     def step(self, epoch: int, number: int, batch: Batch, carried: Carried) -> None:
         architecture = random_subgraph(self.space, Random(f"{self.seed} {epoch} {number}"), DENSITY)
         annealed = self.annealed_at(epoch, number)
         forward = self._forward(architecture, annealed)
-        carried["sum"] += self.descend(self.weight_optimizer, self.weight_loss, batch, forward)
+        carried["sum"] += self.descend(self.weight_optimizer, self.weights.loss, batch, forward)
 
     def annealed_at(self, epoch: int, number: int) -> float:
         """How far the assistant has given way at a step of an epoch: 0, and 1 at the last step of all."""
         if self.assistance != "annealed":
             return 0.0
-        steps = len(self.weight_loader)  # type: ignore[arg-type]
+        steps = len(self.weights.loader)  # type: ignore[arg-type]
         done = (epoch - (self.epochs - self.annealing_epochs)) * steps + number
         return max(0.0, done / (self.annealing_epochs * steps))
 
     def end_epoch(self, epoch: int, carried: Carried) -> dict[str, Any]:
         self.weight_scheduler.step()
-        steps = len(self.weight_loader)  # type: ignore[arg-type]
+        steps = len(self.weights.loader)  # type: ignore[arg-type]
         return {"weight_loss": float(carried["sum"]) / steps, "annealed": self.annealed_at(epoch, steps)}
 
     def save_epoch(self) -> None:

@@ -10,7 +10,8 @@ from torch import nn
 from torch.nn import functional
 
 from scripts.files import CineError
-from scripts.space.space import PARAMETER_FREE, Space
+from scripts.space.registry import PARAMETER_FREE
+from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import Cell, Tile
 

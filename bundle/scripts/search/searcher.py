@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shutil
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
@@ -15,14 +15,13 @@ import torch
 from scripts.distributed import average_gradients, mean, on_main
 from scripts.files import CineError, replacing
 from scripts.latency.expectation import LatencyExpectation
-from scripts.runtime.deploy import Runtime
 from scripts.safety import check_finite
 from scripts.search.advice import log_how_it_ended, warn_of_a_budget_that_cannot_bind, warn_of_collapse
-from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
 from scripts.search.discrete import draw_network
 from scripts.search.history import save_history
-from scripts.search.loop import Batch, Carried, EpochLoop, cosine
+from scripts.search.judge import Judge
+from scripts.search.loop import Batch, Carried, EpochLoop, Half, cosine
 from scripts.search.objective import Objective
 from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
 from scripts.space.supernet import Mixing, Supernet
@@ -37,20 +36,15 @@ class Searcher(EpochLoop):
         relaxation: the architecture parameters; called, it gives the mixing weights.
         discrete: whether every step computes a discrete network drawn from the mixing weights (``draw_network``), so
             that the shared weights can rank networks; else it computes the mixture.
-        weight_loader: batches of "image" B 1 H W D and "label" of the weight half.
-        architecture_loader: batches of the architecture half.
-        weight_loss, architecture_loss: logits and labels to a scalar; the latter is L_a.
+        weights: trains the weights.
+        architecture: trains the architecture parameters; its loss is L_a.
         objective: L_a and L_t to the architecture's loss.
         expectation: mixing weights to L_t.
         deriver: says which cells would be derived now.
-        constraint: latency and throughput; an "auto" budget is resolved once, when the search starts.
-        runtime: measures what an "auto" budget refers to.
-        weight_optimizer, architecture_optimizer: parameters to an optimizer.
+        judge: its budget is L_ub; it resolves an "auto" budget once, when the search starts.
         work_dir: checkpoints and ``history.json`` go to its folder ``search``.
         epochs: all epochs.
         warm_up_epochs: the first epochs, which train the weights alone.
-        final_lr: the share of the architecture's learning rate that is left at the end of a cosine.
-        weight_final_lr: the same of the weights; None, as of the architecture.
         seed: with the epoch's number it seeds every epoch, so that a resumed search repeats an uninterrupted one.
         device: where to search.
         amp: bfloat16 autocast of the supernet where the device computes in bfloat16; architecture parameters and
@@ -62,23 +56,16 @@ class Searcher(EpochLoop):
         self,
         supernet: Supernet,
         relaxation: Relaxation,
-        weight_loader: Iterable[Batch],
-        architecture_loader: Iterable[Batch],
-        weight_loss: Callable[..., torch.Tensor],
-        architecture_loss: Callable[..., torch.Tensor],
+        weights: Half,
+        architecture: Half,
         objective: Objective,
         expectation: LatencyExpectation,
         deriver: Deriver,
-        constraint: Constraint,
-        runtime: Runtime,
-        weight_optimizer: Callable[..., torch.optim.Optimizer],
-        architecture_optimizer: Callable[..., torch.optim.Optimizer],
+        judge: Judge,
         work_dir: str,
         epochs: int,
         discrete: bool = False,
         warm_up_epochs: int = 0,
-        final_lr: float = 0.1,
-        weight_final_lr: float | None = None,
         seed: int = 0,
         device: str | torch.device = "cpu",
         amp: bool = True,
@@ -92,30 +79,29 @@ class Searcher(EpochLoop):
             raise CineError("discrete", found, expected, "Change them, or search with --discrete False.")
         known = {
             "warm_up_epochs": warm_up_epochs,
-            "budget_ms": constraint.budget_ms,
+            "budget_ms": judge.constraint.budget_ms,
             "discrete": discrete,
             "space": asdict(expectation.space),
             "latency_table_sha256": expectation.table.digest,
             **(identity or {}),
         }
-        loaders = {"weight": weight_loader, "architecture": architecture_loader}
+        loaders = {"weight": weights.loader, "architecture": architecture.loader}
         super().__init__(supernet, loaders, work_dir, epochs, seed, device, amp, known)
         self.relaxation = relaxation.to(self.device)
-        self.weight_loader, self.architecture_loader = weight_loader, architecture_loader
-        self.weight_loss, self.architecture_loss = weight_loss, architecture_loss
+        self.weights, self.architecture = weights, architecture
         self.objective, self.expectation = objective.to(self.device), expectation
-        self.deriver, self.constraint, self.runtime = deriver, constraint, runtime
+        self.deriver, self.judge = deriver, judge
         self.space = expectation.space
         self.discrete, self.generator = discrete, torch.Generator()
-        self.make_optimizer = weight_optimizer
-        self.final_lr = final_lr if weight_final_lr is None else weight_final_lr
-        self.weight_optimizer = weight_optimizer(self.supernet.parameters())
-        self.architecture_optimizer = architecture_optimizer(self.relaxation.parameters())
-        self.weight_scheduler = cosine(self.weight_optimizer, epochs, self.final_lr)
-        self.architecture_scheduler = cosine(self.architecture_optimizer, epochs - warm_up_epochs, final_lr)
+        self.weight_optimizer = weights.optimizer(self.supernet.parameters())
+        self.architecture_optimizer = architecture.optimizer(self.relaxation.parameters())
+        self.weight_scheduler = cosine(self.weight_optimizer, epochs, weights.final_lr)
+        alternating = epochs - warm_up_epochs
+        self.architecture_scheduler = cosine(self.architecture_optimizer, alternating, architecture.final_lr)
         self.warm_up_epochs = warm_up_epochs
         # L_ub of this round; "auto" is resolved when the search starts
-        self.aim_ms = math.nan if constraint.budget_ms == "auto" else constraint.budget_ms
+        budget_ms = judge.constraint.budget_ms
+        self.aim_ms = math.nan if budget_ms == "auto" else budget_ms
         self._initial = {name: deepcopy(part.state_dict()) for name, part in self.parts.items()}
 
     @property
@@ -161,10 +147,9 @@ class Searcher(EpochLoop):
             shutil.copyfile(history, kept)
 
     def start_anew(self) -> None:
-        space, table = self.expectation.space, self.expectation.table
-        resolved = self.constraint.resolve(uniform_mixing(space), self.deriver, table, space, self.runtime)
-        assert resolved.budget_ms != "auto"
-        self.aim_ms = resolved.budget_ms
+        budget_ms = self.judge.resolved(uniform_mixing(self.space), self.deriver).constraint.budget_ms
+        assert budget_ms != "auto"
+        self.aim_ms = budget_ms
         if self.expectation.network == "union":
             warn_of_a_budget_that_cannot_bind(self.expectation, self.aim_ms)
 
@@ -190,8 +175,8 @@ class Searcher(EpochLoop):
 
     def batches(self, epoch: int) -> Iterator[tuple[Batch, Batch | None]]:
         alternating = epoch >= self.warm_up_epochs
-        others = itertools.chain.from_iterable(itertools.repeat(self.architecture_loader))
-        for batch in self.weight_loader:
+        others = itertools.chain.from_iterable(itertools.repeat(self.architecture.loader))
+        for batch in self.weights.loader:
             yield batch, next(others) if alternating else None
 
     def step(self, epoch: int, number: int, batch: tuple[Batch, Batch | None], carried: Carried) -> None:
@@ -200,7 +185,7 @@ class Searcher(EpochLoop):
         weight_loss = self.weight_step(weight_batch)
         accuracy_loss = loss = torch.zeros((), device=self.device)
         if architecture_batch is not None:
-            done = self._progress(epoch, (number - 1) / len(self.weight_loader))  # type: ignore[arg-type]
+            done = self._progress(epoch, (number - 1) / len(self.weights.loader))  # type: ignore[arg-type]
             accuracy_loss, loss = self.architecture_step(architecture_batch, carried["derived"], done)
         carried["sums"] += torch.stack([weight_loss, accuracy_loss, loss])
 
@@ -212,7 +197,7 @@ class Searcher(EpochLoop):
         with torch.no_grad():
             mixing = self.relaxation()
             latency_ms = float(self.expectation(mixing, carried["derived"]))
-        means = (carried["sums"] / len(self.weight_loader)).tolist()  # type: ignore[arg-type]
+        means = (carried["sums"] / len(self.weights.loader)).tolist()  # type: ignore[arg-type]
         return {
             "weight_loss": means[0],
             "accuracy_loss": means[1] if alternating else None,
@@ -232,7 +217,7 @@ class Searcher(EpochLoop):
         """One step of the weights under the plain segmentation loss; the architecture parameters stay."""
         with torch.no_grad():
             mixing = self.relaxation()
-        return self.descend(self.weight_optimizer, self.weight_loss, batch, self._forward(mixing))
+        return self.descend(self.weight_optimizer, self.weights.loss, batch, self._forward(mixing))
 
     def _forward(self, mixing: Mixing) -> Callable[[torch.Tensor], torch.Tensor]:
         """Image to logits of the mixture, or of a discrete network drawn from it."""
@@ -249,7 +234,7 @@ class Searcher(EpochLoop):
         try:
             self.architecture_optimizer.zero_grad()
             mixing = self.relaxation()
-            accuracy_loss = self.loss(self.architecture_loss, batch, self._forward(mixing))
+            accuracy_loss = self.loss(self.architecture.loss, batch, self._forward(mixing))
             latency_ms = self.expectation(self.relaxation.for_latency(progress), derived)
             loss = self.objective(accuracy_loss, latency_ms, self.aim_ms, progress)
             loss.backward()

@@ -8,14 +8,12 @@ from dataclasses import dataclass, field, replace
 
 from tqdm import tqdm
 
-from scripts.latency.table import LatencyTable
 from scripts.latency.visits import Measured
-from scripts.runtime.deploy import Runtime
-from scripts.search.constraint import BudgetMissed, Constraint, judge
+from scripts.search.constraint import BudgetMissed
 from scripts.search.derive import MIN_PATHS, Deriver
+from scripts.search.judge import Judge
 from scripts.search.shared_weights import SharedWeights
 from scripts.space.architecture import Architecture
-from scripts.space.space import Space
 from scripts.space.supernet import Mixing
 from scripts.space.trellis import text_of
 
@@ -37,10 +35,7 @@ class Selection:
     Args:
         mixing: the mixing weights of a search.
         deriver: proposes networks.
-        constraint: latency and throughput, with a budget in ms.
-        table: predicts latency; where it is of another device, predictions judge.
-        space: the search space.
-        runtime: measures.
+        judge: measures networks and judges them, with a budget in ms.
         shared: the trained supernet by which networks are compared; None, by the accumulated weights of their paths.
         fine_tune_steps: of each of the best networks, with the shared weights.
         known_dice: what these said of each network, by digest.
@@ -48,10 +43,7 @@ class Selection:
 
     mixing: Mixing
     deriver: Deriver
-    constraint: Constraint
-    table: LatencyTable
-    space: Space
-    runtime: Runtime
+    judge: Judge
     shared: SharedWeights | None = None
     fine_tune_steps: int = 100
     known_dice: dict[str, float] = field(default_factory=dict)
@@ -73,9 +65,9 @@ class Selection:
         Measurements correct the limit of the predicted latency, since the table's error is much the same for networks
         that are alike, and since the constraint is for the 95th percentile.
         """
-        least, greatest = self.deriver.counts(self.space)[-1], self.deriver.counts(self.space)[0]
-        assert self.constraint.budget_ms != "auto"
-        limit_ms = budget_ms = self.constraint.budget_ms
+        least, greatest = self.deriver.counts(self.judge.space)[-1], self.deriver.counts(self.judge.space)[0]
+        assert self.judge.constraint.budget_ms != "auto"
+        limit_ms = budget_ms = self.judge.constraint.budget_ms
         judged: dict[str, tuple[Architecture, Measured]] = {}
         for _ in range(ATTEMPTS):
             proposed = self._propose((least, greatest), limit_ms)
@@ -83,23 +75,23 @@ class Selection:
             found = []
             for architecture in within[:CANDIDATES]:
                 if architecture.digest not in judged:
-                    judged[architecture.digest] = architecture, self._judge(architecture)
+                    judged[architecture.digest] = architecture, self._measured(architecture)
                 found.append(judged[architecture.digest])
-            if self.table.foreign or not self.constraint.enforced:
+            if self.judge.table.foreign or not self.judge.constraint.enforced:
                 break
             # the predicted latency that would just keep the constraint
-            exact_ms = min(one.provenance["predicted_ms"] / self.constraint.excess(took.timing) for one, took in found)
+            exact_ms = min(one.provenance["predicted_ms"] / self.judge.excess(took) for one, took in found)
             reached = limit_ms / exact_ms
-            if reached >= NEAR and any(self._keeps(took) for _, took in found):
+            if reached >= NEAR and any(self.judge.keeps(took) for _, took in found):
                 break
             logger.info(
                 "Networks predicted to take %.2f ms just keep the budget of %.2f ms: the limit was %.2f ms",
                 *(exact_ms, budget_ms, limit_ms),
             )
             limit_ms = exact_ms
-        kept = [pair for pair in judged.values() if self._keeps(pair[1])]
+        kept = [pair for pair in judged.values() if self.judge.keeps(pair[1])]
         if not kept:
-            raise self._missed(min(self.constraint.excess(took.timing) for _, took in judged.values()))
+            raise self._missed(min(self.judge.excess(took) for _, took in judged.values()))
         kept.sort(key=lambda pair: -self._worth(pair[0]))
         return self._best_fine_tuned(kept[:CANDIDATES])
 
@@ -117,7 +109,7 @@ class Selection:
 
             for least_ms in (SPENT * limit_ms, 0.0):
                 proposed = self.deriver.propose(
-                    *(self.mixing, self.table, self.space, sizes, (least_ms, limit_ms)),
+                    *(self.mixing, self.judge.table, self.judge.space, sizes, (least_ms, limit_ms)),
                     None if self.shared is None else dice,
                 )
                 if proposed[0].provenance["predicted_ms"] >= least_ms:
@@ -140,7 +132,11 @@ class Selection:
             before, dice = self._dice(architecture), self.shared.fine_tuned_dice(architecture, self.fine_tune_steps)
             logger.info(
                 "N=%d, %s %.2f ms: Dice %.3f with shared weights, %.3f after %d steps of fine-tuning",
-                *(len(architecture.paths), "predicted" if self.table.foreign else "measured", took.timing.median_ms),
+                *(
+                    len(architecture.paths),
+                    "predicted" if self.judge.table.foreign else "measured",
+                    took.timing.median_ms,
+                ),
                 *(before, dice, self.fine_tune_steps),
             )
             tuned.append((architecture.with_provenance(shared_dice=before, fine_tuned_dice=dice), took))
@@ -149,27 +145,24 @@ class Selection:
     def _fastest(self, last_resort: bool) -> tuple[Architecture, Measured]:
         """The first that keeps the constraint, of the networks predicted fastest, the greatest numbers of paths first
         (RT-DNAS 2.3)."""
-        counts, aim = self.deriver.counts(self.space), self.deriver.aim(self.space)
+        counts, aim = self.deriver.counts(self.judge.space), self.deriver.aim(self.judge.space)
         least = float("inf")
         for count in [count for count in counts if last_resort or count >= aim]:
-            proposed = self.deriver.propose(self.mixing, self.table, self.space, (count, count))
+            proposed = self.deriver.propose(self.mixing, self.judge.table, self.judge.space, (count, count))
             for architecture in proposed[:CANDIDATES]:
-                found = self._judge(architecture)
-                least = min(least, self.constraint.excess(found.timing))
-                if self._keeps(found):
+                found = self._measured(architecture)
+                least = min(least, self.judge.excess(found))
+                if self.judge.keeps(found):
                     if count < aim:
                         text = "No network of %d paths or more keeps the budget; this one has %d"
                         logger.warning(text, MIN_PATHS, count)
                     return architecture, found
         raise self._missed(least)
 
-    def _keeps(self, found: Measured) -> bool:
-        return self.constraint.kept_by(found.timing) or not self.constraint.enforced
-
-    def _judge(self, architecture: Architecture) -> Measured:
-        found = judge(architecture, self.table, self.runtime)
-        misses = not self.constraint.kept_by(found.timing)
-        verdict = "accepted, though it misses" if misses and self._keeps(found) else "missed" if misses else "kept"
+    def _measured(self, architecture: Architecture) -> Measured:
+        found = self.judge.measure(architecture)
+        misses = not self.judge.constraint.kept_by(found.timing)
+        verdict = "accepted, though it misses" if misses and self.judge.keeps(found) else "missed" if misses else "kept"
         self._log(architecture, found, verdict)
         return found
 
@@ -179,15 +172,16 @@ class Selection:
         Args:
             least: the factor by which the best candidate misses.
         """
-        deriver, table = replace(self.deriver, method="exhaustive", fitness="latency", paths=1), self.table
-        fastest = deriver.propose(self.mixing, table, self.space, (1, 1))[0]
-        found = judge(fastest, table, self.runtime)
+        table, constraint = self.judge.table, self.judge.constraint
+        deriver = replace(self.deriver, method="exhaustive", fitness="latency", paths=1)
+        fastest = deriver.propose(self.mixing, table, self.judge.space, (1, 1))[0]
+        found = self.judge.measure(fastest)
         self._log(fastest, found, "the fastest that can be had")
         place = f"on {table.device.get('name')}, as predicted" if table.foreign else "on this device"
-        counts = " or ".join(map(str, self.deriver.counts(self.space)))
+        counts = " or ".join(map(str, self.deriver.counts(self.judge.space)))
         error = BudgetMissed(
             "budget_ms and volumes_per_second",
-            f"{self.constraint.budget_ms} ms and {self.constraint.volumes_per_second} volumes a second, which no "
+            f"{constraint.budget_ms} ms and {constraint.volumes_per_second} volumes a second, which no "
             f"derived network of {counts} paths keeps {place}",
             f"a budget that can be kept: the fastest network of this search is the single path "
             f"{text_of(fastest.paths[0])} with a p95 of {found.timing.p95_ms:.1f} ms "
@@ -203,6 +197,6 @@ class Selection:
         logger.info(
             "N=%d, %d cells: predicted %.2f ms, %s, %.1f volumes a second: %s",
             *(len(architecture.paths), len(architecture.union), architecture.provenance["predicted_ms"]),
-            "not measured" if self.table.foreign else measured,
+            "not measured" if self.judge.table.foreign else measured,
             *(1000 / timing.mean_ms, verdict),
         )

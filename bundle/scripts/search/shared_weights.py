@@ -56,13 +56,13 @@ class SharedWeights:
         weights stay."""
         searcher = self.searcher
         shared = copy.deepcopy(searcher.supernet.state_dict())
-        optimizer = searcher.make_optimizer(searcher.supernet.parameters())
+        optimizer = searcher.weights.optimizer(searcher.supernet.parameters())
         for group in optimizer.param_groups:
-            group["lr"] *= searcher.final_lr
+            group["lr"] *= searcher.weights.final_lr
         forward = searcher.forward_of(architecture)
         try:
             for batch in self._batches(steps):
-                searcher.descend(optimizer, searcher.weight_loss, batch, forward)
+                searcher.descend(optimizer, searcher.weights.loss, batch, forward)
             return self.dice(architecture)
         finally:
             searcher.supernet.load_state_dict(shared)
@@ -79,7 +79,7 @@ class SharedWeights:
             optimizer, learning_rate, steps, pct_start=0.05, cycle_momentum=False
         )
         for batch in self._batches(steps):
-            searcher.descend(optimizer, searcher.weight_loss, batch, network)
+            searcher.descend(optimizer, searcher.weights.loss, batch, network)
             schedule.step()
         network.eval()
 
@@ -94,4 +94,4 @@ class SharedWeights:
         """The same for every architecture."""
         searcher = self.searcher
         checkpoint.seed_epoch(searcher.seed, searcher.epochs, searcher.loaders)
-        return itertools.islice(itertools.chain.from_iterable(itertools.repeat(searcher.weight_loader)), steps)
+        return itertools.islice(itertools.chain.from_iterable(itertools.repeat(searcher.weights.loader)), steps)

@@ -9,7 +9,8 @@ from scripts import manifest
 from scripts.files import CineError
 from scripts.latency.network import known_reference_ms, measure_network
 from scripts.runtime.deploy import Runtime
-from scripts.search.constraint import BudgetMissed, Constraint, measured, warn_of_slower_states
+from scripts.search.constraint import BudgetMissed, Constraint
+from scripts.search.judge import measured, warn_of_slower_states
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from scripts.files import CineError, read_json, write_json
 from scripts.manifest import verify
-from scripts.space.space import CHOICES, OPERATIONS, ZERO, Space
+from scripts.space.registry import OPERATIONS, ZERO
+from scripts.space.space import CHOICES, Space
 from scripts.space.trellis import KINDS, SKIP, Cell, Path, scales_of, union_of
 
 FORMAT = "rtdnas-architecture-2"

@@ -16,13 +16,17 @@ from typing import TYPE_CHECKING
 import torch
 from torch.nn import functional as F
 
+from scripts.files import CineError
 from scripts.space.kernels import pool_2x2x1, pool_3x3x3
-from scripts.space.operations import convolution_groups, join_convolutions, upsample_in_plane
+from scripts.space.operations import join_convolutions, upsample_in_plane
+from scripts.space.registry import REGISTRY, convolution_groups, index_of
 
 if TYPE_CHECKING:
     from scripts.space.supernet import MixedCell
 
-POOL, IDENTITY = "max_pool_3x3x3", "identity"
+
+FORMS = ("convolution", "separable", "pooling", "identity", "zero")
+"""What this module computes of the forms in the registry."""
 
 
 def run_cells(
@@ -92,8 +96,7 @@ def node_matrices(
         partial: k, the operations see 1/k of the channels.
     """
     active = channels // partial
-    pools = operations.index(POOL) if POOL in operations else None
-    identity = operations.index(IDENTITY) if IDENTITY in operations else None
+    pools, identity = index_of("pooling", operations), index_of("identity", operations)
     step = active if pools is None else 2 * active
     basis_FF = torch.eye(channels + len(nodes) * step, dtype=nodes[0].dtype, device=nodes[0].device)
     matrices = [basis_FF[:channels]]
@@ -114,7 +117,21 @@ def node_matrices(
 
 
 def _pool(x_BCHWD: torch.Tensor, operations: Sequence[str]) -> list[torch.Tensor]:
-    return [pool_3x3x3(x_BCHWD)] if POOL in operations else []
+    return [] if index_of("pooling", operations) is None else [pool_3x3x3(x_BCHWD)]
+
+
+def refuse_unknown(operations: Sequence[str]) -> None:
+    """Refuse candidates that this module does not compute, which would count as zero in silence.
+
+    Raises:
+        CineError: names them.
+    """
+    poolings = [name for name in operations if REGISTRY[name].form == "pooling"]
+    unknown = [name for name in operations if REGISTRY[name].form not in FORMS]
+    unknown += [name for name in poolings if REGISTRY[name].kernel != (3, 3, 3)] + poolings[1:]
+    if unknown:
+        expected = f"operations of the forms {', '.join(FORMS)}, one pooling of 3x3x3 at most"
+        raise CineError("space#operations", ", ".join(unknown), expected, "See docs/extending.md.")
 
 
 def _convolve(

@@ -7,11 +7,13 @@ folds into the convolution at deployment. Source: hardware-aware NAS (ICCAD 2020
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from scripts.space.registry import REGISTRY, Form, Operation
 from scripts.space.trellis import Kind
 
 Norm = Callable[[int], nn.Module]
@@ -22,19 +24,24 @@ def search_norm(channels: int) -> nn.Module:
     return nn.BatchNorm3d(channels, affine=False, track_running_stats=False)
 
 
-def _conv(channels: int, norm: Norm, kernel: tuple[int, int, int] = (3, 3, 3), dilation: int = 1) -> nn.Module:
-    height, width, depth = (dilation * (k // 2) for k in kernel)
-    return nn.Sequential(
-        nn.ReLU(),
-        nn.Conv3d(channels, channels, kernel, padding=(height, width, depth), dilation=dilation, bias=False),
-        norm(channels),
-    )
+def _padding(operation: Operation) -> tuple[int, int, int]:
+    height, width, depth = (operation.dilation * (k // 2) for k in operation.kernel)
+    return height, width, depth
 
 
-def _separable(channels: int, norm: Norm) -> nn.Module:
+def _kernel_convolution(operation: Operation, channels: int, groups: int = 1) -> nn.Module:
+    shape: dict[str, Any] = {"padding": _padding(operation), "dilation": operation.dilation}
+    return nn.Conv3d(channels, channels, operation.kernel, **shape, groups=groups, bias=False)
+
+
+def _conv(operation: Operation, channels: int, norm: Norm) -> nn.Module:
+    return nn.Sequential(nn.ReLU(), _kernel_convolution(operation, channels), norm(channels))
+
+
+def _separable(operation: Operation, channels: int, norm: Norm) -> nn.Module:
     return nn.Sequential(
         nn.ReLU(),
-        nn.Conv3d(channels, channels, 3, padding=1, groups=channels, bias=False),
+        _kernel_convolution(operation, channels, groups=channels),
         nn.Conv3d(channels, channels, 1, bias=False),
         norm(channels),
     )
@@ -47,21 +54,19 @@ class Zero(nn.Module):
         return torch.zeros_like(x_BCHWD)
 
 
-_BUILDERS: dict[str, Callable[[int, Norm], nn.Module]] = {
-    "conv_3x3x3": _conv,
-    "dilated_conv_3x3x3": lambda channels, norm: _conv(channels, norm, dilation=2),
-    "separable_conv_3x3x3": _separable,
-    "max_pool_3x3x3": lambda channels, norm: nn.MaxPool3d(3, stride=1, padding=1),
-    "identity": lambda channels, norm: nn.Identity(),
-    "zero": lambda channels, norm: Zero(),
-    # thick slices: neighbours across 5-10 mm say little
-    "conv_3x3x1": lambda channels, norm: _conv(channels, norm, kernel=(3, 3, 1)),
+_BUILDERS: dict[Form, Callable[[Operation, int, Norm], nn.Module]] = {
+    "convolution": _conv,
+    "separable": _separable,
+    "pooling": lambda operation, channels, norm: nn.MaxPool3d(operation.kernel, 1, _padding(operation)),
+    "identity": lambda operation, channels, norm: nn.Identity(),
+    "zero": lambda operation, channels, norm: Zero(),
 }
 
 
 def build_operation(name: str, channels: int, norm: Norm = nn.BatchNorm3d) -> nn.Module:
     """A candidate operation, B C H W D to the same shape."""
-    return _BUILDERS[name](channels, norm)
+    operation = REGISTRY[name]
+    return _BUILDERS[operation.form](operation, channels, norm)
 
 
 class PointwiseSum(nn.Conv3d):
@@ -103,16 +108,6 @@ class Scaling(nn.Module):
             nodes = [F.max_pool3d(node, (2, 2, 1)) for node in nodes]
         x_BCHWD = self.norm(self.conv(nodes))
         return upsample_in_plane(x_BCHWD, 2) if self.kind == "expanding" else x_BCHWD
-
-
-# by kernel and dilation: the members of a group that read one tensor are one convolution
-_CONVOLUTIONS = (("conv_3x3x3", "separable_conv_3x3x3"), ("dilated_conv_3x3x3",), ("conv_3x3x1",))
-
-
-def convolution_groups(operations: Sequence[str]) -> list[list[int]]:
-    """The indices of the candidates that are convolutions, those that can run as one together."""
-    groups = [[o for o, name in enumerate(operations) if name in group] for group in _CONVOLUTIONS]
-    return [group for group in groups if group]
 
 
 def join_convolutions(operations: Sequence[nn.Module]) -> tuple[torch.Tensor, tuple[int, ...], tuple[int, ...]]:

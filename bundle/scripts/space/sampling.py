@@ -5,7 +5,8 @@ from __future__ import annotations
 from random import Random
 
 from scripts.space.architecture import Architecture, Node
-from scripts.space.space import ZERO, Space
+from scripts.space.registry import ZERO
+from scripts.space.space import Space
 from scripts.space.trellis import Cell, Path, Tile, step_of
 
 

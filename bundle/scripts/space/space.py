@@ -6,19 +6,9 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from scripts.files import CineError
+from scripts.space.registry import OPERATIONS, ZERO
 from scripts.space.trellis import KINDS, Cell, Ends, Trellis
 
-# The candidate operations' names; operations.py builds each of them.
-OPERATIONS = (
-    "conv_3x3x3",
-    "dilated_conv_3x3x3",
-    "separable_conv_3x3x3",
-    "max_pool_3x3x3",
-    "identity",
-    "conv_3x3x1",
-)
-ZERO = "zero"  # a candidate of [hardware-aware NAS, Table 1] that takes its share of a softmax and computes nothing
-PARAMETER_FREE = frozenset({"max_pool_3x3x3", "identity", ZERO})
 Scalings = Literal["after", "before"]
 Joins = Literal["sum", "mean"]
 Sharing = Literal[True, False, "scale"]

@@ -16,9 +16,10 @@ from torch.utils.checkpoint import checkpoint
 
 from scripts.files import CineError
 from scripts.space.architecture import Architecture, Node
-from scripts.space.fused import node_matrices, run_cells
+from scripts.space.fused import node_matrices, refuse_unknown, run_cells
 from scripts.space.network import Head, Stem, joined, pad_in_plane, run_cell, run_network
-from scripts.space.operations import Scaling, build_operation, convolution_groups, search_norm
+from scripts.space.operations import Scaling, build_operation, search_norm
+from scripts.space.registry import convolution_groups
 from scripts.space.space import Space
 from scripts.space.trellis import Cell, Tile
 
@@ -146,6 +147,7 @@ class Supernet(nn.Module):
         if type(partial) is not int or partial < 1 or any(width % partial for width in widths):
             expected = f"a divisor of the widths {widths} of the supernet"
             raise CineError("partial_channels", str(partial), expected, "Change it, or search_channels.")
+        refuse_unknown(space.operations)
         if not convolution_groups(space.operations):
             expected = "a convolution among them"
             raise CineError("space#operations", ", ".join(space.operations), expected, "Add one, such as conv_3x3x3.")
