@@ -45,27 +45,30 @@ def run_cells(
         matrices: for each cell its ``node_matrices``.
         shares: for each cell the scalar by which its output counts.
     """
-    operations, count = cells[0].operations, len(cells)
+    operations, count = cells[0].operations, len(cells)  # K cells of N nodes
     if cells[0].scales_first:
         x_BCHWD = cells[0].scaling([x_BCHWD])
-    head = x_BCHWD[:, : x_BCHWD.shape[1] // cells[0].partial]
-    active = head.shape[1]
-    shared = torch.cat([x_BCHWD, *_pool(head, operations)], dim=1)
+    head = x_BCHWD[:, : x_BCHWD.shape[1] // cells[0].partial]  # B A H W D
+    active = head.shape[1]  # A
+    shared = torch.cat([x_BCHWD, *_pool(head, operations)], dim=1)  # X_0 | P_0: B (C + A) H W D
     known = shared.shape[1]
-    # by reader, and for each reader by cell
+    # by reader, and for each reader by cell: N - 1 times K of (A, F), and K of (rows of the last reader, F)
     *inner, last = zip(*(_readers(cell, of, active) for cell, of in zip(cells, matrices, strict=True)), strict=True)
+    # what every reader takes of X_0 | P_0
     from_shared = _linear(shared, torch.cat([row for rows in (*inner, last) for row in rows])[:, :known])
+    # N - 1 of B (K A) H W D, then K of B (rows of the last reader) H W D
     begun = from_shared.split([count * active] * len(inner) + [len(row) for row in last], dim=1)
-    convolved = _convolve(head, cells, nodes, 0)
-    own: list[tuple[torch.Tensor, ...]] = []  # by cell
+    convolved = _convolve(head, cells, nodes, 0)  # what V_1..V_N have of X_0: N of B (K A) H W D
+    own: list[tuple[torch.Tensor, ...]] = []  # V_1, P_1, V_2, ...: each by cell, K of B A H W D
     for i, rows in enumerate(inner, start=1):
-        own.append(convolved[i - 1].split(active, dim=1))
-        weight = torch.cat([row[:, known : known + len(own) * active] for row in rows])
+        own.append(convolved[i - 1].split(active, dim=1))  # V_i
+        weight = torch.cat([row[:, known : known + len(own) * active] for row in rows])  # (K A, len(own) A)
         own_of_cells = torch.cat([block for of_cell in zip(*own, strict=True) for block in of_cell], dim=1)
+        # the active channels of X_i, B (K A) H W D: one group of the convolution is one cell
         x_i = _linear(own_of_cells, weight, count).add_(begun[i - 1])
-        own += [pooled.split(active, dim=1) for pooled in _pool(x_i, operations)]
+        own += [pooled.split(active, dim=1) for pooled in _pool(x_i, operations)]  # P_i
         convolved[i:] = [a + b for a, b in zip(convolved[i:], _convolve(x_i, cells, nodes, i), strict=True)]
-    own.append(convolved[-1].split(active, dim=1))
+    own.append(convolved[-1].split(active, dim=1))  # V_N
     of_cells = zip(cells, last, begun[len(inner) :], shares, zip(*own, strict=True), strict=True)
     return [
         _finish(cell, _linear(torch.cat(of_cell, dim=1), row[:, known:]).add_(total), share)
@@ -86,8 +89,19 @@ def _readers(cell: MixedCell, matrices: list[torch.Tensor], active: int) -> list
 def node_matrices(
     nodes: list[torch.Tensor], channels: int, operations: Sequence[str], partial: int
 ) -> list[torch.Tensor]:
-    """For X_0..X_N the matrix (C, F) that makes it of the basis: X_0, then for each node i pooled X_(i-1) and its
-    convolutions.
+    """For X_0..X_N the matrix (C, F) that makes it of the basis.
+
+    The basis, with P_j the pooled active channels of X_j and V_i the mixed convolutions of node i::
+
+        F =   C channels |   A     A   |   A     A   | ...
+                  X_0    |  P_0   V_1  |  P_1   V_2  | ...
+
+        X_0:       I         .     .       .     .
+        X_1:     p[0,id]  p[0,pool]  I     .     .       active rows (A); without pooling there are no columns P_j
+        X_2:     p[0,id] X_0 + p[0,pool] P_0 + p[1,id] X_1 + p[1,pool] P_1 + V_2
+
+    The other C - A rows of X_i pass the operations by: sum over j, o of p[j, o] times those of X_j. Then the channels
+    are shuffled. Source: RT-DNAS Eq. 1, with the partial channels of PC-DARTS.
 
     Args:
         nodes: mixing weights p_i[j, o], one tensor a node.
