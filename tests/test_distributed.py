@@ -49,7 +49,11 @@ def torchrun(*arguments: object, cwd: Path, **changes: str) -> subprocess.Popen[
 
 
 def ended(process: subprocess.Popen[str], code: int = 0) -> str:
-    said = process.communicate(timeout=240)[1]
+    try:
+        said = process.communicate(timeout=240)[1]
+    except subprocess.TimeoutExpired:
+        process.kill()
+        raise AssertionError(f"still running: {process.communicate()[1][-4000:]}") from None
     assert process.returncode == code, said[-4000:]
     return said
 
