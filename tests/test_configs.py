@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 
 import pytest
+import torch
 from monai.bundle import ConfigParser
 
 from scripts import BUNDLE_ROOT
@@ -40,8 +41,8 @@ def test_the_image_is_treated_alike_where_the_label_stays_on_its_grid(name):
         for config in ("train", name)
     )
     # what MONAI Label needs beyond
-    spacing = {"scripts.cine.transforms.SpacingBesideTextd": "Spacingd"}
-    alone = [t | {"_target_": spacing.get(t["_target_"], t["_target_"])} for t in alone]
+    own = {"scripts.cine.transforms.SpacingBesideTextd": "Spacingd", "LoadImaged": "scripts.cine.reader.LoadExamd"}
+    alone = [t | {"_target_": own.get(t["_target_"], t["_target_"])} for t in alone]
     alone = [t for t in alone if t["_target_"] != "scripts.cine.transforms.ChosenFramed"]
     assert [t["_target_"] for t in shared] == [t["_target_"] for t in alone]
     for ours, theirs in zip(shared[1:], alone[1:], strict=True):
@@ -61,7 +62,7 @@ def test_a_degradation_comes_before_all_else_and_changes_nothing_beside():
     assert [transforms[0], ordering, *transforms[2:]] == plain["preprocessing#transforms"]
     folder, seen = degraded.get_parsed_content("results_dir"), degraded.get_parsed_content("preprocessing").flatten()
     assert folder == "runs/rtdnas/degraded/noise-0.5"
-    assert [type(t).__name__ for t in seen.transforms][:3] == ["LoadImaged", "Degraded", "ShortAxisOrderd"]
+    assert [type(t).__name__ for t in seen.transforms][:3] == ["LoadExamd", "Degraded", "ShortAxisOrderd"]
     context = degraded["validate#handlers#2"]
     assert context == {
         "_target_": "scripts.report.metrics.ExamMetrics",
@@ -165,3 +166,12 @@ def test_the_other_systems_hold_their_papers_figures():
 def test_labels_are_rv_myo_lv():
     channels = read("metadata")["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert channels == {"0": "background", "1": "RV", "2": "MYO", "3": "LV"}
+
+
+@pytest.mark.parametrize("step", ["train", "search"])
+def test_labels_are_rounded_before_they_are_mapped(step):
+    parser = ConfigParser(read(step))
+    parser["label_map"] = {"5": 3, "2": 2}
+    mapping = parser.get_parsed_content("label_mapping")
+    label = mapping({"label": torch.tensor([[0.0, 4.9995, 5.0001, 2.000001]])})["label"]
+    assert label.tolist() == [[0, 3, 3, 2]]
