@@ -68,6 +68,7 @@ def test_a_degradation_comes_before_all_else_and_changes_nothing_beside():
         "_target_": "scripts.report.metrics.ExamMetrics",
         "folder": "@results_dir",
         "context": {"degradation": {"kind": "@degradation", "severity": "@severity"}},
+        "label_map": "@label_map",
     }
 
 
