@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from scripts.cine.datalist import read_datalist
+from scripts.cine.enclosure import warn_of_order
 from scripts.cine.folds import split_exams
 from scripts.cine.phantom import cached_phantom
 from scripts.cine.reference import PHASES, UNKNOWN, Exam, check_label_map, labelled_frames, with_structures
@@ -50,6 +51,7 @@ def load_exams(
         found, expected = "no exam", f"labelled items of the phases {', '.join(phases)}"
         raise CineError(str(datalist or dataset_dir), found, expected, "Correct phases or the datalist.")
     exams.sort(key=lambda exam: (exam["patient"], exam["phase"], exam["image"], exam.get("frame", 0)))
+    warn_of_order(exams, mapped)
     return with_structures(exams)
 
 
