@@ -2,9 +2,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from tiny_exams import write_exams
 
 from scripts import BUNDLE_ROOT
 from scripts.keys import check_values
@@ -176,3 +178,27 @@ def test_labels_are_rounded_before_they_are_mapped(step):
     mapping = parser.get_parsed_content("label_mapping")
     label = mapping({"label": torch.tensor([[0.0, 4.9995, 5.0001, 2.000001]])})["label"]
     assert label.tolist() == [[0, 3, 3, 2]]
+
+
+@pytest.mark.parametrize(
+    ("files", "datasets"),
+    [
+        (["train"], ["train#dataset", "validate#dataset"]),
+        (["train", "evaluate"], ["validate#dataset"]),
+        (["search"], ["weight_dataset", "architecture_dataset"]),
+    ],
+    ids=["train", "evaluate", "search"],
+)
+def test_every_step_reads_the_labelled_frames_of_cines(tmp_path, files, datasets):
+    """Their voxels are the frame's number, and 50 times the label; the other frames are empty."""
+    parser = ConfigParser(read(*files))
+    parser["datalist"], parser["spacing_mm"] = str(write_exams(tmp_path, frames=6)), [1.5, 1.5]
+    parser["preprocessing#transforms"] = parser["preprocessing#transforms"][:3]  # without normalisation
+    count = 0
+    for name in datasets:
+        for item in parser.get_parsed_content(name):
+            image, label = (np.asarray(item[key]) for key in ("image", "label"))
+            assert image.shape == label.shape == (1, 16, 16, 3) and item["frame"] in (1, 5)
+            np.testing.assert_allclose(image, item["frame"] + 50 * label, atol=1e-3)
+            count += 1
+    assert count == {"train": 10, "evaluate": 2, "search": 8}[files[-1]]
