@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.cine.acdc import complete, load_exams
+from scripts.cine.acdc import complete, load_exams, sample_cine
 from scripts.cine.folds import split_exams
 from scripts.files import CineError
 
@@ -53,7 +53,10 @@ def test_real_exams_are_listed_with_frames_counted_from_one(acdc_dir):
 
 def test_without_a_data_set_the_phantom_is_listed(phantom_dir, monkeypatch):
     monkeypatch.setattr("scripts.cine.acdc.cached_phantom", lambda: phantom_dir)
-    assert len(load_exams()) == 10
+    exams = load_exams()
+    assert len(exams) == 10
+    patient = split_exams(exams)[1][0]["patient"]
+    assert sample_cine() == str(phantom_dir / patient / f"{patient}_4d.nii.gz")
 
 
 def test_a_datalist_with_labels_numbered_otherwise(dataset):

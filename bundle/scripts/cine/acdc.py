@@ -8,7 +8,7 @@ from pathlib import Path
 
 from scripts.cine.datalist import read_datalist
 from scripts.cine.enclosure import warn_of_order
-from scripts.cine.folds import split_exams
+from scripts.cine.folds import deal_patients
 from scripts.cine.phantom import cached_phantom
 from scripts.cine.reference import PHASES, UNKNOWN, Exam, check_label_map, labelled_frames, with_structures
 from scripts.files import CineError
@@ -127,6 +127,7 @@ def _read_info(path: Path) -> dict[str, str]:
 
 def sample_cine() -> str:
     """The phantom's cine of a patient that the first fold's training does not see: an input where none is given."""
-    _, test = split_exams(load_exams())
-    first = Path(test[0]["image"]).parent
+    exams = load_exams()
+    part_of = deal_patients(exams, parts=5, seed=0)  # as split_exams does by default
+    first = Path(next(exam["image"] for exam in exams if part_of[exam["patient"]] == 0)).parent
     return str(first / f"{first.name}_4d.nii.gz")

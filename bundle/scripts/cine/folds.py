@@ -35,7 +35,7 @@ def split_exams(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int 
     elif numbers:
         tested = [exam["fold"] == fold for exam in exams]
     elif fold < folds:
-        part_of = _deal(exams, folds, seed)
+        part_of = deal_patients(exams, folds, seed)
         tested = [part_of[exam["patient"]] == fold for exam in exams]
     else:
         raise _no_fold(f"fold {fold} of {folds}", "at least 2 folds, fold from 0 to folds - 1")
@@ -78,9 +78,26 @@ def halve(exams: Sequence[Exam], seed: int = 0) -> tuple[list[Exam], list[Exam]]
     Raises:
         CineError: fewer than two patients.
     """
-    part_of = _deal(exams, 2, seed)
+    part_of = deal_patients(exams, 2, seed)
     first, second = ([exam for exam in exams if part_of[exam["patient"]] == part] for part in (0, 1))
     return first, second
+
+
+def deal_patients(exams: Sequence[Exam], parts: int, seed: int) -> dict[str, int]:
+    """Patient -> part. Dealing the patients in turn, group after group, spreads each group and all of them evenly.
+
+    Raises:
+        CineError: fewer patients than parts.
+    """
+    group_of = {exam["patient"]: exam["group"] for exam in exams}
+    if len(group_of) < parts:
+        raise CineError(
+            "exams", f"{len(group_of)} patients", f"at least {parts}, one a part", "Add exams or use fewer folds."
+        )
+    patients = sorted(group_of)
+    random.Random(seed).shuffle(patients)
+    patients.sort(key=group_of.__getitem__)
+    return {patient: index % parts for index, patient in enumerate(patients)}
 
 
 def exams_to_search(
@@ -116,16 +133,3 @@ def _text(numbers: Sequence[int]) -> str:
 
 def _no_fold(found: str, expected: str) -> CineError:
     return CineError("fold", found, expected, "Correct fold, folds or the datalist.")
-
-
-def _deal(exams: Sequence[Exam], parts: int, seed: int) -> dict[str, int]:
-    """Patient -> part. Dealing the patients in turn, group after group, spreads each group and all of them evenly."""
-    group_of = {exam["patient"]: exam["group"] for exam in exams}
-    if len(group_of) < parts:
-        raise CineError(
-            "exams", f"{len(group_of)} patients", f"at least {parts}, one a part", "Add exams or use fewer folds."
-        )
-    patients = sorted(group_of)
-    random.Random(seed).shuffle(patients)
-    patients.sort(key=group_of.__getitem__)
-    return {patient: index % parts for index, patient in enumerate(patients)}
