@@ -59,3 +59,14 @@ def test_without_a_clear_gain_there_is_no_hint(label):
     for found in (label, pred, torch.zeros_like(label)):
         assert better_label_map(count_pairs(found, label), DEFAULT) is None
     assert better_label_map(count_pairs(label, torch.zeros_like(label)), DEFAULT) is None
+
+
+def test_a_network_that_finds_little_says_nothing(label, monkeypatch):
+    """RV and LV are exchanged, and found in one of four slices: Dice 2 * 16 / (64 + 16), where it is 0 now."""
+    label[label == 2] = 0
+    pred = torch.zeros_like(label)
+    pred[..., 0] = torch.tensor([0, 3, 2, 1])[label[..., 0].long()]
+    assert better_label_map(count_pairs(pred, label), DEFAULT) is None
+    monkeypatch.setattr("scripts.report.label_order.MIN_DICE", 0.3)
+    hint = better_label_map(count_pairs(pred, label), DEFAULT)
+    assert hint is not None and (hint["dice"], hint["dice_now"]) == (pytest.approx(0.4), 0)

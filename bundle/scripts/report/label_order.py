@@ -14,6 +14,8 @@ from scripts.cine import STRUCTURES
 logger = logging.getLogger(__name__)
 MIN_GAIN = 0.3
 """By how much another numbering raises the mean Dice, before it is worth a word."""
+MIN_DICE = 0.5
+"""What a network finds worse with any numbering says nothing of the names."""
 _CLASSES = 1 + len(STRUCTURES)
 
 
@@ -40,7 +42,7 @@ def better_label_map(counts_LP: torch.Tensor, label_map: Mapping[int | str, int]
         return None
     dice = [sum(_dice(counts_LP, index, order[index - 1]) for index in labelled) / len(labelled) for order in orders]
     best = max(range(len(orders)), key=dice.__getitem__)
-    if dice[best] - dice[0] < MIN_GAIN:
+    if dice[best] < MIN_DICE or dice[best] - dice[0] < MIN_GAIN:
         return None
     exchanged = dict(zip(STRUCTURES.values(), orders[best], strict=True)) | {0: 0}
     mended = {str(value): exchanged[target] for value, target in label_map.items()}
