@@ -240,7 +240,7 @@ def test_every_exam_of_a_datalist_is_scored_as_far_as_it_is_labelled(workplace):
     assert metrics["patients"] == 1 and metrics["not_labelled"] == {"RV": 2, "MYO": 1, "LV": 0}
     assert metrics["dice"]["RV"]["all"]["count"] == 0 and metrics["dice"]["LV"]["all"]["count"] == 2
     assert metrics["partly_labelled"] == 1 and len(metrics["function"]["patients"]) == 1  # of ED
-    assert "No exam has a label of RV" in log and "Exams that are partly labelled: 1" in log
+    assert "None of these exams has a label of RV" in log and "Exams that are partly labelled: 1" in log
     record = json.loads((workplace.folder / "work" / "all" / "run.json").read_text())["steps"]["evaluate"]
     assert record["split"] == "every exam is scored"
 

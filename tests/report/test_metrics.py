@@ -229,7 +229,7 @@ def test_what_nobody_labels_is_left_out_and_makes_no_exam_partly_labelled(label)
     lines = format_summary(summary).splitlines()
     assert not [line for line in lines if line.startswith("RV")]
     assert [line for line in lines if line.startswith("LV ")]
-    assert "No exam has a label of RV: RV is left out of means and tables." in lines
+    assert "None of these exams has a label of RV: RV is left out of means and tables." in lines
 
 
 def test_slices_are_found_on_whichever_axis_they_are(label, tmp_path):

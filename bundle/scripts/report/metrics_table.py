@@ -48,7 +48,9 @@ def missing_labels(summary: Mapping[str, Any]) -> list[str]:
     partly, without = summary.get("partly_labelled", 0), summary.get("without_label", 0)
     counts["Exams that are partly labelled"] = partly, "only their labelled slices count, and no volumes are compared"
     counts["Exams without any label"] = without, "they are not scored"
-    sentences = [f"No exam has a label of {name}: {name} is left out of means and tables." for name in never]
+    sentences = [
+        f"None of these exams has a label of {name}: {name} is left out of means and tables." for name in never
+    ]
     return sentences + [f"{text}: {count}; {meaning}." for text, (count, meaning) in counts.items() if count]
 
 
