@@ -21,7 +21,8 @@ from monai.metrics import compute_dice
 from tqdm import tqdm
 
 from scripts.checkpoint import initialise, seed_epoch
-from scripts.cine.acdc import load_exams, split_exams
+from scripts.cine.acdc import load_exams
+from scripts.cine.folds import split_exams
 from scripts.files import write_json
 from scripts.runtime.precision import autocast
 from scripts.space.architecture import Architecture

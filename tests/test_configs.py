@@ -2,8 +2,11 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
+import torch
 from monai.bundle import ConfigParser
+from tiny_exams import write_exams
 
 from scripts import BUNDLE_ROOT
 from scripts.keys import check_values
@@ -40,8 +43,8 @@ def test_the_image_is_treated_alike_where_the_label_stays_on_its_grid(name):
         for config in ("train", name)
     )
     # what MONAI Label needs beyond
-    spacing = {"scripts.cine.transforms.SpacingBesideTextd": "Spacingd"}
-    alone = [t | {"_target_": spacing.get(t["_target_"], t["_target_"])} for t in alone]
+    own = {"scripts.cine.transforms.SpacingBesideTextd": "Spacingd", "LoadImaged": "scripts.cine.reader.LoadExamd"}
+    alone = [t | {"_target_": own.get(t["_target_"], t["_target_"])} for t in alone]
     alone = [t for t in alone if t["_target_"] != "scripts.cine.transforms.ChosenFramed"]
     assert [t["_target_"] for t in shared] == [t["_target_"] for t in alone]
     for ours, theirs in zip(shared[1:], alone[1:], strict=True):
@@ -61,12 +64,13 @@ def test_a_degradation_comes_before_all_else_and_changes_nothing_beside():
     assert [transforms[0], ordering, *transforms[2:]] == plain["preprocessing#transforms"]
     folder, seen = degraded.get_parsed_content("results_dir"), degraded.get_parsed_content("preprocessing").flatten()
     assert folder == "runs/rtdnas/degraded/noise-0.5"
-    assert [type(t).__name__ for t in seen.transforms][:3] == ["LoadImaged", "Degraded", "ShortAxisOrderd"]
+    assert [type(t).__name__ for t in seen.transforms][:3] == ["LoadExamd", "Degraded", "ShortAxisOrderd"]
     context = degraded["validate#handlers#2"]
     assert context == {
         "_target_": "scripts.report.metrics.ExamMetrics",
         "folder": "@results_dir",
         "context": {"degradation": {"kind": "@degradation", "severity": "@severity"}},
+        "label_map": "@label_map",
     }
 
 
@@ -165,3 +169,36 @@ def test_the_other_systems_hold_their_papers_figures():
 def test_labels_are_rv_myo_lv():
     channels = read("metadata")["network_data_format"]["outputs"]["pred"]["channel_def"]
     assert channels == {"0": "background", "1": "RV", "2": "MYO", "3": "LV"}
+
+
+@pytest.mark.parametrize("step", ["train", "search"])
+def test_labels_are_rounded_before_they_are_mapped(step):
+    parser = ConfigParser(read(step))
+    parser["label_map"] = {"5": 3, "2": 2}
+    mapping = parser.get_parsed_content("label_mapping")
+    label = mapping({"label": torch.tensor([[0.0, 4.9995, 5.0001, 2.000001]])})["label"]
+    assert label.tolist() == [[0, 3, 3, 2]]
+
+
+@pytest.mark.parametrize(
+    ("files", "datasets"),
+    [
+        (["train"], ["train#dataset", "validate#dataset"]),
+        (["train", "evaluate"], ["validate#dataset"]),
+        (["search"], ["weight_dataset", "architecture_dataset"]),
+    ],
+    ids=["train", "evaluate", "search"],
+)
+def test_every_step_reads_the_labelled_frames_of_cines(tmp_path, files, datasets):
+    """Their voxels are the frame's number, and 50 times the label; the other frames are empty."""
+    parser = ConfigParser(read(*files))
+    parser["datalist"], parser["spacing_mm"] = str(write_exams(tmp_path, frames=6)), [1.5, 1.5]
+    parser["preprocessing#transforms"] = parser["preprocessing#transforms"][:3]  # without normalisation
+    count = 0
+    for name in datasets:
+        for item in parser.get_parsed_content(name):
+            image, label = (np.asarray(item[key]) for key in ("image", "label"))
+            assert image.shape == label.shape == (1, 16, 16, 3) and item["frame"] in (1, 5)
+            np.testing.assert_allclose(image, item["frame"] + 50 * label, atol=1e-3)
+            count += 1
+    assert count == {"train": 10, "evaluate": 2, "search": 8}[files[-1]]

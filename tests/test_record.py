@@ -12,7 +12,14 @@ def test_an_entry_says_what_ran_what_it_read_and_what_it_wrote(tmp_path):
     (tmp_path / "exam.nii.gz").write_bytes(b"voxels")
     (tmp_path / "results" / "search" / "history.json").write_text("{}")
     exams = ([{"image": str(tmp_path / "exam.nii.gz"), "patient": "p1"}], None, str(tmp_path / "none.json"))
-    record_run("search", str(tmp_path / "results"), ["search", "absent.json"], exams, {"train": ["p1"], "test": ["p2"]})
+    record_run(
+        "search",
+        str(tmp_path / "results"),
+        ["search", "absent.json"],
+        exams,
+        {"train": ["p1"], "test": ["p2"]},
+        "fold 0 of 5",
+    )
     record_run("train", str(tmp_path / "results"), [])
     content = json.loads((tmp_path / "results" / "run.json").read_text())
     assert list(content["steps"]) == ["search", "train"]
@@ -20,6 +27,7 @@ def test_an_entry_says_what_ran_what_it_read_and_what_it_wrote(tmp_path):
     assert entry["inputs"] == {str(tmp_path / "exam.nii.gz"): hashlib.sha256(b"voxels").hexdigest()}
     assert entry["outputs"] == {"search/history.json": hashlib.sha256(b"{}").hexdigest()}
     assert entry["patients"] == {"train": ["p1"], "test": ["p2"]}
+    assert entry["split"] == "fold 0 of 5" and content["steps"]["train"]["split"] is None
     assert entry["versions"]["monai"] and entry["versions"]["torch"]
     assert entry["seconds"] > 0 and entry["peak_memory_mib"]["process"] > 10
     assert entry["device"]["kind"] == "cpu"

@@ -9,13 +9,23 @@ import nibabel as nib
 import numpy as np
 
 
-def write_exams(folder: Path, patients: int = 5) -> Path:
-    """A datalist of patients with one volume each of 16x16x3 voxels, its labels at random, its voxels by label."""
+def write_exams(folder: Path, patients: int = 5, frames: int = 0) -> Path:
+    """A datalist of patients with one volume each of 16x16x3 voxels, its labels at random, its voxels by label.
+
+    With ``frames``, each patient has a cine of so many, of which only the second and the last are labelled. To its
+    voxels the number of the frame is added.
+    """
     generator, items = np.random.default_rng(0), []
     for number in range(patients):
         item = {"image": f"{number}.nii.gz", "label": f"{number}_gt.nii.gz", "patient": number}
         label = generator.integers(0, 4, (16, 16, 3)).astype(np.uint8)
-        for voxels, key in ((label * 50.0, "image"), (label, "label")):
+        image = label * 50.0
+        if frames:
+            label, image = (
+                np.stack([x * (t in (1, frames - 1)) for t in range(frames)], axis=-1) for x in (label, image)
+            )
+            image += np.arange(frames)
+        for voxels, key in ((image, "image"), (label, "label")):
             nib.save(nib.Nifti1Image(voxels.astype(np.uint8), np.diag([-1.5, -1.5, 8, 1])), folder / str(item[key]))
         items.append(item)
     (folder / "exams.json").write_text(json.dumps({"training": items}))

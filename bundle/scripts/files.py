@@ -145,7 +145,7 @@ def read_json(path: str | Path, schema: dict[str, Any], action: str, most_mib: i
         if len(text) > most_mib * 2**20:
             raise CineError(path, "a larger file", f"at most {most_mib} MiB of JSON", action)
         content = json.loads(
-            text.decode(),
+            text.decode(json.detect_encoding(text)),  # Windows writes UTF-16, and byte order marks
             object_pairs_hook=_unique,
             parse_float=_finite,
             parse_int=_bounded,

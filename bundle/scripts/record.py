@@ -36,6 +36,7 @@ def record_run(
     outputs: Sequence[str],
     inputs: Any = (),
     patients: Mapping[str, Sequence[str]] | None = None,
+    split: str | None = None,
     device: Any = "cpu",
 ) -> None:
     """Write the entry of a step in ``folder/run.json``; the entries of other steps stay.
@@ -46,6 +47,7 @@ def record_run(
         outputs: files and folders there; of a folder, what this process wrote.
         inputs: paths, in lists and dicts as they come; files are recorded with their SHA-256.
         patients: the patients of each part of the exams.
+        split: the rule that chose the parts.
         device: where it ran.
     """
     started = psutil.Process().create_time()
@@ -61,6 +63,7 @@ def record_run(
         "seed": (config or {}).get("seed"),
         "config": config,
         "patients": patients,
+        "split": split,
         "inputs": {str(path): sha256(path) for path in sorted(set(_files(inputs)))},
         "outputs": {
             str(path.relative_to(folder)): sha256(path)

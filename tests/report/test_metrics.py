@@ -159,7 +159,7 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
     affine = torch.diag(torch.tensor([*SPACING, 1.0], dtype=torch.float64))
     batches = [
         {"patient": "p1", "group": "NOR", "phase": "ED", "pred": perfect},
-        {"patient": "p1", "group": "NOR", "phase": "ES", "pred": missing},
+        {"patient": "p1", "group": "NOR", "phase": "ES", "frame": torch.tensor(8), "pred": missing},
     ]
 
     def evaluate(engine, item):  # as MONAI's evaluator: tensors in the output, the rest in the batch
@@ -174,10 +174,10 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
     with open(tmp_path / "metrics.csv") as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == [
-        *("patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
+        *("patient", "group", "phase", "frame", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
         *("dice_base", "dice_middle", "dice_apex", "scored_slices", "slices"),
     ]
-    assert len(rows) == 6
+    assert [row["frame"] for row in rows] == [""] * 3 + ["9"] * 3  # counted from 1
     summary = json.loads((tmp_path / "metrics.json").read_text())
     assert summary["fold"] == 3
     assert summary["patients"] == 1
@@ -193,6 +193,43 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
     for name in ("dice", "groups", "agreement", "exams"):
         assert (tmp_path / "figures" / f"{name}.png").stat().st_size > 1000
     assert "0.500 ± 0.707" in caplog.text
+
+
+def test_labels_that_are_numbered_otherwise_are_named_in_log_and_results(label, tmp_path, caplog, monkeypatch):
+    monkeypatch.setattr("scripts.report.metrics.save_figure", lambda *_: None)
+    swapped = torch.tensor([0, 3, 2, 1])[label.long()].float()
+    affine = torch.diag(torch.tensor([*SPACING, 1.0], dtype=torch.float64))
+
+    def evaluate(engine, item):
+        engine.state.batch = [item]
+        return [{"image": label[None], "pred": label[None], "label": MetaTensor(swapped[None], affine=affine)}]
+
+    engine = Engine(evaluate)
+    ExamMetrics(str(tmp_path), label_map={"1": 1, "2": 2, "3": 3}).attach(engine)
+    engine.run([{"patient": "p1", "group": "NOR", "phase": "ED"}])
+    hint = json.loads((tmp_path / "metrics.json").read_text())["label_map_hint"]
+    assert hint == {"label_map": {"1": 3, "2": 2, "3": 1}, "dice": 1.0, "dice_now": pytest.approx(1 / 3)}
+    (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
+    assert warning.startswith("The labels seem to be numbered otherwise: with --label_map \"{'1': 3, '2': 2, '3': 1}\"")
+
+
+def test_what_nobody_labels_is_left_out_and_makes_no_exam_partly_labelled(label):
+    """Of a data set without RV, every slice counts and the LV's volumes are compared."""
+    without_rv = torch.where(label == 1, 0.0, label)
+    rows = [
+        {"patient": "p", "group": "NOR", "phase": phase, **row}
+        for phase in ("ED", "ES")
+        for row in measure_exam(label, without_rv, SPACING, ["MYO", "LV"])
+    ]
+    summary = summarise(rows)
+    assert summary["partly_labelled"] == 0 and summary["dice"]["mean"] == {"mean": 1.0, "std": 0.0, "count": 4}
+    (function,) = summary["function"]["patients"]
+    assert function["reference"]["LV_edv_ml"] == pytest.approx(32 * 12 / 1000)
+    assert function["reference"]["RV_edv_ml"] is None
+    lines = format_summary(summary).splitlines()
+    assert not [line for line in lines if line.startswith("RV")]
+    assert [line for line in lines if line.startswith("LV ")]
+    assert "None of these exams has a label of RV: RV is left out of means and tables." in lines
 
 
 def test_slices_are_found_on_whichever_axis_they_are(label, tmp_path):

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from monai.config import PathLike
+from monai.config import KeysCollection, PathLike
 from monai.data import ImageReader
+from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from scripts.cine.header import READ_ERRORS, Header, open_file, read_header, unreadable
 from scripts.files import CineError
 
-__all__ = ["CineReader", "Header", "read_header", "read_volume"]
+__all__ = ["CineReader", "Header", "LoadExamd", "read_frames", "read_header", "read_volume"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +37,13 @@ class CineReader(ImageReader):
     1 H W 1; all float32, in the file's own axis order. The affine is RAS in mm.
 
     ``read`` opens nothing: where it fails, LoadImage would fall back in silence to a reader without the gate.
+
+    Args:
+        frame: the one frame of a cine to read, counted from 0; None reads all.
     """
+
+    def __init__(self, frame: int | None = None):
+        self.frame = frame
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether the names end as NIfTI files do."""
@@ -50,70 +57,113 @@ class CineReader(ImageReader):
         """Read one file.
 
         Returns:
-            H W D, or H W D T for a cine, float32; and the metadata that MONAI's spatial transforms need.
+            H W D, or H W D T for all frames of a cine, float32; and the metadata that MONAI's spatial transforms need.
 
         Raises:
             CineError: the file does not pass the gate.
         """
         if len(img) != 1:
             raise CineError(", ".join(map(str, img)), f"{len(img)} files", "one file an image", "List them apart.")
-        voxels_THWD, header = read_volume(img[0])
+        voxels_THWD, header = read_volume(img[0], self.frame)
+        several = header.is_cine and self.frame is None
         meta: dict[str, Any] = {
             MetaKeys.AFFINE: header.affine.copy(),
             MetaKeys.ORIGINAL_AFFINE: header.affine.copy(),
             MetaKeys.SPATIAL_SHAPE: np.asarray(header.shape),
             MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if header.is_cine else "no_channel",
+            MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if several else "no_channel",
             CONSTANT: voxels_THWD.min(axis=(1, 2, 3)) == voxels_THWD.max(axis=(1, 2, 3)),
         }
-        return (np.moveaxis(voxels_THWD, 0, -1) if header.is_cine else voxels_THWD[0]), meta
+        return (np.moveaxis(voxels_THWD, 0, -1) if several else voxels_THWD[0]), meta
 
 
-def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
+class LoadExamd(LoadImaged):
+    """MONAI's LoadImaged with the gate; of an item that names a frame, it reads this frame only.
+
+    Args:
+        keys: files of an item, which become tensors of C H W D.
+        frame_key: where an item may hold the frame's number, counted from 0.
+        allow_missing_keys: whether an item may lack a key.
+    """
+
+    def __init__(self, keys: KeysCollection, frame_key: str = "frame", allow_missing_keys: bool = False):
+        reader: Any = CineReader()
+        super().__init__(
+            keys, reader, ensure_channel_first=True, image_only=True, allow_missing_keys=allow_missing_keys
+        )
+        self.frame_key = frame_key
+
+    def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
+        """Paths -> C H W D; CineError where a file does not pass the gate, or has no such frame."""
+        frame = data.get(self.frame_key)
+        return super().__call__(data, reader if frame is None else CineReader(int(frame)))
+
+
+def read_volume(path: str | Path, frame: int | None = None) -> tuple[np.ndarray, Header]:
     """Read a NIfTI through the gate.
 
     A voxel that is not finite in float32 takes the least finite value of its frame, with a warning; a constant frame
     (all zero, say) is accepted with a warning, as it comes.
 
+    Args:
+        path: the file.
+        frame: the one frame to keep, counted from 0; None keeps all.
+
     Returns:
-        T H W D, float32, in the file's axis order (T is 1 for a 2D or 3D file); and the header.
+        T H W D, float32, in the file's axis order (T is 1 for a 2D or 3D file, and for one frame); and the header.
 
     Raises:
-        CineError: the header is refused, the data are cut short, damaged or too long, or a frame has no finite voxel
-            or a contrast that float32 cannot hold (from a slope or intercept that is off).
+        CineError: the header is refused, the data are cut short, damaged or too long, there is no such frame, or a
+            frame has no finite voxel or a contrast that float32 cannot hold (from a slope or intercept that is off).
     """
     header = read_header(path)
-    stored = np.frombuffer(_read_bytes(header), header.dtype).reshape((*header.shape, header.frames), order="F")
-    voxels_THWD = np.empty((header.frames, *header.shape), np.float32)
-    for index, frame_HWD in enumerate(voxels_THWD):
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is judged below
-            if (header.slope, header.intercept) == (1.0, 0.0):
-                frame_HWD[...] = stored[..., index]
-            else:
-                frame_HWD[...] = stored[..., index].astype(np.float64) * header.slope + header.intercept
-        _make_finite(header, index, frame_HWD)
-        _check_contrast(header, index, frame_HWD, stored[..., index])
+    if frame is not None and not 0 <= frame < header.frames:
+        raise CineError(path, f"{header.frames} frames", f"a frame {frame + 1}", "Correct the frame's number.")
+    voxels_THWD = np.empty((header.frames if frame is None else 1, *header.shape), np.float32)
+    for index, stored_HWD in _stored_frames(header):
+        if frame in (None, index):
+            frame_HWD = voxels_THWD[index if frame is None else 0]
+            frame_HWD[...] = _values(header, index, stored_HWD)
+            _check_contrast(header, index, frame_HWD, stored_HWD)
     return voxels_THWD, header
 
 
-def _read_bytes(header: Header) -> bytes:
-    """The stored voxels; reads to the stream's end, where gzip keeps its checksum, but nothing beyond the claim."""
+def read_frames(header: Header) -> Iterator[np.ndarray]:
+    """Each frame of a label map, H W D float32, one at a time; as ``read_volume``, but of any contrast."""
+    return (_values(header, index, stored_HWD) for index, stored_HWD in _stored_frames(header))
+
+
+def _stored_frames(header: Header) -> Iterator[tuple[int, np.ndarray]]:
+    """Number and stored voxels of each frame; reads to the stream's end, where gzip keeps its checksum."""
+    size = header.nbytes // header.frames
     try:
         with open_file(header.path) as stream:
             stream.seek(header.offset)
-            content = stream.read(header.nbytes)
-            rest = stream.read(1)
+            for index in range(header.frames):
+                content = stream.read(size)
+                if len(content) < size:
+                    raise _wrong_length(header, f"only {index * size + len(content)} bytes of voxels")
+                yield index, np.frombuffer(content, header.dtype).reshape(header.shape, order="F")
+            if stream.read(1):
+                raise _wrong_length(header, "more bytes of voxels than the header claims")
     except READ_ERRORS as error:
         raise unreadable(header.path, error) from None
-    if len(content) < header.nbytes or rest:
-        found = "more bytes" if rest else f"only {len(content)} bytes"
-        raise CineError(
-            header.path,
-            f"{found} of voxels than the header claims" if rest else f"{found} of voxels",
-            f"{header.nbytes} bytes for {header.file_shape} voxels of {header.dtype.name}",
-            "The file is damaged: copy or export it again.",
-        )
-    return content
+
+
+def _wrong_length(header: Header, found: str) -> CineError:
+    expected = f"{header.nbytes} bytes for {header.file_shape} voxels of {header.dtype.name}"
+    return CineError(header.path, found, expected, "The file is damaged: copy or export it again.")
+
+
+def _values(header: Header, index: int, stored_HWD: np.ndarray) -> np.ndarray:
+    """Stored voxels -> finite values, float32."""
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is judged below
+        if (header.slope, header.intercept) == (1.0, 0.0):
+            frame_HWD = stored_HWD.astype(np.float32)
+        else:
+            frame_HWD = (stored_HWD.astype(np.float64) * header.slope + header.intercept).astype(np.float32)
+    _make_finite(header, index, frame_HWD)
+    return frame_HWD
 
 
 def _make_finite(header: Header, index: int, frame_HWD: np.ndarray) -> None:

@@ -17,8 +17,8 @@ from monai.transforms import MapTransform
 from monai.utils import MetaKeys
 from scipy.ndimage import affine_transform
 
-from scripts.cine.acdc import Exam
 from scripts.cine.levels import labelled_slices
+from scripts.cine.reference import Exam
 from scripts.cine.transforms import working_order
 from scripts.files import CineError
 

@@ -17,6 +17,7 @@ from scripts.cine.dicom_cine import CINE_SUFFIX
 from scripts.cine.dicom_files import dicom_files, holds_dicom
 from scripts.cine.header import read_header
 from scripts.files import CineError, replacing, writing
+from scripts.text import listed_paths
 
 logger = logging.getLogger(__name__)
 
@@ -86,7 +87,7 @@ def find_inputs(
     Args:
         input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
             DICOM images of one exam in or below it; a text file that lists one file or exam a line, relative to its
-            own folder (blank lines and # comments ignored); or a list of these.
+            own folder (``listed_paths``); or a list of these.
         output_dir: folder of the results.
         existing: what to do where results exist: "error" where there is any, "skip" the inputs that have them all, or
             "overwrite".
@@ -193,20 +194,14 @@ def _expand(path: Path) -> list[Path]:
         raise CineError(path, "no such file or folder", "a NIfTI file, a folder or a list of paths", action)
     if path.name.endswith(SUFFIXES):
         return [path]
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise CineError(path, f"a file that cannot be read as text ({error})", "a list of paths", action) from None
     images = []
-    for number, line in enumerate(map(str.strip, lines), start=1):
-        if line and not line.startswith("#"):
-            image = path.parent / line
-            exam = holds_dicom(image) if image.is_dir() else image.name.endswith(SUFFIXES) and image.is_file()
-            if not exam:
-                found = f"{line!r}, which is no NIfTI file"
-                expected = "the path of a .nii or .nii.gz, or of a folder of DICOM images"
-                raise CineError(f"{path}, line {number}", found, expected, "Correct the list.")
-            images.append(image)
+    for where, image in listed_paths(path):
+        exam = holds_dicom(image) if image.is_dir() else image.name.endswith(SUFFIXES) and image.is_file()
+        if not exam:
+            found = f"{str(image)!r}, which is no NIfTI file"
+            expected = "the path of a .nii or .nii.gz, or of a folder of DICOM images"
+            raise CineError(where, found, expected, "Correct the list.")
+        images.append(image)
     if not images:
         raise CineError(path, "no paths", "a NIfTI file's path a line", action)
     return images

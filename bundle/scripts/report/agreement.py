@@ -7,8 +7,8 @@ from statistics import StatisticsError, correlation, fmean, stdev
 from typing import Any
 
 from scripts.cine import STRUCTURES
-from scripts.cine.acdc import PHASES
 from scripts.cine.function import function_of_volumes
+from scripts.cine.reference import PHASES
 
 MEASURES = {
     "LV_ef_percent": "LV EF (%)",
@@ -114,10 +114,12 @@ def agreement_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def format_agreement(agreements: Mapping[str, Mapping[str, Any]]) -> str:
-    """The agreement as a table for the terminal."""
+    """The agreement as a table for the terminal, without measures of which no reference is known."""
     lines = [f"{'':12}{'mean error':>16}{'limits of agreement':>22}{'correlation':>13}{'patients':>10}"]
     for measure, name in MEASURES.items():
         found = agreements[measure]
+        if not found["count"] and not found["undefined"]:
+            continue
         error, limits, together = agreement_cells(found)
         undefined = f" ({found['undefined']} undefined)" if found["undefined"] else ""
         lines.append(f"{name:12}{error:>16}{limits:>22}{together:>13}{found['count']:>10}{undefined}")

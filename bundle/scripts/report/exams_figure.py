@@ -54,7 +54,8 @@ def exams_figure(views: Sequence[Mapping[str, Any]]) -> Figure:
     figure = Figure(figsize=(max(6.5, _PANEL * columns), height), layout="constrained")
     rows = figure.subfigures(len(shown), 1, squeeze=False)[:, 0]
     for row, (name, view) in zip(rows, shown.items(), strict=True):
-        exam = f"{view['patient']}, {view['phase']}, {view['group']}"
+        frame = f" (frame {view['frame']})" if view.get("frame") else ""
+        exam = f"{view['patient']}, {view['phase']}{frame}, {view['group']}"
         row.suptitle(f"{name}: {exam}: mean Dice {view['dice']:.3f}", fontsize=11)
         images = np.concatenate([image.ravel() for _, _, image, _, _ in view["slices"]])
         low, high = np.percentile(images, (1, 99))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import logging
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -25,6 +26,7 @@ from scripts.files import replacing, write_json
 from scripts.report.agreement import agreement, function_of_patients
 from scripts.report.evaluation_figures import agreement_figure, groups_figure
 from scripts.report.exams_figure import exams_figure, view_exam
+from scripts.report.label_order import better_label_map, count_pairs, format_hint
 from scripts.report.metrics_table import format_summary
 from scripts.report.style import save_figure
 from scripts.report.training_figures import dice_box_figure
@@ -33,7 +35,7 @@ logger = logging.getLogger(__name__)
 
 LEVEL_COLUMNS = {level: f"dice_{level}" for level in LEVELS}
 COLUMNS = (
-    *("patient", "group", "phase", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
+    *("patient", "group", "phase", "frame", "structure", "dice", "hd95_mm", "volume_ml", "reference_ml"),
     *LEVEL_COLUMNS.values(),
     *("scored_slices", "slices"),
 )
@@ -42,7 +44,12 @@ MIN_LABELLED = 0.5
 Row = dict[str, Any]
 
 
-def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tuple[float, ...]) -> list[Row]:
+def measure_exam(
+    pred_HWD: torch.Tensor,
+    label_HWD: torch.Tensor,
+    spacing_mm: tuple[float, ...],
+    structures: Collection[str] = tuple(STRUCTURES),
+) -> list[Row]:
     """One row a structure: dice, hd95_mm, volumes, Dice by level (dice_base, _middle, _apex), and slices that count.
 
     A structure that the label never names is not scored: all its values are None but volume_ml. Of a partly labelled
@@ -53,8 +60,9 @@ def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tu
     Args:
         pred_HWD, label_HWD: labels on the original grid, slices last.
         spacing_mm: voxel size.
+        structures: those that a whole label names.
     """
-    scored = scored_slices(np.asarray(label_HWD))
+    scored = scored_slices(np.asarray(label_HWD), structures)
     pred_HWD = pred_HWD * torch.as_tensor(scored, device=pred_HWD.device)
     dice = _dice(pred_HWD, label_HWD)
     levels = {
@@ -79,14 +87,14 @@ def measure_exam(pred_HWD: torch.Tensor, label_HWD: torch.Tensor, spacing_mm: tu
     return rows
 
 
-def scored_slices(label_HWD: np.ndarray) -> np.ndarray:
+def scored_slices(label_HWD: np.ndarray, structures: Collection[str] = tuple(STRUCTURES)) -> np.ndarray:
     """Which slices count, bool D: all, or of a partly labelled exam those with a label.
 
-    An exam is partly labelled where its label lacks a structure, a slice between labelled ones, or more than half of
-    the slices (of ACDC's volumes, 70 % and more carry a label).
+    An exam is partly labelled where its label lacks one of ``structures``, a slice between labelled ones, or more than
+    half of the slices (of ACDC's volumes, 70 % and more carry a label).
     """
     filled = (label_HWD != 0).any(axis=(0, 1))
-    complete = all((label_HWD == index).any() for index in STRUCTURES.values())
+    complete = all((label_HWD == STRUCTURES[name]).any() for name in structures)
     first, last = (int(np.argmax(filled)), len(filled) - int(np.argmax(filled[::-1])))
     whole = complete and filled[first:last].all() and filled.mean() >= MIN_LABELLED
     return np.ones_like(filled) if whole else filled
@@ -166,16 +174,21 @@ def statistics_of(values: list[float | None]) -> dict[str, float | int | None]:
 class ExamMetrics:
     """Evaluator handler: ``metrics.csv``, ``metrics.json`` and figures in ``folder``.
 
-    The engine's output holds image, pred and label on one grid, its batch patient, group and phase.
+    The engine's output holds image, pred and label on one grid; its batch patient, group, phase, and perhaps frame and
+    structures (see ``Exam``).
 
     Args:
         folder: where to write.
         context: further entries of metrics.json, such as latency and throughput of the network.
+        label_map: with which the labels were read; where another fits much better, results and log say so.
     """
 
-    def __init__(self, folder: str, context: dict[str, Any] | None = None):
-        self.folder, self.context = Path(folder), context or {}
+    def __init__(
+        self, folder: str, context: dict[str, Any] | None = None, label_map: Mapping[int | str, int] | None = None
+    ):
+        self.folder, self.context, self.label_map = Path(folder), context or {}, label_map
         self.rows: list[Row] = []
+        self.pairs: Any = 0
         self.views: list[dict[str, Any]] = []
 
     def attach(self, engine: Engine) -> None:
@@ -187,6 +200,7 @@ class ExamMetrics:
     def _clear(self, engine: Engine) -> None:
         self.rows.clear()
         self.views.clear()
+        self.pairs = 0
 
     def _collect(self, engine: Engine) -> None:
         # MONAI's evaluator leaves what is no tensor to the batch
@@ -195,8 +209,11 @@ class ExamMetrics:
                 in_working_order(item[key], item["label"].affine) for key in ("image", "pred", "label")
             )
             spacing_mm = tuple(float(s) for s in affine_to_spacing(label.affine))
-            exam = {key: exam[key] for key in ("patient", "group", "phase")}
-            rows = measure_exam(pred.as_tensor(), label.as_tensor(), spacing_mm)
+            structures = exam.get("structures", " ".join(STRUCTURES)).split()
+            frame = None if exam.get("frame") is None else int(exam["frame"]) + 1
+            exam = {key: exam[key] for key in ("patient", "group", "phase")} | {"frame": frame}
+            rows = measure_exam(pred.as_tensor(), label.as_tensor(), spacing_mm, structures)
+            self.pairs = self.pairs + count_pairs(pred.as_tensor(), label.as_tensor())
             self.rows.extend({**exam, **row} for row in rows)
             view = view_exam(np.asarray(image), np.asarray(pred), np.asarray(label), spacing_mm)
             self.views.append({**exam, **view, "dice": statistics_of([row["dice"] for row in rows])["mean"]})
@@ -213,6 +230,10 @@ class ExamMetrics:
             writer.writeheader()
             writer.writerows(self.rows)
         summary = {**summarise(self.rows), **self.context}
+        hint = better_label_map(self.pairs, self.label_map) if self.label_map and self.rows else None
+        if hint is not None:
+            summary["label_map_hint"] = hint
+            logger.warning("%s", format_hint(hint))
         write_json(self.folder / "metrics.json", summary)
         figures = {"dice": dice_box_figure(self.rows), "groups": groups_figure(self.rows)}
         figures["exams"] = exams_figure(self.views)

@@ -7,6 +7,7 @@ from typing import Any
 
 from scripts.cine import STRUCTURES
 from scripts.report.agreement import format_agreement
+from scripts.report.label_order import format_hint
 
 
 def format_summary(summary: Mapping[str, Any]) -> str:
@@ -17,7 +18,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         means |= {f"group {name}": table["mean"] for name, table in summary["dice_by_group"].items()}
     first = max(map(len, means))
     lines = [" " * first + "".join(f"{'Dice ' + phase:>16}" for phase in phases) + f"{'HD95 mm':>16}"]
-    for structure in STRUCTURES:
+    for structure in (name for name in STRUCTURES if name not in _never_labelled(summary)):
         cells = [cell(summary["dice"][structure][phase], 3) for phase in phases]
         cells.append(cell(summary["hd95_mm"][structure]["all"], 1))
         lines.append(f"{structure:{first}}" + "".join(f"{cell:>16}" for cell in cells))
@@ -25,6 +26,8 @@ def format_summary(summary: Mapping[str, Any]) -> str:
         lines.append(f"{name:{first}}" + "".join(f"{cell(mean[phase], 3):>16}" for phase in phases))
     lines.append(f"mean Dice {cell(summary['dice']['mean'], 3)} over {summary['patients']} patients")
     lines += missing_labels(summary)
+    if "label_map_hint" in summary:
+        lines.append(format_hint(summary["label_map_hint"]))
     if summary.get("read_by_search"):
         lines.append(f"{summary['read_by_search']} of these exams were read by the search: they are not unseen")
     if summary["function"]["patients"]:
@@ -36,12 +39,25 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 
 def missing_labels(summary: Mapping[str, Any]) -> list[str]:
     """Sentences about what the reference does not label; none where it labels everything."""
-    counts = {f"Exams without a label of {name}": count for name, count in summary.get("not_labelled", {}).items()}
-    counts = {text: (count, f"{text.split()[-1]} is not scored there") for text, count in counts.items()}
+    never = _never_labelled(summary)
+    counts = {
+        f"Exams without a label of {name}": (count, f"{name} is not scored there")
+        for name, count in summary.get("not_labelled", {}).items()
+        if name not in never
+    }
     partly, without = summary.get("partly_labelled", 0), summary.get("without_label", 0)
     counts["Exams that are partly labelled"] = partly, "only their labelled slices count, and no volumes are compared"
     counts["Exams without any label"] = without, "they are not scored"
-    return [f"{text}: {count}; {meaning}." for text, (count, meaning) in counts.items() if count]
+    sentences = [
+        f"None of these exams has a label of {name}: {name} is left out of means and tables." for name in never
+    ]
+    return sentences + [f"{text}: {count}; {meaning}." for text, (count, meaning) in counts.items() if count]
+
+
+def _never_labelled(summary: Mapping[str, Any]) -> list[str]:
+    """The structures that no scored exam labels."""
+    lacking = summary.get("not_labelled", {})
+    return [name for name, count in lacking.items() if count and not summary["dice"][name]["all"]["count"]]
 
 
 def _latency_line(latency: Mapping[str, Any]) -> str:

@@ -1,0 +1,59 @@
+"""Labels that are numbered otherwise than ``label_map`` says, such as LV 1 and RV 3: seen by what a network finds."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from scripts.cine import STRUCTURES
+
+logger = logging.getLogger(__name__)
+MIN_GAIN = 0.3
+"""By how much another numbering raises the mean Dice, before it is worth a word."""
+MIN_DICE = 0.5
+"""What a network finds worse with any numbering says nothing of the names."""
+_CLASSES = 1 + len(STRUCTURES)
+
+
+def count_pairs(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> torch.Tensor:
+    """Voxels for each value of the label (rows) and of the prediction (columns), 4 x 4."""
+    pairs = _CLASSES * label_HWD.long() + pred_HWD.long()
+    return torch.bincount(pairs.flatten(), minlength=_CLASSES**2).reshape(_CLASSES, _CLASSES)
+
+
+def better_label_map(counts_LP: torch.Tensor, label_map: Mapping[int | str, int]) -> dict[str, Any] | None:
+    """The ``label_map`` with structures exchanged that fits the predictions much better; None where none does.
+
+    Args:
+        counts_LP: sum of ``count_pairs`` over exams.
+        label_map: with which the labels were read.
+
+    Returns:
+        label_map; dice and dice_now, the means over the labelled structures (of all voxels together) with it and as
+        it is.
+    """
+    labelled = [index for index in STRUCTURES.values() if counts_LP[index].sum()]
+    orders = list(itertools.permutations(STRUCTURES.values()))  # the first one is as it is
+    if not labelled:
+        return None
+    dice = [sum(_dice(counts_LP, index, order[index - 1]) for index in labelled) / len(labelled) for order in orders]
+    best = max(range(len(orders)), key=dice.__getitem__)
+    if dice[best] < MIN_DICE or dice[best] - dice[0] < MIN_GAIN:
+        return None
+    exchanged = dict(zip(STRUCTURES.values(), orders[best], strict=True)) | {0: 0}
+    mended = {str(value): exchanged[target] for value, target in label_map.items()}
+    return {"label_map": mended, "dice": dice[best], "dice_now": dice[0]}
+
+
+def format_hint(hint: Mapping[str, Any]) -> str:
+    """The hint as a sentence for logs and tables."""
+    text = 'The labels seem to be numbered otherwise: with --label_map "{}" the mean Dice would be {:.3f}, not {:.3f}.'
+    return text.format(hint["label_map"], hint["dice"], hint["dice_now"])
+
+
+def _dice(counts_LP: torch.Tensor, label: int, pred: int) -> float:
+    return float(2 * counts_LP[label, pred] / (counts_LP[label].sum() + counts_LP[:, pred].sum()))
