@@ -92,7 +92,12 @@ def run(*arguments: str, cwd) -> subprocess.CompletedProcess[str]:
 
 
 def test_bad_input_ends_in_its_message_and_exit_code_2(tmp_path):
-    """Through MONAI's own command, from another folder: an error that MONAI wraps, and one of a mistyped key."""
+    """Through MONAI's own command, from another folder: an error that MONAI wraps, and one of a mistyped key.
+
+    The folder holds a package of the name of ours, as very many projects do.
+    """
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").write_text("")
     derive = run("derive", "--config_file", str(CONFIGS / "derive.json"), "--work_dir", "w", cwd=tmp_path)
     typo = run("derive", "--config_file", str(CONFIGS / "derive.json"), "--work_dri", "w", cwd=tmp_path)
     assert (derive.returncode, typo.returncode) == (2, 2)

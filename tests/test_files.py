@@ -78,6 +78,9 @@ def test_a_network_without_weights_is_no_model(tmp_path):
     assert model_folder([str(tmp_path / "work"), str(tmp_path / "shipped")]) == str(tmp_path / "shipped")
     with pytest.raises(CineError, match="search and train"):
         model_folder([str(tmp_path / "work")])
+    (tmp_path / "work" / "model.pt").symlink_to(tmp_path / "not fetched")
+    with pytest.raises(CineError, match=r"model\.pt: found a link that leads nowhere.*git annex get"):
+        model_folder([str(tmp_path / "work"), str(tmp_path / "shipped")])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])

@@ -200,7 +200,7 @@ def test_inputs_that_cannot_be_used_are_named(folder, tmp_path):
     paths.write_bytes(b"\xff\xfe\x00")
     for path, words in (
         (empty, "no NIfTI image"),
-        (tmp_path / "gone", "no such file or folder"),
+        (tmp_path / "gone", "found no such file"),
         (paths, "cannot be read as text"),
         ([], "found nothing"),
     ):

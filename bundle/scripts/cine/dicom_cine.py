@@ -15,7 +15,6 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
-import psutil
 from monai.transforms import Transform
 
 from scripts.cine.dicom import Plane, read_content, read_pixels
@@ -24,6 +23,7 @@ from scripts.cine.dicom_stack import build_stack
 from scripts.cine.dicom_study import short_axis
 from scripts.cine.header import MEMORY_SHARE
 from scripts.files import CineError, replacing
+from scripts.runtime.device import available_memory
 
 logger = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
         images = short_axis(folder, [read_content(file) for file in files])
     stack = build_stack(folder, images)
     columns, rows = images[0].size
-    needed, budget = 8 * columns * rows * len(images), int(MEMORY_SHARE * psutil.virtual_memory().available)
+    needed, budget = 8 * columns * rows * len(images), int(MEMORY_SHARE * available_memory("cpu"))
     if needed > budget:
         found = f"{len(images)} images of {columns} x {rows}, which take {needed / 2**20:.0f} MiB"
         raise CineError(folder, found, f"at most {budget / 2**20:.0f} MiB", "Split the cine, or free memory.")

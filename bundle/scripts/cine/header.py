@@ -11,10 +11,10 @@ from typing import IO
 
 import nibabel as nib
 import numpy as np
-import psutil
 
 from scripts.cine.geometry import geometry
-from scripts.files import CineError
+from scripts.files import CineError, missing
+from scripts.runtime.device import available_memory
 
 MEMORY_SHARE = 0.5
 """Share of the available memory that one file may take."""
@@ -100,7 +100,8 @@ def open_file(path: Path) -> IO[bytes]:
 def unreadable(path: Path, error: Exception) -> CineError:
     """The error for a file that cannot be opened, or whose compressed stream is damaged or cut short."""
     if isinstance(error, FileNotFoundError):
-        return CineError(path, "no such file", "a NIfTI file", "Check the path.")
+        found, action = missing(path, "Check the path.")
+        return CineError(path, found, "a NIfTI file", action)
     reason = getattr(error, "strerror", None) or str(error)
     return CineError(path, f"a file that cannot be read ({reason})", "a whole NIfTI file", "Copy or export it again.")
 
@@ -167,7 +168,7 @@ def _check_size(header: Header) -> None:
         )
     coarser = math.prod(sorted(header.spacing_mm)[:2]) / WORK_SPACING_MM**2  # the slice axis has the largest spacing
     needed = int(header.nbytes + WORK_BYTES * math.prod(header.file_shape) * max(1.0, coarser))
-    budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
+    budget = int(MEMORY_SHARE * available_memory("cpu"))
     if needed > budget:
         raise CineError(
             path,

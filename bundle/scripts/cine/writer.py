@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -16,7 +17,7 @@ from scripts.cine import STRUCTURES
 from scripts.cine.dicom_cine import CINE_SUFFIX
 from scripts.cine.dicom_files import dicom_files, holds_dicom
 from scripts.cine.header import read_header
-from scripts.files import CineError, replacing, writing
+from scripts.files import CineError, missing, replacing, writing
 
 logger = logging.getLogger(__name__)
 
@@ -190,7 +191,8 @@ def _expand(path: Path) -> list[Path]:
             _warn_of_dicom(path)
         return images or [path]
     if not path.is_file():
-        raise CineError(path, "no such file or folder", "a NIfTI file, a folder or a list of paths", action)
+        found, action = missing(path, action)
+        raise CineError(path, found, "a NIfTI file, a folder or a list of paths", action)
     if path.name.endswith(SUFFIXES):
         return [path]
     try:
@@ -224,7 +226,7 @@ def _warn_of_dicom(folder: Path) -> None:
 
 def _stem(path: Path) -> str:
     """The file's name without .nii or .nii.gz; the folder's."""
-    return path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".nii")
+    return Path(os.path.abspath(path)).name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:
