@@ -132,7 +132,7 @@ def test_values_of_the_right_type_pass(key, value):
 
 def test_signals_and_faults_have_their_exit_codes():
     """Bad input is tested through the commands; here what no command should come to."""
-    start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.entry import start; start(); "
+    start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.entry import as_command; as_command(); "
     start += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background processes ignore it
     endings = {
         "signal.raise_signal(signal.SIGINT)": (130, "Interrupted."),

@@ -146,6 +146,16 @@ class ResultWriter:
         self.writers = dict(writers)
         self.written: list[str] = []
 
+    @property
+    def files(self) -> list[str]:
+        """The absolute paths of all that was written, also the cines of DICOM exams."""
+        named = (f"{os.path.abspath(output)}{suffix}" for output in self.written for suffix in self._suffixes)
+        return [path for path in named if os.path.exists(path)]
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return (*self.writers, CINE_SUFFIX)
+
     def attach(self, engine: Engine) -> None:
         """Listen to the end of every iteration."""
         engine.add_event_handler(Events.ITERATION_COMPLETED, self)

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from scripts.files import CineError
@@ -70,7 +69,15 @@ def available_memory(device: str | torch.device) -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    return max(0, min([psutil.virtual_memory().available, *_left_of_groups()]))
+    return max(0, min([_left_of_machine(), *_left_of_groups()]))
+
+
+def _left_of_machine() -> int:
+    try:
+        import psutil
+    except ImportError:  # it is compiled, and not for every Python
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available
 
 
 def _left_of_groups() -> Iterator[int]:
@@ -118,6 +125,8 @@ def _peak_of_process() -> int:
     try:
         import resource
     except ImportError:  # Windows
+        import psutil
+
         memory = psutil.Process().memory_info()
         return int(getattr(memory, "peak_wset", memory.rss))
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
