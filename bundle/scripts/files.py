@@ -57,7 +57,7 @@ def cine_error_of(error: BaseException) -> CineError | None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path`` that replaces it once the block ends without an error.
 
-    The temporary name keeps every suffix of ``path``, since writers choose the format by it. Readers see the
+    The temporary name keeps the last suffixes of ``path``, since writers choose the format by it. Readers see the
     old file or the new one, never half of either, also after a crash: the data reach the disk before the name.
 
     Raises:
@@ -66,7 +66,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix="".join(path.suffixes))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix="".join(path.suffixes[-2:]))
         os.close(handle)
         temporary = Path(name)
         try:
@@ -110,11 +110,6 @@ def sha256(path: str | Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def user_cache() -> Path:
-    """The folder for what can be made again: $XDG_CACHE_HOME/rtdnas or ~/.cache/rtdnas."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtdnas"
 
 
 def write_json(path: str | Path, content: Any) -> None:

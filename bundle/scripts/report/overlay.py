@@ -30,6 +30,7 @@ from scripts.report.style import STRUCTURE_COLOURS, save_figure, tidy
 
 MARGIN_MM = 15.0
 LEAST_EXTENT_MM = 80.0
+LONGEST_TITLE = 80
 FILL = 0.3
 """Opacity of a structure within its contour."""
 DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
@@ -101,7 +102,8 @@ def overlay_figure(
             axes.set_ylabel(place if c == 0 else "", fontsize=10)
     if curve:
         _draw_volumes(figure.add_subplot(grid[-1, :]), function)
-    figure.suptitle(f"{title}\n{_summary(function)}", fontsize=11)
+    shown = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+    figure.suptitle(f"{shown}\n{_summary(function)}", fontsize=11, parse_math=False)
     if {"flag": DOUBTFUL} in function["flags"]:
         figure.text(0.01, 0.99, DOUBTFUL, color="white", backgroundcolor="#b00020", fontsize=10, va="top")
     patches = [Patch(facecolor=STRUCTURE_COLOURS[name], edgecolor="0.3", label=name) for name in STRUCTURES]
