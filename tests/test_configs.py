@@ -40,9 +40,11 @@ def test_the_image_is_treated_alike_where_the_label_stays_on_its_grid(name):
         for config in ("train", name)
     )
     # what MONAI Label needs beyond
-    spacing = {"scripts.cine.transforms.SpacingBesideTextd": "Spacingd"}
-    alone = [t | {"_target_": spacing.get(t["_target_"], t["_target_"])} for t in alone]
-    alone = [t for t in alone if t["_target_"] != "scripts.cine.transforms.ChosenFramed"]
+    ours = {
+        "scripts.cine.transforms.SpacingBesideTextd": "Spacingd",
+        "scripts.cine.frames.LoadFramed": "LoadImaged",
+    }
+    alone = [t | {"_target_": ours.get(t["_target_"], t["_target_"])} for t in alone]
     assert [t["_target_"] for t in shared] == [t["_target_"] for t in alone]
     for ours, theirs in zip(shared[1:], alone[1:], strict=True):
         assert theirs["keys"] == "image"

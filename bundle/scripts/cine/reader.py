@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
-from scripts.cine.header import READ_ERRORS, Header, open_file, read_header, unreadable
+from scripts.cine.header import READ_ERRORS, Header, check_memory, open_file, read_header, unreadable
 from scripts.files import CineError
 
 __all__ = ["CineReader", "Header", "read_header", "read_volume"]
@@ -58,15 +58,20 @@ class CineReader(ImageReader):
         if len(img) != 1:
             raise CineError(", ".join(map(str, img)), f"{len(img)} files", "one file an image", "List them apart.")
         voxels_THWD, header = read_volume(img[0])
-        meta: dict[str, Any] = {
-            MetaKeys.AFFINE: header.affine.copy(),
-            MetaKeys.ORIGINAL_AFFINE: header.affine.copy(),
-            MetaKeys.SPATIAL_SHAPE: np.asarray(header.shape),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if header.is_cine else "no_channel",
-            CONSTANT: voxels_THWD.min(axis=(1, 2, 3)) == voxels_THWD.max(axis=(1, 2, 3)),
-        }
+        meta = metadata(header, voxels_THWD, header.is_cine)
         return (np.moveaxis(voxels_THWD, 0, -1) if header.is_cine else voxels_THWD[0]), meta
+
+
+def metadata(header: Header, voxels_THWD: np.ndarray, is_cine: bool) -> dict[str, Any]:
+    """What MONAI's spatial transforms need to know of an image, and which of its frames are constant."""
+    return {
+        MetaKeys.AFFINE: header.affine.copy(),
+        MetaKeys.ORIGINAL_AFFINE: header.affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(header.shape),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if is_cine else "no_channel",
+        CONSTANT: voxels_THWD.min(axis=(1, 2, 3)) == voxels_THWD.max(axis=(1, 2, 3)),
+    }
 
 
 def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
@@ -83,37 +88,49 @@ def read_volume(path: str | Path) -> tuple[np.ndarray, Header]:
             or a contrast that float32 cannot hold (from a slope or intercept that is off).
     """
     header = read_header(path)
-    stored = np.frombuffer(_read_bytes(header), header.dtype).reshape((*header.shape, header.frames), order="F")
+    check_memory(header, whole=True)
     voxels_THWD = np.empty((header.frames, *header.shape), np.float32)
-    for index, frame_HWD in enumerate(voxels_THWD):
-        with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is judged below
-            if (header.slope, header.intercept) == (1.0, 0.0):
-                frame_HWD[...] = stored[..., index]
-            else:
-                frame_HWD[...] = stored[..., index].astype(np.float64) * header.slope + header.intercept
-        _make_finite(header, index, frame_HWD)
-        _check_contrast(header, index, frame_HWD, stored[..., index])
+    for index, frame_HWD in enumerate(read_frames(header)):
+        voxels_THWD[index] = frame_HWD
     return voxels_THWD, header
 
 
-def _read_bytes(header: Header) -> bytes:
-    """The stored voxels; reads to the stream's end, where gzip keeps its checksum, but nothing beyond the claim."""
+def read_frames(header: Header) -> Iterator[np.ndarray]:
+    """The frames of a file, H W D, float32, one after the other; as ``read_volume``.
+
+    Reads to the stream's end, where gzip keeps its checksum, but nothing beyond what the header claims.
+    """
+    size = header.nbytes // header.frames
     try:
         with open_file(header.path) as stream:
             stream.seek(header.offset)
-            content = stream.read(header.nbytes)
-            rest = stream.read(1)
+            for index in range(header.frames):
+                content = stream.read(size)
+                if len(content) < size:
+                    raise _other_size(header, f"only {index * size + len(content)} bytes of voxels")
+                stored_HWD = np.frombuffer(content, header.dtype).reshape(header.shape, order="F")
+                yield _frame(header, index, stored_HWD)
+            if stream.read(1):
+                raise _other_size(header, "more bytes of voxels than the header claims")
     except READ_ERRORS as error:
         raise unreadable(header.path, error) from None
-    if len(content) < header.nbytes or rest:
-        found = "more bytes" if rest else f"only {len(content)} bytes"
-        raise CineError(
-            header.path,
-            f"{found} of voxels than the header claims" if rest else f"{found} of voxels",
-            f"{header.nbytes} bytes for {header.file_shape} voxels of {header.dtype.name}",
-            "The file is damaged: copy or export it again.",
-        )
-    return content
+
+
+def _frame(header: Header, index: int, stored_HWD: np.ndarray) -> np.ndarray:
+    frame_HWD = np.empty(header.shape, np.float32)
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is judged below
+        if (header.slope, header.intercept) == (1.0, 0.0):
+            frame_HWD[...] = stored_HWD
+        else:
+            frame_HWD[...] = stored_HWD.astype(np.float64) * header.slope + header.intercept
+    _make_finite(header, index, frame_HWD)
+    _check_contrast(header, index, frame_HWD, stored_HWD)
+    return frame_HWD
+
+
+def _other_size(header: Header, found: str) -> CineError:
+    expected = f"{header.nbytes} bytes for {header.file_shape} voxels of {header.dtype.name}"
+    return CineError(header.path, found, expected, "The file is damaged: copy or export it again.")
 
 
 def _make_finite(header: Header, index: int, frame_HWD: np.ndarray) -> None:
