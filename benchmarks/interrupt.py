@@ -27,6 +27,7 @@ import torch
 from monai.bundle import run
 
 from scripts import BUNDLE_ROOT
+from scripts.entry import as_command, report
 from scripts.files import write_json
 from scripts.space.architecture import Architecture
 
@@ -64,10 +65,11 @@ def command(step: str, work_dir: Path, limit_bytes: int | None = None) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (limit_bytes, limit_bytes))
     torch.set_num_threads(1)
     files = [str(CONFIGS / f"{name}.json") for name in (step, "demo")]
+    as_command()
     try:
         run(step if step == "search" else "run", config_file=files, work_dir=str(work_dir), **STEPS[step][1])
-    except BaseException:
-        sys.excepthook(*sys.exc_info())  # type: ignore[arg-type]
+    except BaseException as error:
+        report(type(error), error, error.__traceback__)
 
 
 def start(step: str, work_dir: Path, *arguments: Any) -> Any:

@@ -92,7 +92,12 @@ def run(*arguments: str, cwd) -> subprocess.CompletedProcess[str]:
 
 
 def test_bad_input_ends_in_its_message_and_exit_code_2(tmp_path):
-    """Through MONAI's own command, from another folder: an error that MONAI wraps, and one of a mistyped key."""
+    """Through MONAI's own command, from another folder: an error that MONAI wraps, and one of a mistyped key.
+
+    The folder holds a package of the name of ours, as very many projects do.
+    """
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "__init__.py").write_text("")
     derive = run("derive", "--config_file", str(CONFIGS / "derive.json"), "--work_dir", "w", cwd=tmp_path)
     typo = run("derive", "--config_file", str(CONFIGS / "derive.json"), "--work_dri", "w", cwd=tmp_path)
     assert (derive.returncode, typo.returncode) == (2, 2)
@@ -127,7 +132,7 @@ def test_values_of_the_right_type_pass(key, value):
 
 def test_signals_and_faults_have_their_exit_codes():
     """Bad input is tested through the commands; here what no command should come to."""
-    start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.entry import start; start(); "
+    start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.entry import as_command; as_command(); "
     start += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background processes ignore it
     endings = {
         "signal.raise_signal(signal.SIGINT)": (130, "Interrupted."),

@@ -78,6 +78,9 @@ def test_a_network_without_weights_is_no_model(tmp_path):
     assert model_folder([str(tmp_path / "work"), str(tmp_path / "shipped")]) == str(tmp_path / "shipped")
     with pytest.raises(CineError, match="search and train"):
         model_folder([str(tmp_path / "work")])
+    (tmp_path / "work" / "model.pt").symlink_to(tmp_path / "not fetched")
+    with pytest.raises(CineError, match=r"model\.pt: found a link that leads nowhere.*git annex get"):
+        model_folder([str(tmp_path / "work"), str(tmp_path / "shipped")])
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
@@ -98,3 +101,23 @@ def test_a_folder_that_is_a_file_is_told(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CineError, match="cannot be written"):
         write_json(tmp_path / "file" / "a.json", {})
+
+
+def test_a_folder_that_cannot_be_synced_takes_files_all_the_same(tmp_path, monkeypatch):
+    """As on Windows, which opens no folder, and on some network drives."""
+    opened = os.open
+
+    def refuse_folders(path, *arguments, **keys):
+        if os.path.isdir(path):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return opened(path, *arguments, **keys)
+
+    monkeypatch.setattr(os, "open", refuse_folders)
+    write_json(tmp_path / "a.json", {"whole": 1})
+    assert json.loads((tmp_path / "a.json").read_text()) == {"whole": 1}
+
+
+def test_a_name_full_of_dots_is_not_too_long_while_it_is_written(tmp_path):
+    name = "1.2." * 60 + ".json"  # as exports name files after UIDs
+    write_json(tmp_path / name, {})
+    assert os.listdir(tmp_path) == [name]

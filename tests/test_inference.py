@@ -83,7 +83,7 @@ def infer(inputs: list[Path], output_dir: Path, offset: int = 0) -> None:
     parser["input"], parser["output_dir"] = [str(path) for path in inputs], str(output_dir)
     parser["network_def"], parser["device"] = network(offset), torch.device("cpu")
     parser["handlers"] = parser["handlers"][2:]  # neither weights to load nor a bar
-    del parser["handlers#0#writers"]["_overlay.png"]
+    del parser["writer#writers"]["_overlay.png"]
     parser.get_parsed_content("evaluator").run()
 
 

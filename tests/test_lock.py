@@ -7,10 +7,11 @@ import subprocess
 import sys
 
 import pytest
+from filelock import FileLock, Timeout
 
 from scripts import BUNDLE_ROOT
 from scripts.files import CineError
-from scripts.lock import hold
+from scripts.lock import hold, release
 
 
 def _hold_and_wait(folder, held):
@@ -39,7 +40,7 @@ def test_a_second_run_is_refused_and_names_the_first_until_that_is_killed(other,
     os.kill(other.pid, signal.SIGKILL)
     other.join()
     hold(tmp_path, "train")
-    assert (tmp_path / ".lock").read_text().startswith(f"train, process {os.getpid()} on ")
+    assert (tmp_path / ".holder").read_text().startswith(f"train, process {os.getpid()} on ")
 
 
 def test_a_run_may_hold_its_folder_again_and_others(tmp_path):
@@ -47,10 +48,23 @@ def test_a_run_may_hold_its_folder_again_and_others(tmp_path):
         hold(folder, "search")
 
 
-@pytest.mark.parametrize("wrote", [False, True])
-def test_a_folder_that_only_held_a_lock_is_not_left_behind(tmp_path, wrote):
+def test_a_folder_that_was_released_is_free_for_others(tmp_path):
+    hold(tmp_path, "search")
+    with pytest.raises(Timeout):
+        FileLock(tmp_path / ".lock").acquire(blocking=False)
+    release(tmp_path)
+    with FileLock(tmp_path / ".lock").acquire(blocking=False):
+        pass
+
+
+WITHOUT = "import sys; sys.modules.update(fcntl=None, resource=None); "
+"""Python on Windows lacks both modules."""
+
+
+@pytest.mark.parametrize(("wrote", "system"), [(False, ""), (True, ""), (True, WITHOUT)])
+def test_a_folder_that_only_held_a_lock_is_not_left_behind(tmp_path, wrote, system):
     folder = tmp_path / "mistyped"
-    script = f"import sys; sys.path.insert(0, {str(BUNDLE_ROOT)!r})"
+    script = f"{system}import sys; sys.path.insert(0, {str(BUNDLE_ROOT)!r})"
     script += "; from scripts.lock import hold; hold(sys.argv[1], 'x')"
     if wrote:
         script += "; open(sys.argv[1] + '/result', 'w').close()"

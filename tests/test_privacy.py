@@ -65,7 +65,7 @@ def test_infer_on_dicom_as_a_command(model_dir, tmp_path):
     for dataset in datasets:
         dataset.add_new("PatientBirthDate", "LO", dicom_exam.NAME)
     log = infer(dicom_exam.write(datasets, tmp_path / NAME), model_dir, tmp_path)
-    results = [path for path in (model_dir / "infer").iterdir() if path.name != "run.json"]
+    results = [path for path in (model_dir / "infer").iterdir() if "run.json" not in path.name]
     assert {path.name.removeprefix(NAME) for path in results} == {
         "_cine.nii.gz", "_seg.nii.gz", "_function.json", "_overlay.png",
     }  # fmt: skip

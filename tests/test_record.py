@@ -3,6 +3,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 from scripts.record import record_run
 
@@ -47,3 +48,32 @@ def test_a_broken_record_is_put_aside(tmp_path, caplog):
     assert (tmp_path / "run.broken.json").read_text() == "{"
     assert list(json.loads((tmp_path / "run.json").read_text())["steps"]) == ["search"]
     assert "no valid JSON" in caplog.text
+
+
+def _record(folder, name):
+    (folder / f"{name}_seg.nii.gz").write_bytes(name.encode())
+    record_run("infer", str(folder), [str(folder / f"{name}_seg.nii.gz")])
+
+
+def _records(folder):
+    """The outputs of all records of a folder."""
+    paths = [folder / "run.json", *folder.glob("runs/infer_*.json")]
+    return sorted(sorted(json.loads(path.read_text())["steps"]["infer"]["outputs"]) for path in paths)
+
+
+def test_every_run_that_has_results_in_a_folder_keeps_its_record(tmp_path):
+    for name in ("a", "b", "c", "a"):
+        _record(tmp_path, name)
+    assert _records(tmp_path) == [["a_seg.nii.gz"], ["a_seg.nii.gz"], ["b_seg.nii.gz"], ["c_seg.nii.gz"]]
+    last = tmp_path / "again"
+    last.mkdir()
+    for _ in range(3):
+        _record(last, "a")
+    assert _records(last) == [["a_seg.nii.gz"]], "results that were replaced need no record"
+
+
+def test_jobs_that_end_at_the_same_time_lose_no_record(tmp_path):
+    names = [f"p{number}" for number in range(8)]
+    with ThreadPoolExecutor(len(names)) as pool:
+        list(pool.map(lambda name: _record(tmp_path, name), names))
+    assert _records(tmp_path) == [[f"{name}_seg.nii.gz"] for name in names]

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 
 import torch
 
-from scripts.files import CineError
+from scripts.files import CineError, missing
 
 MOST_BYTES = 4 * 2**30  # a search's checkpoint has some 100 MiB
 MOST_PICKLE_BYTES, MOST_VALUES = 2**25, 2**21  # a search of 40 epochs has some 10,000 values
@@ -45,7 +45,8 @@ def load_whole(path: str | Path, device: str | torch.device, action: str) -> Any
             content = torch.load(file, map_location=device, weights_only=True)
         _check_values(content)
     except FileNotFoundError:
-        raise CineError(path, "no such file", "a file of PyTorch", action) from None
+        found, action = missing(path, action)
+        raise CineError(path, found, "a file of PyTorch", action) from None
     except _Refused as refusal:
         raise CineError(path, str(refusal), "a whole file of tensors and plain values", action) from None
     except Exception as error:  # torch raises whatever its zip and pickle readers do

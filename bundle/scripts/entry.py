@@ -9,20 +9,21 @@ import re
 import signal
 import sys
 import threading
-from collections.abc import Iterable, Iterator, Sequence
-from types import FrameType, TracebackType
+from collections.abc import Iterable, Sequence
+from types import TracebackType
 from typing import Any
 
 import ignite.distributed as idist
-from monai.bundle import BundleWorkflow, ConfigParser
+from monai.bundle import ConfigParser
 from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 
 from scripts import BUNDLE_ROOT
+from scripts.caller import bundle_run, is_command, note_start, raise_reasons, running_workflow
 from scripts.distributed import join, on_main
 from scripts.files import CineError, cine_error_of
 from scripts.host import in_monai_label
 from scripts.keys import check_values
-from scripts.lock import hold
+from scripts.lock import hold, release
 from scripts.runtime.precision import bfloat16_pays
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -38,32 +39,51 @@ _FREE = {"label_map", "overrides"}  # their keys are the user's label values, an
 
 
 def start(work_dir: str | None = None, several: bool = False) -> None:
-    """Check the run's overrides, overlays and values, and report what ends it: see ``report``.
+    """Check the run's overrides, overlays and values, and report what ends it.
 
-    Within MONAI Label only the former: it reports errors, ends, and lets one training run at a time by itself.
+    A command reports by ``as_command``. In a program, such as a notebook, a CineError is raised as it is; signals and
+    exception hook stay the program's. MONAI Label reports errors, ends, and lets one training run at a time by itself.
 
     Args:
         work_dir: held for this run alone, where given.
         several: whether processes that torchrun started share the step.
     """
-    alone = not in_monai_label()
-    if alone:
-        sys.excepthook = report
-    if alone and threading.current_thread() is threading.main_thread():
+    alone, command, workflow = not in_monai_label(), is_command(), running_workflow()
+    if alone and command:
+        as_command()
+    if workflow is not None:
+        note_start(workflow)
+    refusal = None
+    try:
+        _prepare(work_dir if alone else None, several)
+    except CineError as error:
+        if command or not alone or workflow is None:
+            raise
+        refusal = error
+    if alone and command:
+        as_command()  # torch put its own hook around it, which loses what is said before an exit
+    elif alone and workflow is not None:
+        raise_reasons(workflow, refusal, lambda: None if work_dir is None else release(work_dir))
+
+
+def as_command() -> None:
+    """Let ``report`` end this process, also on SIGTERM."""
+    sys.excepthook = report
+    if threading.current_thread() is threading.main_thread():
         signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open closes, as on Ctrl-C
+
+
+def _prepare(work_dir: str | None, several: bool) -> None:
     join(several)
     if several:
         bfloat16_pays(str(idist.device()))  # one precision for all, measured while they still do the same
-    if alone:
-        sys.excepthook = report  # torch put its own around it, which loses what is said before an exit
-    run = _bundle_run()
+    run, workflow = bundle_run(), running_workflow()
     if run is not None:
         _check_tracking(run["tracking"])
         check_keys(run["config_file"], run["override"], run["args_file"], run["tracking"])
-    workflow = running_workflow()
     if workflow is not None:
         check_values(workflow.parser.config)
-    if alone and work_dir is not None:
+    if work_dir is not None:
         on_main(hold)(work_dir, " ".join(sys.argv[1:3]))
 
 
@@ -145,7 +165,7 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
 
 def files_and_settings() -> tuple[list[str], dict[str, Any]]:
     """The configuration files of the run that evaluates us, and the sections that its overrides changed."""
-    run, workflow = _bundle_run(), running_workflow()
+    run, workflow = bundle_run(), running_workflow()
     assert run is not None and workflow is not None, "runs within a step"
     files, override = _files_and_overrides(run["config_file"], run["override"], _arguments(run["args_file"]))
     changed = {key.replace("::", "#").lstrip("+").split("#")[0] for key in override}
@@ -218,24 +238,3 @@ def _flatten(content: Any, prefix: str = "") -> dict[str, Any]:
         name = f"{prefix}{key}".replace("::", "#")
         ids |= {name: value, **_flatten(value, f"{name}#")}
     return ids
-
-
-def running_workflow() -> BundleWorkflow | None:
-    """The workflow that evaluates us, None outside of one."""
-    return next((f.f_locals["self"] for f in _frames() if isinstance(f.f_locals.get("self"), BundleWorkflow)), None)
-
-
-def _bundle_run() -> dict[str, Any] | None:
-    """The arguments of the `monai.bundle run` that evaluates us; MONAI hands expressions no other way to them."""
-    for frame in _frames():
-        if frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "monai.bundle.scripts":
-            return frame.f_locals
-    return None
-
-
-def _frames() -> Iterator[FrameType]:
-    """Who calls, inside out."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None:
-        yield frame
-        frame = frame.f_back

@@ -10,7 +10,7 @@ import math
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -57,7 +57,7 @@ def cine_error_of(error: BaseException) -> CineError | None:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path`` that replaces it once the block ends without an error.
 
-    The temporary name keeps every suffix of ``path``, since writers choose the format by it. Readers see the
+    The temporary name keeps the last suffixes of ``path``, since writers choose the format by it. Readers see the
     old file or the new one, never half of either, also after a crash: the data reach the disk before the name.
 
     Raises:
@@ -66,7 +66,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
     path = Path(path)
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix="".join(path.suffixes))
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=PARTIAL, suffix="".join(path.suffixes[-2:]))
         os.close(handle)
         temporary = Path(name)
         try:
@@ -76,7 +76,8 @@ def replacing(path: str | Path) -> Iterator[Path]:
             temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the user's group
             _sync(temporary)
             os.replace(temporary, path)
-            _sync(path.parent)
+            with suppress(OSError):  # Windows and some network folders cannot do this, and the file is whole without it
+                _sync(path.parent, os.O_RDONLY)
         finally:
             temporary.unlink(missing_ok=True)
 
@@ -94,8 +95,8 @@ def writing(path: str | Path) -> Iterator[None]:
         raise CineError(path, found, expected, "Make room or choose another folder; nothing was lost.") from error
 
 
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
+def _sync(path: Path, flags: int = os.O_RDWR) -> None:
+    descriptor = os.open(path, flags)  # Windows syncs what is open for writing
     try:
         os.fsync(descriptor)
     finally:
@@ -109,11 +110,6 @@ def sha256(path: str | Path) -> str:
         while block := file.read(2**20):
             digest.update(block)
     return digest.hexdigest()
-
-
-def user_cache() -> Path:
-    """The folder for what can be made again: $XDG_CACHE_HOME/rtdnas or ~/.cache/rtdnas."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtdnas"
 
 
 def write_json(path: str | Path, content: Any) -> None:
@@ -154,7 +150,8 @@ def read_json(path: str | Path, schema: dict[str, Any], action: str, most_mib: i
     except CineError:
         raise
     except FileNotFoundError:
-        raise CineError(path, "no such file", "a JSON file", action) from None
+        found, action = missing(path, action)
+        raise CineError(path, found, "a JSON file", action) from None
     except OSError as error:
         raise CineError(path, f"a file that cannot be read ({error.strerror})", "a JSON file", action) from None
     except (ValueError, RecursionError) as error:
@@ -218,6 +215,13 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
+def missing(path: str | Path, action: str) -> tuple[str, str]:
+    """What a path without a file is, and what to do: DVC and git-annex leave links until they fetch content."""
+    if Path(path).is_symlink():
+        return "a link that leads nowhere", "Fetch what it links to (dvc pull, git annex get), or copy the file itself."
+    return "no such file", action
+
+
 def first_existing(paths: Sequence[str]) -> str:
     """The first of some paths that exists; CineError where none does."""
     for path in paths:
@@ -238,6 +242,9 @@ def model_folder(folders: Sequence[str]) -> str:
         if (Path(folder) / "model.pt").exists():
             _tell_of_fallback(f"{folder}/model.pt", f"{folders[0]}/model.pt")
             return folder
+        if (Path(folder) / "model.pt").is_symlink():
+            found, action = missing(Path(folder) / "model.pt", "")
+            raise CineError(Path(folder) / "model.pt", found, "a trained network", action)
     raise CineError(
         " or ".join(folders),
         "no model.pt",

@@ -5,52 +5,62 @@ from __future__ import annotations
 import atexit
 import contextlib
 import datetime
-import fcntl
 import os
 import socket
 from pathlib import Path
-from typing import IO
+
+from filelock import FileLock, Timeout
 
 from scripts.files import CineError, writing
 
-_HELD: dict[Path, IO[str]] = {}  # an open file keeps its lock; the system frees it however the process ends
+LOCK, HOLDER = ".lock", ".holder"
+"""The file that is locked, and the one that says by whom: Windows lets nobody else read a locked file."""
+_HELD: dict[Path, FileLock] = {}  # the system frees a lock however its process ends
 
 
 def hold(work_dir: str | Path, step: str) -> None:
-    """Hold ``work_dir`` until this process ends.
+    """Hold ``work_dir`` until ``release``, or until this process ends.
 
     Raises:
         CineError: another process holds it, and is named; or the folder cannot be written.
     """
-    path = (Path(work_dir) / ".lock").resolve()
-    if path in _HELD:
+    folder = Path(work_dir).resolve()
+    if folder in _HELD:
         return
     with writing(work_dir):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle = path.open("a+", encoding="utf-8")
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        with handle:
-            handle.seek(0)
-            holder = handle.read().strip() or "one that is just starting"
-        raise CineError(
-            work_dir,
-            f"another run in it: {holder}",
-            "one run at a time",
-            "Wait for its end, stop it, or choose another work_dir.",
-        ) from None
-    handle.truncate(0)
-    now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
-    handle.write(f"{step}, process {os.getpid()} on {socket.gethostname()}, since {now}\n")
-    handle.flush()
-    _HELD[path] = handle
-    atexit.register(_leave, path)
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK)
+        try:
+            lock.acquire(blocking=False)
+        except Timeout:
+            holder = "one that is just starting"
+            with contextlib.suppress(OSError):
+                holder = (folder / HOLDER).read_text(encoding="utf-8").strip()
+            raise CineError(
+                work_dir,
+                f"another run in it: {holder}",
+                "one run at a time",
+                "Wait for its end, stop it, or choose another work_dir.",
+            ) from None
+        _HELD[folder] = lock
+        now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
+        text = f"{step}, process {os.getpid()} on {socket.gethostname()}, since {now}\n"
+        (folder / HOLDER).write_text(text, encoding="utf-8")
+    atexit.register(release, folder)
 
 
-def _leave(path: Path) -> None:
-    """Leave no folder behind that only holds its lock: a mistyped work_dir."""
+def release(work_dir: str | Path) -> None:
+    """Let others run in a folder, where this process holds it; a folder with nothing but its lock goes with it.
+
+    Such a folder is a mistyped work_dir.
+    """
+    folder = Path(work_dir).resolve()
+    lock = _HELD.pop(folder, None)
+    if lock is None:
+        return
     with contextlib.suppress(OSError):
-        if [file.name for file in path.parent.iterdir()] == [path.name]:
-            path.unlink()
-            path.parent.rmdir()
+        (folder / HOLDER).unlink()
+        if [file.name for file in folder.iterdir()] == [LOCK]:
+            (folder / LOCK).unlink()
+            folder.rmdir()
+    lock.release()

@@ -12,7 +12,7 @@ from collections.abc import Collection
 from pathlib import Path
 
 from scripts import BUNDLE_ROOT
-from scripts.files import CineError, replacing, sha256
+from scripts.files import CineError, missing, replacing, sha256
 
 NAME = "SHA256SUMS"
 SHIPPED = BUNDLE_ROOT / "models"
@@ -57,8 +57,8 @@ def verify(folder: str | Path) -> None:
     """Hold a folder's files against its manifest; a folder without one, such as a work_dir, passes.
 
     Raises:
-        CineError: a listed file is missing, a link or another than listed; a model's file is not listed; the bundle's
-            own ``models`` has none.
+        CineError: a listed file is missing or another than listed; a model's file is not listed; the bundle's own
+            ``models`` has none. Links count as what they lead to: stores of blobs consist of them.
     """
     folder = Path(folder)
     present = [name for name in MODEL_FILES if (folder / name).exists()]
@@ -69,10 +69,9 @@ def verify(folder: str | Path) -> None:
     listed = _read(folder / NAME)
     for name, digest in listed.items():
         path = folder / name
-        if path.is_symlink() or not path.is_file():
-            raise CineError(
-                path, "a link" if path.is_symlink() else "no such file", f"the file that {NAME} lists", ACTION
-            )
+        if not path.is_file():
+            found, action = missing(path, ACTION)
+            raise CineError(path, found, f"the file that {NAME} lists", action)
         found = sha256(path)
         if found != digest:
             raise CineError(path, f"SHA-256 {found[:12]}...", f"{digest[:12]}..., as {NAME} lists", ACTION)
@@ -83,7 +82,7 @@ def verify(folder: str | Path) -> None:
 
 def _read(path: Path) -> dict[str, str]:
     """Name -> SHA-256."""
-    if path.is_symlink() or not path.is_file():
+    if not path.is_file():
         raise CineError(path, "no plain file", "a manifest", ACTION)
     with path.open(encoding="utf-8", errors="replace") as file:
         lines = file.read(_MOST_LINES * 320).splitlines()

@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import datetime
+import hashlib
 import importlib.metadata
+import json
 import logging
+import os
 import platform
+import re
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import psutil
+from filelock import FileLock
 
+from scripts.caller import running_workflow, started
 from scripts.distributed import on_main
-from scripts.entry import running_workflow
-from scripts.files import CineError, read_json, sha256, write_json
+from scripts.files import CineError, read_json, sha256, write_json, writing
 from scripts.runtime.device import describe_device, peak_memory
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-run-1"
+EARLIER, _LOCK = "runs", ".run.json.lock"
 PACKAGES = ("monai", "torch", "nibabel", "numpy", "pytorch-ignite", "openvino", "onnxruntime", "pydicom")
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -41,22 +46,24 @@ def record_run(
 ) -> None:
     """Write the entry of a step in ``folder/run.json``; the entries of other steps stay.
 
+    The entry of an earlier run of the step, some of whose results are still there, moves into the folder ``runs``.
+
     Args:
         step: its name.
         folder: where its results are.
-        outputs: files and folders there; of a folder, what this process wrote.
+        outputs: files and folders there; of a folder, what was written since the step began.
         inputs: paths, in lists and dicts as they come; files are recorded with their SHA-256.
         patients: the patients of each part of the exams.
         split: the rule that chose the parts.
         device: where it ran.
     """
-    started = psutil.Process().create_time()
+    began, root = started(), Path(os.path.abspath(folder))
     workflow = running_workflow()
     config = workflow.parser.config if workflow is not None else None
     entry = {
         "command": sys.argv,
-        "started": datetime.datetime.fromtimestamp(started).astimezone().isoformat(timespec="seconds"),
-        "seconds": round(time.time() - started, 1),
+        "started": datetime.datetime.fromtimestamp(began).astimezone().isoformat(timespec="seconds"),
+        "seconds": round(time.time() - began, 1),
         "peak_memory_mib": {name: round(size / 2**20) for name, size in peak_memory(device).items()},
         "device": describe_device(str(device)),
         "versions": _versions(),
@@ -66,20 +73,41 @@ def record_run(
         "split": split,
         "inputs": {str(path): sha256(path) for path in sorted(set(_files(inputs)))},
         "outputs": {
-            str(path.relative_to(folder)): sha256(path)
+            str(path.relative_to(root)): sha256(path)
             for name in outputs
-            for path in sorted(_below(Path(folder) / name))
-            if path.stat().st_mtime >= started
+            for path in sorted(_below(root / name))
+            if path.stat().st_mtime >= began
         },
     }
-    path = Path(folder) / "run.json"
+    with writing(root):
+        root.mkdir(parents=True, exist_ok=True)
+        with FileLock(root / _LOCK):  # of several jobs that write to one folder, each reads what the others wrote
+            _add(root, step, entry)
+
+
+def _add(root: Path, step: str, entry: dict[str, Any]) -> None:
+    path = root / "run.json"
     try:
         steps = read_json(path, SCHEMA, "It is put aside.")["steps"] if path.exists() else {}
     except CineError as error:  # no reason to fail when the work is done
         logger.warning("%s", error)
         path.replace(path.with_suffix(".broken.json"))
         steps = {}
+    if step in steps:
+        _keep(root, step, steps[step], entry)
     write_json(path, {"format": FORMAT, "steps": {**steps, step: entry}})
+
+
+def _keep(root: Path, step: str, earlier: Any, entry: Mapping[str, Any]) -> None:
+    """Move the record of an earlier run of the step into the folder EARLIER, unless all its results were replaced."""
+    try:
+        results, began = set(earlier["outputs"]) - set(entry["outputs"]), str(earlier["started"])
+    except (TypeError, LookupError):  # written by hand
+        return
+    if any((root / name).exists() for name in results):
+        content = {"format": FORMAT, "steps": {step: earlier}}
+        digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:8]
+        write_json(root / EARLIER / f"{step}_{re.sub(r'[^0-9T]', '', began)[:15]}_{digest}.json", content)
 
 
 def _below(path: Path) -> Iterator[Path]:

@@ -50,11 +50,20 @@ def test_a_file_that_is_not_listed(shipped, opens, name):
         opens(shipped)
 
 
-def test_a_link_in_place_of_a_file(shipped, opens, tmp_path_factory):
-    elsewhere = tmp_path_factory.mktemp("elsewhere") / "model.pt"
-    (shipped / "model.pt").rename(elsewhere)
-    (shipped / "model.pt").symlink_to(elsewhere)
-    with pytest.raises(CineError, match="found a link"):
+def test_links_count_as_what_they_lead_to(shipped, opens, tmp_path_factory):
+    """Hubs, DVC and git-annex keep every file as a link into a store."""
+    store = tmp_path_factory.mktemp("store")
+    for path in list(shipped.iterdir()):
+        path.rename(store / path.name)
+        path.symlink_to(store / path.name)
+    opens(shipped)
+    with (store / "model.pt").open("r+b") as file:
+        file.seek(-1, os.SEEK_END)
+        file.write(b"x")
+    with pytest.raises(CineError, match=r"model\.pt: found SHA-256"):
+        opens(shipped)
+    (store / "model.pt").unlink()
+    with pytest.raises(CineError, match=r"model\.pt: found a link that leads nowhere.*dvc pull, git annex get"):
         opens(shipped)
 
 

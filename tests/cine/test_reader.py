@@ -236,8 +236,20 @@ def test_volumes_beyond_the_memory_are_refused_unread(nifti, monkeypatch):
     with pytest.raises(CineError, match=r"which take 6 MiB; expected at most 0 MiB .* Crop the image"):
         read_header(path)
     coarse = nifti(np.zeros((100, 100, 10), np.uint8), pixdim=[1, 6, 6, 8, 0, 0, 0, 0])
-    with pytest.raises(CineError, match="which take 98 MiB"):  # 1 byte and 64 on a grid of 1.5 mm: 16 times as many
+    with pytest.raises(CineError, match="which take 98 MiB"):  # 4 bytes and 64 on a grid of 1.5 mm: 16 times as many
         read_header(coarse)
+
+
+def test_the_memory_of_a_cine_is_that_of_a_frame_and_the_masks_unless_it_is_read_whole(nifti, monkeypatch):
+    path = nifti(np.zeros((100, 100, 10, 20), np.uint8))
+    monkeypatch.setattr(header_module, "MEMORY_SHARE", 1.0)
+    monkeypatch.setattr(header_module, "available_memory", lambda device: 15 * 10**6)
+    read_header(path)  # 10^5 voxels a frame: 6.4 MB, and masks of 8 MB
+    with pytest.raises(CineError, match="which take 124 MiB; expected at most 14 MiB"):  # 65 bytes for 2 * 10^6 voxels
+        read_volume(path)
+    monkeypatch.setattr(header_module, "available_memory", lambda device: 14 * 10**6)
+    with pytest.raises(CineError, match="which take 14 MiB; expected at most 13 MiB"):
+        read_header(path)
 
 
 def test_volumes_without_a_finite_voxel_are_refused(nifti):

@@ -10,9 +10,8 @@ import torch
 from monai.data import DataLoader, Dataset, MetaTensor, decollate_batch
 from monai.transforms import Compose, Flip, Invertd, LoadImaged, NormalizeIntensity, Spacingd
 
-from scripts.cine.reader import CONSTANT, CineReader
+from scripts.cine.reader import CineReader
 from scripts.cine.transforms import (
-    ChosenFramed,
     ForEachFrame,
     ForEachFramed,
     ShortAxisOrder,
@@ -163,28 +162,6 @@ def test_frames_of_several_channels_stay_together():
     assert torch.equal(labels, logits.reshape(3, 4, 2, 2, 2).argmax(dim=1))
     with pytest.raises(CineError, match="12 channels; expected a multiple of 5"):
         ForEachFrame(torch.abs, channels=5)(logits)
-
-
-@pytest.mark.parametrize("asked", [1, "1", " 1 "])
-def test_the_frame_that_an_item_asks_for_is_left_with_its_metadata(asked):
-    cine = MetaTensor(VOXELS, affine=ACDC, meta={CONSTANT: np.array([True, False])})
-    chosen = ChosenFramed("image")({"image": cine, "frame": asked})["image"]
-    assert torch.equal(chosen.as_tensor(), VOXELS[1:]) and torch.equal(chosen.affine, ACDC)
-    assert chosen.meta[CONSTANT].tolist() == [False]
-    assert cine.shape == VOXELS.shape and cine.meta[CONSTANT].tolist() == [True, False]
-
-
-def test_an_item_that_asks_for_no_frame_keeps_all():
-    for item in ({"image": VOXELS}, {"image": VOXELS, "frame": None}):
-        assert ChosenFramed("image")(item)["image"] is VOXELS
-
-
-@pytest.mark.parametrize("asked", [2, -1, 0.5, "two", "", True])
-def test_a_frame_that_is_not_there_is_refused(asked):
-    with pytest.raises(CineError, match=r"frame: found .*; expected a number from 0 to 1"):
-        ChosenFramed("image")({"image": VOXELS, "frame": asked})
-    with pytest.raises(CineError, match="expected 0, since the image has one frame"):
-        ChosenFramed("image")({"image": VOXELS[:1], "frame": 1})
 
 
 def test_spacing_passes_over_text_that_is_named_like_metadata():

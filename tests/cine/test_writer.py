@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
@@ -200,7 +201,7 @@ def test_inputs_that_cannot_be_used_are_named(folder, tmp_path):
     paths.write_bytes(b"\xff\xfe\x00")
     for path, words in (
         (empty, "no NIfTI image"),
-        (tmp_path / "gone", "no such file or folder"),
+        (tmp_path / "gone", "found no such file"),
         (paths, "cannot be read as text"),
         ([], "found nothing"),
     ):
@@ -219,3 +220,14 @@ def test_the_handler_gives_every_item_to_every_writer():
     engine.run([batch])
     expected = [{"output": "out/a", "pred": 1}, {"output": "out/b", "pred": 2}]
     assert written == [(item, item["output"] + end) for item in expected for end in ("_seg.nii.gz", "_f.json")]
+
+
+def test_the_handler_names_the_files_that_it_wrote_and_no_others(tmp_path):
+    (tmp_path / "of_another_job_seg.nii.gz").touch()
+    handler = ResultWriter({"_seg.nii.gz": lambda item, path: Path(path).touch()})
+    engine = Engine(lambda engine, batch: [{"pred": 1}])
+    handler.attach(engine)
+    engine.run([[{"output": str(tmp_path / "a")}]])
+    assert handler.files == [str(tmp_path / "a_seg.nii.gz")]
+    (tmp_path / "a_cine.nii.gz").touch()  # which a DICOM exam becomes
+    assert handler.files == [str(tmp_path / "a_seg.nii.gz"), str(tmp_path / "a_cine.nii.gz")]

@@ -29,7 +29,7 @@ def labels_THWD() -> np.ndarray:
 def draw(labels_THWD: np.ndarray, image_THWD: np.ndarray | None = None):
     function = cardiac_function(labels_THWD, SPACING_MM)
     image_THWD = np.full(labels_THWD.shape, 50.0) if image_THWD is None else image_THWD
-    return overlay_figure(image_THWD, labels_THWD, SPACING_MM, function, "exam")
+    return overlay_figure(dict(enumerate(image_THWD)), labels_THWD, SPACING_MM, function, "exam")
 
 
 def test_cine_has_three_slices_at_four_phases_and_a_curve(labels_THWD):
@@ -143,7 +143,7 @@ def test_image_labels_and_function_of_different_exams_are_refused(labels_THWD):
         draw(labels_THWD, np.zeros((6, 64, 40, 8)))
     function = cardiac_function(labels_THWD[:3], SPACING_MM)
     with pytest.raises(CineError, match="of one exam"):
-        overlay_figure(labels_THWD, labels_THWD, SPACING_MM, function, "exam")
+        overlay_figure(dict(enumerate(labels_THWD)), labels_THWD, SPACING_MM, function, "exam")
 
 
 def test_saved_overlay_reorders_image_and_labels_alike(tmp_path, labels_THWD, monkeypatch):
@@ -159,8 +159,9 @@ def test_saved_overlay_reorders_image_and_labels_alike(tmp_path, labels_THWD, mo
     nib.save(image, tmp_path / "exam.nii.gz")
     save_overlay({"source": str(tmp_path / "exam.nii.gz"), "pred": stored_TDWH}, tmp_path / "out" / "exam.png")
 
-    image_THWD, ordered_THWD, spacing_mm, function, title = seen["args"]
-    assert np.array_equal(image_THWD, 10.0 * ordered_THWD)
+    images, ordered_THWD, spacing_mm, function, title = seen["args"]
+    assert sorted(images) == [0, 1, 3, 4]
+    assert all(np.array_equal(image_HWD, 10.0 * ordered_THWD[t]) for t, image_HWD in images.items())
     assert np.array_equal(ordered_THWD.sum(axis=(1, 2, 3)), labels_THWD.sum(axis=(1, 2, 3)))
     assert np.array_equal(ordered_THWD[..., 0:7], labels_THWD) or np.array_equal(ordered_THWD[..., ::-1], labels_THWD)
     assert spacing_mm == pytest.approx(SPACING_MM)

@@ -1,10 +1,12 @@
 from __future__ import annotations
 
 import json
+from unittest.mock import Mock
 
 import pytest
 
-from scripts.files import cine_error_of
+from scripts.files import CineError, cine_error_of
+from scripts.runtime import once as once_module
 from scripts.runtime.once import measured_once
 
 
@@ -67,7 +69,9 @@ def test_what_a_measurement_says_is_not_taken_for_a_missing_file():
     assert cine_error_of(error.value) is None
 
 
-def test_a_folder_that_takes_no_file_is_told(measure, cache, caplog):
-    cache.write_text("a file where the folder should be")
+def test_a_cache_that_fills_up_is_told(measure, monkeypatch, caplog):
+    monkeypatch.setattr(
+        once_module, "write_json", Mock(side_effect=CineError("cache", "no room", "some", "Make room."))
+    )
     assert once(measure)["fast"] == 1.0
     assert "measured anew each time" in caplog.text

@@ -9,25 +9,29 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import nibabel as nib
 import numpy as np
-import psutil
 from monai.transforms import Transform
 
 from scripts.cine.dicom import Plane, read_content, read_pixels
 from scripts.cine.dicom_files import dicom_files, quiet
-from scripts.cine.dicom_stack import build_stack
+from scripts.cine.dicom_stack import Stack, build_stack
 from scripts.cine.dicom_study import short_axis
+from scripts.cine.frames import write_frames
 from scripts.cine.header import MEMORY_SHARE
-from scripts.files import CineError, replacing
+from scripts.files import CineError
+from scripts.runtime.device import available_memory
 
 logger = logging.getLogger(__name__)
 
 CINE_SUFFIX = "_cine.nii.gz"
+_FRAME_BYTES, _STORED_BYTES = 16, 4
+"""What a voxel of a frame takes when it is decoded and rescaled, and any voxel of a file that stays open."""
 
 
 class DicomCined(Transform):
@@ -50,14 +54,19 @@ def write_cine(folder: str | Path, path: str | Path) -> None:
     Raises:
         CineError: as ``read_cine``; or the file cannot be written.
     """
-    voxels_HWDT, affine, frame_ms = read_cine(folder)
-    image = nib.Nifti1Image(voxels_HWDT if voxels_HWDT.shape[3] > 1 else voxels_HWDT[..., 0], affine)
-    image.header.set_xyzt_units("mm", "msec")
-    image.header["pixdim"][4] = frame_ms
-    image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
-    with replacing(path) as temporary:
-        nib.save(image, temporary)
+    stack = _find_stack(Path(folder))
+    affine, header = _affine(stack), nib.Nifti1Header()
+    header.set_data_dtype(np.float32)
+    shape = (*stack.slices[0][0].size, len(stack.slices), len(stack.slices[0]))
+    header.set_data_shape(shape if shape[3] > 1 else shape[:3])
+    header.set_xyzt_units("mm", "msec")
+    header.set_sform(affine, code="scanner")
+    header.set_qform(affine, code="scanner")
+    header["pixdim"][4] = stack.frame_ms
+    header["vox_offset"] = header.single_vox_offset
+    no_extensions = bytes(4)
+    frames = (frame_HWD.tobytes(order="F") for frame_HWD in _frames(stack))
+    write_frames(path, header.binaryblock + no_extensions, frames)
 
 
 def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
@@ -73,7 +82,11 @@ def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
         CineError: pydicom is missing; a file cannot be read; as ``short_axis`` and ``build_stack``; more voxels than
             the memory holds.
     """
-    folder = Path(folder)
+    stack = _find_stack(Path(folder))
+    return np.stack(list(_frames(stack)), axis=-1), _affine(stack), stack.frame_ms
+
+
+def _find_stack(folder: Path) -> Stack:
     if importlib.util.find_spec("pydicom") is None:
         raise CineError(folder, "DICOM files", "the package pydicom, which reads them", "pip install pydicom")
     files, others = dicom_files(folder)
@@ -84,22 +97,38 @@ def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
         images = short_axis(folder, [read_content(file) for file in files])
     stack = build_stack(folder, images)
     columns, rows = images[0].size
-    needed, budget = 8 * columns * rows * len(images), int(MEMORY_SHARE * psutil.virtual_memory().available)
+    kept = _STORED_BYTES * len(images) if len({image.path for image in images}) < len(images) else 0
+    needed = columns * rows * (_FRAME_BYTES * len(stack.slices) + kept)
+    budget = int(MEMORY_SHARE * available_memory("cpu"))
     if needed > budget:
-        found = f"{len(images)} images of {columns} x {rows}, which take {needed / 2**20:.0f} MiB"
-        raise CineError(folder, found, f"at most {budget / 2**20:.0f} MiB", "Split the cine, or free memory.")
-    voxels_HWDT = np.empty((columns, rows, len(stack.slices), len(stack.slices[0])), np.float32)
-    by_file: dict[Path, list[tuple[int, int, Plane]]] = {}
-    for depth, frames in enumerate(stack.slices):
-        for time, image in enumerate(frames):
-            by_file.setdefault(image.path, []).append((depth, time, image))
-    with quiet():
-        for places in by_file.values():
-            decoded = read_pixels([image for _, _, image in places])
-            for (depth, time, _), pixels in zip(places, decoded, strict=True):
-                voxels_HWDT[:, :, depth, time] = pixels.T
+        found = f"{len(stack.slices)} images of {columns} x {rows} a frame, which take {needed / 2**20:.0f} MiB"
+        raise CineError(folder, found, f"at most {budget / 2**20:.0f} MiB", "Crop the images, or free memory.")
+    return stack
+
+
+def _frames(stack: Stack) -> Iterator[np.ndarray]:
+    """H W D, float32, of each frame; every file is opened once, and one of several images stays open in between."""
+    columns, rows = stack.slices[0][0].size
+    images = [image for frame in zip(*stack.slices, strict=True) for image in frame]
+    of_file: dict[Path, list[Plane]] = {}
+    for image in images:
+        of_file.setdefault(image.path, []).append(image)
+    pixels = {path: read_pixels(of_this) for path, of_this in of_file.items()}
+    left = Counter(image.path for image in images)
+    for frame in zip(*stack.slices, strict=True):
+        frame_HWD = np.empty((columns, rows, len(frame)), np.float32)
+        with quiet():
+            for depth, image in enumerate(frame):
+                frame_HWD[:, :, depth] = next(pixels[image.path]).T
+                left[image.path] -= 1
+                if not left[image.path]:
+                    del pixels[image.path]
+        yield frame_HWD
+
+
+def _affine(stack: Stack) -> np.ndarray:
     first = stack.slices[0][0]
     lps = np.eye(4)
     lps[:3, :3] = np.stack([*(first.orientation * first.spacing_mm[:, None]), stack.normal * stack.gap_mm], axis=1)
     lps[:3, 3] = stack.origin_mm
-    return voxels_HWDT, np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps, stack.frame_ms
+    return np.diag([-1.0, -1.0, 1.0, 1.0]) @ lps

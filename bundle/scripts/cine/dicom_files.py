@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from scripts.files import CineError
+from scripts.files import CineError, missing
 
 EXPORT = "Export the exam again, as MR images."
 _PREAMBLE, _MAGIC = 128, b"DICM"
@@ -73,7 +73,8 @@ def _walk(folder: Path) -> Iterator[Path]:
                 continue
             seen.add(real)
             if path.is_symlink() and not path.exists() and not name.startswith("."):
-                raise CineError(path, "a link that leads nowhere", "a file", "Fetch what it links to, or remove it.")
+                found, action = missing(path, "")
+                raise CineError(path, found, "a file", action)
             if path.is_file():
                 yield path
 

@@ -3,47 +3,50 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from ignite.engine import Engine, Events
-from torch.utils.data import DataLoader
+from monai.data import Dataset, list_data_collate
 
+from scripts.cine.frames import check_name, frame_items
 from scripts.files import CineError, cine_error_of
 
 logger = logging.getLogger(__name__)
 
 
 class GoodItems:
-    """The batches of a loader but for those that a CineError refuses; as a handler, it ends the run by naming these.
+    """The frames of some cines, without cines that a CineError refuses; as a handler, it ends the run by naming these.
 
-    It has no length, since how many files are whole is known once all are read: MONAI's engine goes on to the end.
+    It has no length, since the number of frames is known once all files are read: MONAI's engine goes on to the end.
 
     Args:
-        loader: loads in this process, one file a batch (a worker would hand over an error without its type).
+        dataset: items of whole files, with the path of the image.
+        transform: loads and prepares the frame that an item asks for.
+        suffixes: endings of an item's results.
 
     Raises:
         CineError: when the engine completes, where a file was refused; with each file's own message.
     """
 
-    def __init__(self, loader: DataLoader):
-        self.loader = loader
+    def __init__(self, dataset: Dataset, transform: Callable[[Any], Any], suffixes: Iterable[str] = ()):
+        self.dataset, self.transform, self.suffixes = dataset, transform, tuple(suffixes)
         self.refused: list[CineError] = []
 
     def __iter__(self) -> Iterator[Any]:
+        """Batches of one frame each."""
         self.refused = []
-        batches = iter(self.loader)
-        for number in range(1, len(self.loader) + 1):
+        for number in range(len(self.dataset)):
             try:
-                batch = next(batches)
+                check_name(self.dataset.data[number], self.suffixes)
+                for item in frame_items(self.dataset[number]):
+                    yield list_data_collate([self.transform(item)])
             except Exception as error:  # MONAI wraps what a transform raises
                 refusal = cine_error_of(error)
                 if refusal is None:
                     raise
                 self.refused.append(refusal)
-                logger.warning("input %d of %d is refused; the others go on", number, len(self.loader))
-                continue
-            yield batch
+                logger.warning("input %d of %d is refused; the others go on", number + 1, len(self.dataset))
 
     def attach(self, engine: Engine) -> None:
         """Listen to the end of the run; after handlers that write results, so that these are complete."""
@@ -52,10 +55,10 @@ class GoodItems:
     def _name_the_refused(self, engine: Engine) -> None:
         if not self.refused:
             return
-        if len(self.loader) == 1:
+        if len(self.dataset) == 1:
             raise self.refused[0]
         messages = "".join(f"\n- {error}" for error in self.refused)
-        refused, rest = len(self.refused), len(self.loader) - len(self.refused)
-        found = f"{refused} of {len(self.loader)} files that cannot be used"
+        refused, rest = len(self.refused), len(self.dataset) - len(self.refused)
+        found = f"{refused} of {len(self.dataset)} files that cannot be used"
         action = f"The other {rest} are done. Mend these, then run again with existing set to skip:"
         raise CineError("input", found, "whole files", action + messages)

@@ -11,15 +11,17 @@ from typing import IO
 
 import nibabel as nib
 import numpy as np
-import psutil
 
 from scripts.cine.geometry import geometry
-from scripts.files import CineError
+from scripts.files import CineError, missing
+from scripts.runtime.device import available_memory
 
 MEMORY_SHARE = 0.5
 """Share of the available memory that one file may take."""
 WORK_BYTES, WORK_SPACING_MM = 64, 1.5
 """What inference takes for a voxel (measured: 60 to 100), of the file or of the in-plane grid on which it works."""
+MASK_BYTES = 4
+"""What the masks of all frames take for a voxel, until they are written."""
 EXTENSION_LIMIT = 16 * 2**20
 """Largest distance in bytes from the file's begin to its voxels: room for header extensions, not for bombs."""
 DEFLATE_LIMIT = 1032
@@ -100,7 +102,8 @@ def open_file(path: Path) -> IO[bytes]:
 def unreadable(path: Path, error: Exception) -> CineError:
     """The error for a file that cannot be opened, or whose compressed stream is damaged or cut short."""
     if isinstance(error, FileNotFoundError):
-        return CineError(path, "no such file", "a NIfTI file", "Check the path.")
+        found, action = missing(path, "Check the path.")
+        return CineError(path, found, "a NIfTI file", action)
     reason = getattr(error, "strerror", None) or str(error)
     return CineError(path, f"a file that cannot be read ({reason})", "a whole NIfTI file", "Copy or export it again.")
 
@@ -165,12 +168,24 @@ def _check_size(header: Header) -> None:
             "all voxels that the header claims",
             "The file is cut short or damaged: copy or export it again.",
         )
+    check_memory(header)
+
+
+def check_memory(header: Header, whole: bool = False) -> None:
+    """CineError where a file takes more than its share of the available memory.
+
+    Args:
+        header: of the file.
+        whole: all frames are worked on at once, and not one by one, with the masks of all.
+    """
+    voxels, frames = math.prod(header.shape), header.frames
     coarser = math.prod(sorted(header.spacing_mm)[:2]) / WORK_SPACING_MM**2  # the slice axis has the largest spacing
-    needed = int(header.nbytes + WORK_BYTES * math.prod(header.file_shape) * max(1.0, coarser))
-    budget = int(MEMORY_SHARE * psutil.virtual_memory().available)
+    worked_on = WORK_BYTES * voxels * max(1.0, coarser)
+    needed = int(header.nbytes + frames * worked_on if whole else worked_on + MASK_BYTES * voxels * frames)
+    budget = int(MEMORY_SHARE * available_memory("cpu"))
     if needed > budget:
         raise CineError(
-            path,
+            header.path,
             f"{header.file_shape} voxels of {header.spacing_mm} mm, which take {needed / 2**20:.0f} MiB",
             f"at most {budget / 2**20:.0f} MiB ({MEMORY_SHARE:.0%} of the available memory)",
             "Crop the image, split the cine, or free memory.",

@@ -17,9 +17,9 @@ import numpy as np
 from scipy import ndimage
 from tqdm import tqdm
 
+from scripts.cache import cached
 from scripts.cine import STRUCTURES
 from scripts.cine.anatomy import GROUPS, Anatomy, contraction, draw_slice
-from scripts.files import user_cache
 
 logger = logging.getLogger(__name__)
 
@@ -27,16 +27,14 @@ _VERSION = "phantom-v1"
 
 
 def cached_phantom() -> Path:
-    """The phantom's folder in the user's cache ($XDG_CACHE_HOME or ~/.cache), written at the first call.
+    """The phantom's folder in the user's cache, written at the first call.
 
     It appears under its name only when whole; callers that write at the same time all get one whole phantom.
     """
-    cache = user_cache()
-    folder = cache / _VERSION
+    folder = cached(_VERSION)
     if folder.is_dir():
         return folder
-    cache.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=f".{_VERSION}-", dir=cache))
+    temporary = Path(tempfile.mkdtemp(prefix=f".{_VERSION}-", dir=folder.parent))
     try:
         write_phantom(temporary)
         os.replace(temporary, folder)

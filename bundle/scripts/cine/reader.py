@@ -13,7 +13,7 @@ from monai.data import ImageReader
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
-from scripts.cine.header import READ_ERRORS, Header, open_file, read_header, unreadable
+from scripts.cine.header import READ_ERRORS, Header, check_memory, open_file, read_header, unreadable
 from scripts.files import CineError
 
 __all__ = ["CineReader", "Header", "LoadExamd", "read_frames", "read_header", "read_volume"]
@@ -66,15 +66,20 @@ class CineReader(ImageReader):
             raise CineError(", ".join(map(str, img)), f"{len(img)} files", "one file an image", "List them apart.")
         voxels_THWD, header = read_volume(img[0], self.frame)
         several = header.is_cine and self.frame is None
-        meta: dict[str, Any] = {
-            MetaKeys.AFFINE: header.affine.copy(),
-            MetaKeys.ORIGINAL_AFFINE: header.affine.copy(),
-            MetaKeys.SPATIAL_SHAPE: np.asarray(header.shape),
-            MetaKeys.SPACE: SpaceKeys.RAS,
-            MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if several else "no_channel",
-            CONSTANT: voxels_THWD.min(axis=(1, 2, 3)) == voxels_THWD.max(axis=(1, 2, 3)),
-        }
+        meta = metadata(header, voxels_THWD, several)
         return (np.moveaxis(voxels_THWD, 0, -1) if several else voxels_THWD[0]), meta
+
+
+def metadata(header: Header, voxels_THWD: np.ndarray, is_cine: bool) -> dict[str, Any]:
+    """What MONAI's spatial transforms need to know of an image, and which of its frames are constant."""
+    return {
+        MetaKeys.AFFINE: header.affine.copy(),
+        MetaKeys.ORIGINAL_AFFINE: header.affine.copy(),
+        MetaKeys.SPATIAL_SHAPE: np.asarray(header.shape),
+        MetaKeys.SPACE: SpaceKeys.RAS,
+        MetaKeys.ORIGINAL_CHANNEL_DIM: -1 if is_cine else "no_channel",
+        CONSTANT: voxels_THWD.min(axis=(1, 2, 3)) == voxels_THWD.max(axis=(1, 2, 3)),
+    }
 
 
 class LoadExamd(LoadImaged):
@@ -119,22 +124,29 @@ def read_volume(path: str | Path, frame: int | None = None) -> tuple[np.ndarray,
     header = read_header(path)
     if frame is not None and not 0 <= frame < header.frames:
         raise CineError(path, f"{header.frames} frames", f"a frame {frame + 1}", "Correct the frame's number.")
+    check_memory(header, whole=frame is None)
     voxels_THWD = np.empty((header.frames if frame is None else 1, *header.shape), np.float32)
     for index, stored_HWD in _stored_frames(header):
         if frame in (None, index):
-            frame_HWD = voxels_THWD[index if frame is None else 0]
-            frame_HWD[...] = _values(header, index, stored_HWD)
-            _check_contrast(header, index, frame_HWD, stored_HWD)
+            voxels_THWD[index if frame is None else 0] = _frame(header, index, stored_HWD)
     return voxels_THWD, header
 
 
-def read_frames(header: Header) -> Iterator[np.ndarray]:
-    """Each frame of a label map, H W D float32, one at a time; as ``read_volume``, but of any contrast."""
-    return (_values(header, index, stored_HWD) for index, stored_HWD in _stored_frames(header))
+def read_frames(header: Header, of_any_contrast: bool = False) -> Iterator[np.ndarray]:
+    """The frames of a file, H W D, float32, one after the other; as ``read_volume``.
+
+    Args:
+        header: of the file.
+        of_any_contrast: whether frames of a single value are as good as others, as in label maps.
+    """
+    return (_frame(header, index, stored_HWD, of_any_contrast) for index, stored_HWD in _stored_frames(header))
 
 
 def _stored_frames(header: Header) -> Iterator[tuple[int, np.ndarray]]:
-    """Number and stored voxels of each frame; reads to the stream's end, where gzip keeps its checksum."""
+    """Number and stored voxels of each frame.
+
+    Reads to the stream's end, where gzip keeps its checksum, but nothing beyond what the header claims.
+    """
     size = header.nbytes // header.frames
     try:
         with open_file(header.path) as stream:
@@ -142,20 +154,15 @@ def _stored_frames(header: Header) -> Iterator[tuple[int, np.ndarray]]:
             for index in range(header.frames):
                 content = stream.read(size)
                 if len(content) < size:
-                    raise _wrong_length(header, f"only {index * size + len(content)} bytes of voxels")
+                    raise _other_size(header, f"only {index * size + len(content)} bytes of voxels")
                 yield index, np.frombuffer(content, header.dtype).reshape(header.shape, order="F")
             if stream.read(1):
-                raise _wrong_length(header, "more bytes of voxels than the header claims")
+                raise _other_size(header, "more bytes of voxels than the header claims")
     except READ_ERRORS as error:
         raise unreadable(header.path, error) from None
 
 
-def _wrong_length(header: Header, found: str) -> CineError:
-    expected = f"{header.nbytes} bytes for {header.file_shape} voxels of {header.dtype.name}"
-    return CineError(header.path, found, expected, "The file is damaged: copy or export it again.")
-
-
-def _values(header: Header, index: int, stored_HWD: np.ndarray) -> np.ndarray:
+def _frame(header: Header, index: int, stored_HWD: np.ndarray, of_any_contrast: bool = False) -> np.ndarray:
     """Stored voxels -> finite values, float32."""
     with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is judged below
         if (header.slope, header.intercept) == (1.0, 0.0):
@@ -163,7 +170,14 @@ def _values(header: Header, index: int, stored_HWD: np.ndarray) -> np.ndarray:
         else:
             frame_HWD = (stored_HWD.astype(np.float64) * header.slope + header.intercept).astype(np.float32)
     _make_finite(header, index, frame_HWD)
+    if not of_any_contrast:
+        _check_contrast(header, index, frame_HWD, stored_HWD)
     return frame_HWD
+
+
+def _other_size(header: Header, found: str) -> CineError:
+    expected = f"{header.nbytes} bytes for {header.file_shape} voxels of {header.dtype.name}"
+    return CineError(header.path, found, expected, "The file is damaged: copy or export it again.")
 
 
 def _make_finite(header: Header, index: int, frame_HWD: np.ndarray) -> None:

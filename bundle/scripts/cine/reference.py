@@ -113,7 +113,7 @@ def _phases(counts: Sequence[Mapping[int, int]]) -> dict[int, str]:
 def _count_voxels(label: Header, mapped: Mapped) -> list[dict[int, int]]:
     """For each frame, the voxels of each structure that it names."""
     counts = []
-    for frame_HWD in read_frames(label):
+    for frame_HWD in read_frames(label, of_any_contrast=True):
         found, voxels = np.unique(frame_HWD, return_counts=True)
         whole = np.round(found)
         _refuse(label, found[np.abs(found - whole) > VALUE_TOLERANCE], "whole numbers", "Resample labels as such.")

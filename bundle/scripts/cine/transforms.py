@@ -16,7 +16,6 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import InvertibleTransform, MapTransform, Spacingd, Transform
 from monai.utils import MetaKeys, TraceKeys, convert_to_tensor
 
-from scripts.cine.reader import CONSTANT
 from scripts.files import CineError
 
 logger = logging.getLogger(__name__)
@@ -92,38 +91,6 @@ class ShortAxisOrderd(MapTransform, InvertibleTransform):
         for key in self.key_iterator(result):
             result[key] = self.transform.inverse(result[key])
         return result
-
-
-class ChosenFramed(MapTransform):
-    """The one frame of a cine that its item asks for, as MONAI Label's items do; an item that asks for none keeps all.
-
-    Args:
-        keys: images, T H W D.
-        frame_key: where an item may hold the frame's number, counted from 0.
-    """
-
-    def __init__(self, keys: KeysCollection, frame_key: str = "frame"):
-        super().__init__(keys)
-        self.frame_key = frame_key
-
-    def __call__(self, data: Mapping[Hashable, Any]) -> dict[Hashable, Any]:
-        """T H W D -> 1 H W D; CineError where there is no such frame."""
-        result = dict(data)
-        if result.get(self.frame_key) is not None:
-            for key in self.key_iterator(result):
-                result[key] = self._frame(result[key], result[self.frame_key])
-        return result
-
-    def _frame(self, image_THWD: torch.Tensor, asked: Any) -> torch.Tensor:
-        frames, text = image_THWD.shape[0], str(asked).strip()
-        if not text.isdecimal() or int(text) >= frames:
-            expected = f"a number from 0 to {frames - 1}" if frames > 1 else "0, since the image has one frame"
-            raise CineError(self.frame_key, repr(asked), expected, "Choose another frame.")
-        frame = int(text)
-        chosen = _with_meta(_plain(image_THWD)[frame : frame + 1], image_THWD)
-        if isinstance(chosen, MetaTensor) and CONSTANT in chosen.meta:
-            chosen.meta[CONSTANT] = chosen.meta[CONSTANT][frame : frame + 1]
-        return chosen
 
 
 class SpacingBesideTextd(Spacingd):

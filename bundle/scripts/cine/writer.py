@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import gzip
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -15,8 +15,9 @@ from ignite.engine import Engine, Events
 from scripts.cine import STRUCTURES
 from scripts.cine.dicom_cine import CINE_SUFFIX
 from scripts.cine.dicom_files import dicom_files, holds_dicom
+from scripts.cine.frames import FramesGathered, write_frames
 from scripts.cine.header import read_header
-from scripts.files import CineError, replacing, writing
+from scripts.files import CineError, missing, writing
 from scripts.text import listed_paths
 
 logger = logging.getLogger(__name__)
@@ -50,9 +51,9 @@ def write_mask(path: str | Path, labels: Any, like: str | Path) -> None:
             "Invert the spatial transforms before the mask is written.",
         )
     with np.errstate(invalid="ignore"):
-        mask_THWD = labels_THWD.astype(np.uint8)
-    if not np.array_equal(mask_THWD, labels_THWD):
-        raise CineError(header.path, "other labels", "whole numbers from 0 to 255", "Write labels, not probabilities.")
+        if not all(np.array_equal(labels_HWD.astype(np.uint8), labels_HWD) for labels_HWD in labels_THWD):
+            allowed = "whole numbers from 0 to 255"
+            raise CineError(header.path, "other labels", allowed, "Write labels, not probabilities.")
     raw = header.raw.copy()
     raw.set_data_dtype(np.uint8)
     raw["vox_offset"] = raw.single_vox_offset
@@ -64,11 +65,8 @@ def write_mask(path: str | Path, labels: Any, like: str | Path) -> None:
     for name in {"data_type", "db_name"} & set(raw.keys()):  # NIfTI-1's unused fields, where some write the patient
         raw[name] = b""
     no_extensions = bytes(4)
-    content = raw.binaryblock + no_extensions + np.moveaxis(mask_THWD, 0, -1).tobytes(order="F")
-    if str(path).endswith(".gz"):
-        content = gzip.compress(content, compresslevel=6, mtime=0)
-    with replacing(path) as temporary:
-        temporary.write_bytes(content)
+    frames = (labels_HWD.astype(np.uint8).tobytes(order="F") for labels_HWD in labels_THWD)
+    write_frames(path, raw.binaryblock + no_extensions, frames)
 
 
 def save_mask(item: Mapping[str, Any], path: str | Path) -> None:
@@ -120,7 +118,7 @@ def find_inputs(
         by_output[output] = image
     check_writable(Path(output_dir))
     present = {
-        output: [suffix for suffix in _results(image, suffixes) if Path(f"{output}{suffix}").exists()]
+        output: [suffix for suffix in _results(image, suffixes) if os.path.exists(f"{output}{suffix}")]
         for output, image in by_output.items()
     }
     begun = [f"{output}{found[0]}" for output, found in present.items() if found]
@@ -135,16 +133,27 @@ def find_inputs(
 
 
 class ResultWriter:
-    """Ignite handler that writes the results of each item once an iteration is done.
+    """Ignite handler that writes the results of each cine once its last frame is done.
 
     Args:
         writers: suffix -> writer; each item of the engine's decollated batch, with its output, goes as
-            ``writer(item, item["output"] + suffix)``.
+            ``writer(item, item["output"] + suffix)``; of items that are frames, the item of all (``FramesGathered``).
     """
 
     def __init__(self, writers: Mapping[str, Callable[[dict[str, Any], str], None]]):
         self.writers = dict(writers)
         self.written: list[str] = []
+        self._frames = FramesGathered()
+
+    @property
+    def files(self) -> list[str]:
+        """The absolute paths of all that was written, also the cines of DICOM exams."""
+        named = (f"{os.path.abspath(output)}{suffix}" for output in self.written for suffix in self._suffixes)
+        return [path for path in named if os.path.exists(path)]
+
+    @property
+    def _suffixes(self) -> tuple[str, ...]:
+        return (*self.writers, CINE_SUFFIX)
 
     def attach(self, engine: Engine) -> None:
         """Listen to the end of every iteration."""
@@ -154,7 +163,9 @@ class ResultWriter:
     def __call__(self, engine: Engine) -> None:
         # MONAI's evaluator leaves what is no tensor, such as paths, to the batch
         for given, made in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
-            item = {**given, **made}
+            item = self._frames.add({**given, **made})
+            if item is None:
+                continue
             for suffix, writer in self.writers.items():
                 writer(item, item["output"] + suffix)
             self.written.append(item["output"])
@@ -191,7 +202,8 @@ def _expand(path: Path) -> list[Path]:
             _warn_of_dicom(path)
         return images or [path]
     if not path.is_file():
-        raise CineError(path, "no such file or folder", "a NIfTI file, a folder or a list of paths", action)
+        found, action = missing(path, action)
+        raise CineError(path, found, "a NIfTI file, a folder or a list of paths", action)
     if path.name.endswith(SUFFIXES):
         return [path]
     images = []
@@ -219,7 +231,7 @@ def _warn_of_dicom(folder: Path) -> None:
 
 def _stem(path: Path) -> str:
     """The file's name without .nii or .nii.gz; the folder's."""
-    return path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".nii")
+    return Path(os.path.abspath(path)).name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:

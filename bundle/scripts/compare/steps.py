@@ -33,7 +33,8 @@ SCHEMA: dict[str, Any] = {
     "properties": {"format": {"const": FORMAT}, "steps": {"type": "object"}},
 }
 LAST_LINES = 5
-_LIBC, _SET_PARENT_DEATH_SIGNAL = ctypes.CDLL(None), 1
+_LIBC = ctypes.CDLL(None) if sys.platform == "linux" else None
+_SET_PARENT_DEATH_SIGNAL = 1
 Failures = dict[str, str]
 
 
@@ -168,7 +169,7 @@ def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:
             stderr=subprocess.STDOUT,
             env=environment,
             start_new_session=True,
-            preexec_fn=_end_with_parent,
+            preexec_fn=None if _LIBC is None else _end_with_parent,
         )
         code, wanted = None, False
         while code is None:
@@ -186,7 +187,7 @@ def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:
 
 def _end_with_parent() -> None:
     """In a new process: when the one that started it is killed, save and stop, lest it works on unseen (Linux)."""
-    if hasattr(_LIBC, "prctl"):
+    if _LIBC is not None:
         _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 

@@ -56,7 +56,7 @@ def exams_figure(views: Sequence[Mapping[str, Any]]) -> Figure:
     for row, (name, view) in zip(rows, shown.items(), strict=True):
         frame = f" (frame {view['frame']})" if view.get("frame") else ""
         exam = f"{view['patient']}, {view['phase']}{frame}, {view['group']}"
-        row.suptitle(f"{name}: {exam}: mean Dice {view['dice']:.3f}", fontsize=11)
+        row.suptitle(f"{name}: {exam}: mean Dice {view['dice']:.3f}", fontsize=11, parse_math=False)
         images = np.concatenate([image.ravel() for _, _, image, _, _ in view["slices"]])
         low, high = np.percentile(images, (1, 99))
         grey = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "bilinear"}

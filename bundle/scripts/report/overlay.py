@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
@@ -17,19 +18,20 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Patch
 from matplotlib.patheffects import Normal, Stroke
 from monai.data import MetaTensor
-from monai.transforms import LoadImage
 
 from scripts.cine import STRUCTURES
 from scripts.cine.direction import DOUBTFUL
 from scripts.cine.function import cardiac_function
+from scripts.cine.header import read_header
 from scripts.cine.levels import LEVELS, labelled_slices
-from scripts.cine.reader import CineReader
+from scripts.cine.reader import read_frames
 from scripts.cine.transforms import ShortAxisOrder
 from scripts.files import CineError
 from scripts.report.style import STRUCTURE_COLOURS, save_figure, tidy
 
 MARGIN_MM = 15.0
 LEAST_EXTENT_MM = 80.0
+LONGEST_TITLE = 80
 FILL = 0.3
 """Opacity of a structure within its contour."""
 DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
@@ -39,21 +41,26 @@ DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
 def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
     """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["source"]``) over its image."""
     image_path = Path(item["source"])
-    image: Any = LoadImage(reader=CineReader(), ensure_channel_first=True, image_only=True)(image_path)
+    header = read_header(image_path)
     labels = np.ascontiguousarray(item["pred"])  # torch refuses reversed views
-    if labels.shape != tuple(image.shape):
-        expected = f"{tuple(image.shape)} (T H W D), as the image"
+    if labels.shape != (header.frames, *header.shape):
+        expected = f"{(header.frames, *header.shape)} (T H W D), as the image"
         raise CineError(image_path, f"labels of shape {labels.shape}", expected, "Invert the spatial transforms first.")
-    labels_THWD = np.asarray(ShortAxisOrder()(MetaTensor(labels, affine=image.affine)))
-    image = ShortAxisOrder()(image)
-    spacing_mm = [float(size) for size in image.pixdim]
-    function = cardiac_function(labels_THWD, spacing_mm, affine=np.asarray(image.affine))
+
+    def in_working_order(voxels_THWD: np.ndarray) -> Any:
+        return ShortAxisOrder()(MetaTensor(voxels_THWD, affine=torch.as_tensor(header.affine)))
+
+    labels_THWD = in_working_order(labels)
+    affine, spacing_mm = np.asarray(labels_THWD.affine), [float(size) for size in labels_THWD.pixdim]
+    function = cardiac_function(np.asarray(labels_THWD), spacing_mm, affine=affine)
+    shown = {t for _, t in shown_phases(header.frames, function["ed_frame"], function["es_frame"])}
+    images = {t: np.asarray(in_working_order(x[None])[0]) for t, x in enumerate(read_frames(header)) if t in shown}
     title = image_path.name.removesuffix(".gz").removesuffix(".nii")
-    save_figure(overlay_figure(np.asarray(image), labels_THWD, spacing_mm, function, title), path)
+    save_figure(overlay_figure(images, np.asarray(labels_THWD), spacing_mm, function, title), path)
 
 
 def overlay_figure(
-    image_THWD: np.ndarray,
+    images: Mapping[int, np.ndarray],
     labels_THWD: np.ndarray,
     spacing_mm: Sequence[float],
     function: Mapping[str, Any],
@@ -62,8 +69,8 @@ def overlay_figure(
     """Base, middle and apex at four phases of the cine, and beneath them the volume-time curve.
 
     Args:
-        image_THWD: intensities, in working order (``ShortAxisOrder``).
-        labels_THWD: labels as in STRUCTURES, of the same shape.
+        images: intensities H W D of the frames ``shown_phases``, counted from 0, in working order (``ShortAxisOrder``).
+        labels_THWD: labels as in STRUCTURES, of all frames.
         spacing_mm: voxel size along H, W and D (mm).
         function: what ``cardiac_function`` says of the labels.
         title: the exam's name.
@@ -72,13 +79,16 @@ def overlay_figure(
         CineError: image, labels, spacing and function do not belong together.
     """
     frames = function["frames"]
-    if image_THWD.shape != labels_THWD.shape or labels_THWD.shape[:-3] != (frames,) or len(spacing_mm) != 3:
-        shapes = f"image {image_THWD.shape}, labels {labels_THWD.shape}, {frames} frames, spacing {list(spacing_mm)}"
-        raise CineError(title, shapes, "two arrays T H W D, T and three spacings", "Take all of them of one exam.")
-    slices, phases = shown_slices(labels_THWD), shown_phases(frames, function["ed_frame"], function["es_frame"])
-    window = heart_window(labels_THWD, spacing_mm)
-    image_THWD, labels_THWD = (x[(slice(None), *window)] for x in (image_THWD, labels_THWD))
-    low, high = np.percentile(image_THWD[[t for _, t in phases]][..., [d for _, d in slices]], (1, 99))
+    phases = shown_phases(frames, function["ed_frame"], function["es_frame"])
+    found = {images[t].shape if t in images else None for _, t in phases}
+    if found != {labels_THWD.shape[1:]} or labels_THWD.shape[:-3] != (frames,) or len(spacing_mm) != 3:
+        shapes = f"images {found}, labels {labels_THWD.shape}, {frames} frames, spacing {list(spacing_mm)}"
+        raise CineError(
+            title, shapes, "arrays H W D and T H W D, T and three spacings", "Take all of them of one exam."
+        )
+    slices, window = shown_slices(labels_THWD), heart_window(labels_THWD, spacing_mm)
+    images, labels_THWD = {t: images[t][window] for _, t in phases}, labels_THWD[(slice(None), *window)]
+    low, high = np.percentile([image_HWD[..., d] for image_HWD in images.values() for _, d in slices], (1, 99))
     grey = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "bilinear"}
 
     width_mm, height_mm = ((w.stop - w.start) * mm for w, mm in zip(window, spacing_mm, strict=False))
@@ -92,7 +102,7 @@ def overlay_figure(
     for r, (level, d) in enumerate(slices):
         for c, (phase, t) in enumerate(phases):
             axes = figure.add_subplot(grid[r, c] if frames > 1 else grid[0, r])
-            draw_slice(axes, image_THWD[t, ..., d], labels_THWD[t, ..., d], spacing_mm, grey)
+            draw_slice(axes, images[t][..., d], labels_THWD[t, ..., d], spacing_mm, grey)
             place = f"{level}\nslice {d + 1} of {labels_THWD.shape[3]}"
             if frames == 1:
                 axes.set_title(place, fontsize=10)
@@ -101,7 +111,8 @@ def overlay_figure(
             axes.set_ylabel(place if c == 0 else "", fontsize=10)
     if curve:
         _draw_volumes(figure.add_subplot(grid[-1, :]), function)
-    figure.suptitle(f"{title}\n{_summary(function)}", fontsize=11)
+    shown = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+    figure.suptitle(f"{shown}\n{_summary(function)}", fontsize=11, parse_math=False)
     if {"flag": DOUBTFUL} in function["flags"]:
         figure.text(0.01, 0.99, DOUBTFUL, color="white", backgroundcolor="#b00020", fontsize=10, va="top")
     patches = [Patch(facecolor=STRUCTURE_COLOURS[name], edgecolor="0.3", label=name) for name in STRUCTURES]

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from unicodedata import bidirectional
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.font_manager import FontProperties, findfont, get_font
+from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
 from scripts.files import replacing
@@ -66,9 +71,25 @@ def spread(count: int, width: float) -> np.ndarray:
     return width * ((np.arange(count) * 0.618034) % 1.0 - 0.5)
 
 
+def drawable(text: str) -> str:
+    """A text with "…" for what the figures' font cannot show, such as a name in Chinese: no box, and no warning.
+
+    Scripts that run from right to left are left out too: older releases of matplotlib draw them backwards.
+    """
+    shown = get_font(findfont(FontProperties())).get_charmap()
+
+    def fits(sign: str) -> bool:
+        return ord(sign) in shown and bidirectional(sign) not in ("R", "AL")
+
+    return "".join("".join(signs) if fit else "…" for fit, signs in itertools.groupby(text, fits))
+
+
 def save_figure(figure: Figure, path: str | Path) -> Path:
     """Write a figure in the format of its suffix, whole or not at all."""
     path = Path(path)
-    with replacing(path) as temporary:
+    for text in figure.findobj(Text):
+        text.set_text("\n".join(drawable(line) for line in text.get_text().split("\n")))
+    with replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Glyph ")  # such a warning spells names in the log
         figure.savefig(temporary, dpi=DPI)
     return path

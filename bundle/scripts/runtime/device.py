@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import platform
 import re
-import resource
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import psutil
 import torch
 
 from scripts.files import CineError
 
-GROUP = Path("/sys/fs/cgroup")
+GROUP, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Where Linux mounts control groups, such as a container's, and says in which of them a process is."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
@@ -68,21 +69,67 @@ def available_memory(device: str | torch.device) -> int:
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
-    free = int(psutil.virtual_memory().available)
-    with contextlib.suppress(OSError, ValueError):  # none here, or without a limit ("max")
-        free = min(free, int((GROUP / "memory.max").read_text()) - int((GROUP / "memory.current").read_text()))
-    return free
+    return max(0, min([_left_of_machine(), *_left_of_groups()]))
+
+
+def _left_of_machine() -> int:
+    try:
+        import psutil
+    except ImportError:  # it is compiled, and not for every Python
+        return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    return psutil.virtual_memory().available
+
+
+def _left_of_groups() -> Iterator[int]:
+    """What is left (bytes) of each memory limit of this process's control group and of the groups around it."""
+    paths = {"": "/", "memory": "/"}  # of version 2, and of version 1; a container sees its own group as the root
+    with contextlib.suppress(OSError, ValueError):
+        for line in MEMBERSHIP.read_text(encoding="utf-8").splitlines():
+            _, controllers, path = line.split(":", 2)
+            paths |= dict.fromkeys(controllers.split(","), path)
+    for root, path in ((GROUP, paths[""]), (GROUP / "unified", paths[""]), (GROUP / "memory", paths["memory"])):
+        group = Path(os.path.normpath(root / path.strip("/")))
+        for folder in (group, *group.parents) if root in group.parents else (root,):
+            yield from _left_of_group(folder)
+            if folder == root:
+                break
+
+
+def _left_of_group(folder: Path) -> Iterator[int]:
+    """Limit less use, for each limit of a group; the file cache is no use, since the system frees it on demand."""
+    for limit, used, cache in (
+        ("memory.max", "memory.current", "inactive_file"),
+        ("memory.high", "memory.current", "inactive_file"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
+    ):
+        with contextlib.suppress(OSError, ValueError):  # no such file, or no limit ("max")
+            left = int((folder / limit).read_text()) - int((folder / used).read_text())
+            with contextlib.suppress(OSError, ValueError, KeyError):
+                statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
+                left += int(statistics[cache])
+            yield left
 
 
 def peak_memory(device: str | torch.device) -> dict[str, int]:
     """The most bytes that this process has held so far: in the system's memory, and on its GPU where it has one."""
-    peaks = {"process": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)}
-    with contextlib.suppress(OSError, AttributeError):  # Linux: getrusage's value begins at that of the parent process
-        status = Path("/proc/self/status").read_text(encoding="utf-8")
-        peaks["process"] = 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
+    peaks = {"process": _peak_of_process()}
     if torch.device(device).type == "cuda":
         peaks["cuda"] = torch.cuda.max_memory_allocated(device)
     return peaks
+
+
+def _peak_of_process() -> int:
+    with contextlib.suppress(OSError, TypeError):  # Linux: getrusage's value begins at that of the parent process
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
+    try:
+        import resource
+    except ImportError:  # Windows
+        import psutil
+
+        memory = psutil.Process().memory_info()
+        return int(getattr(memory, "peak_wset", memory.rss))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def keep_memory() -> bool:

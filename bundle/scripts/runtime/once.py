@@ -9,8 +9,9 @@ from collections.abc import Callable, Collection
 from contextlib import suppress
 from typing import Any
 
+from scripts.cache import cached
 from scripts.distributed import on_main
-from scripts.files import CineError, read_json, user_cache, write_json
+from scripts.files import CineError, read_json, write_json
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +34,7 @@ def measured_once(
         measure: called where the cache has no file for ``described``, or a damaged one.
     """
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
-    path = user_cache() / f"{name}-{digest}.json"
+    path = cached(f"{name}-{digest}.json")
     schema = {
         "type": "object",
         "required": ["format", "median_ms"],

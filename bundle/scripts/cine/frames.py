@@ -1,0 +1,157 @@
+"""A cine frame by frame: read, put together and written, so that memory grows with a volume and not with a cine.
+
+Tensors: T frames, H W in-plane, D slices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import nullcontext
+from gzip import GzipFile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from monai.config import KeysCollection
+from monai.data import ImageReader
+from monai.transforms import LoadImaged
+
+from scripts.cine.header import Header, read_header
+from scripts.cine.reader import CONSTANT, CineReader, metadata, read_frames
+from scripts.files import CineError, replacing
+
+FRAME, FRAMES = "frame", "frames"
+"""Keys of an item that is one frame of a cine: its number, counted from 0, and how many there are."""
+LABELS = ("pred", "all_parts")
+
+
+class FrameReader(CineReader):
+    """Reads one frame of a file. Frames that are asked for in their order are read in one pass.
+
+    A pass counts as whole where it comes to the file's end, where gzip keeps its checksum; the last frame waits for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: Any = 0
+        self._pass: Iterator[np.ndarray] = iter(())
+        self._of: tuple[Any, ...] = ()
+
+    def get_data(self, img: Any) -> tuple[np.ndarray, dict[str, Any]]:
+        """H W D, float32, of the frame ``asked``; as ``CineReader`` otherwise. CineError where there is none."""
+        header = read_header(img[0])
+        frame = _number(self.asked, header.frames)
+        status = header.path.stat()
+        file = (header.path, status.st_mtime_ns, status.st_size)
+        if self._of != (*file, frame):
+            self._pass = read_frames(header)
+            for _ in range(frame):
+                next(self._pass)
+        self._of = ()
+        frame_HWD = next(self._pass)
+        if frame + 1 == header.frames:
+            next(self._pass, None)
+        else:
+            self._of = (*file, frame + 1)
+        return frame_HWD, metadata(header, frame_HWD[np.newaxis], is_cine=False)
+
+
+class LoadFramed(LoadImaged):
+    """LoadImaged for cines: an item that asks for a frame gets that one, 1 H W D, any other all of them, T H W D.
+
+    Items of MONAI Label ask for a frame, and so does ``run infer``, for one after the other.
+
+    Args:
+        keys: of the images.
+        frame_key: where an item may hold the frame's number, counted from 0.
+    """
+
+    def __init__(self, keys: KeysCollection, frame_key: str = FRAME):
+        super().__init__(keys, reader=CineReader, ensure_channel_first=True, image_only=True)
+        self.frame_key, self._frames = frame_key, FrameReader()
+
+    def __call__(self, data: Mapping[Any, Any], reader: ImageReader | None = None) -> dict[Any, Any]:
+        if data.get(self.frame_key) is not None:
+            self._frames.asked = data[self.frame_key]
+            reader = self._frames
+        return super().__call__(data, reader)
+
+
+def _number(asked: Any, frames: int) -> int:
+    text = str(asked).strip()
+    if not text.isdecimal() or int(text) >= frames:
+        expected = f"a number from 0 to {frames - 1}" if frames > 1 else "0, since the image has one frame"
+        raise CineError(FRAME, repr(asked), expected, "Choose another frame.")
+    return int(text)
+
+
+def frame_items(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """An item for each frame of the file ``item["image"]``."""
+    header: Header = read_header(item["image"])
+    for frame in range(header.frames):
+        yield {**item, FRAME: frame, FRAMES: header.frames}
+
+
+class FramesGathered:
+    """Puts the labels of a cine's frames together, a byte a voxel."""
+
+    def __init__(self) -> None:
+        self._labels: dict[str, np.ndarray] = {}
+        self._constant: list[bool] = []
+
+    def add(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
+        """Take up an item of ``frame_items`` with its labels, 1 H W D; frames come in their order.
+
+        Returns:
+            After the last frame, the item of the cine, with labels T H W D (uint8) and what its images' metadata say of
+            each frame; None before. An item without a frame's number, as it came.
+        """
+        if FRAMES not in item:
+            return dict(item)
+        frame, frames = int(item[FRAME]), int(item[FRAMES])
+        if frame == 0:
+            self._labels, self._constant = {}, []
+        for key in LABELS:
+            if key in item:
+                labels_HWD = np.asarray(item[key])[0]
+                whole_THWD = self._labels.setdefault(key, np.empty((frames, *labels_HWD.shape), np.uint8))
+                whole_THWD[frame] = labels_HWD
+        image: Any = item.get("image")
+        self._constant += list(getattr(image, "meta", {}).get(CONSTANT, ()))
+        if frame + 1 < frames:
+            return None
+        if hasattr(image, "meta"):
+            image.meta[CONSTANT] = np.array(self._constant)
+        labels, self._labels = self._labels, {}
+        return {**item, **labels}
+
+
+def write_frames(path: str | Path, head: bytes, frames: Iterable[bytes]) -> None:
+    """Write a NIfTI, compressed where its name ends in .gz, frame by frame, whole or not at all.
+
+    Args:
+        path: of the file.
+        head: all that stands before the voxels.
+        frames: the stored voxels of each frame, the first axis fastest.
+
+    Raises:
+        CineError: the file cannot be written.
+    """
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        compressed = str(path).endswith(".gz")
+        with GzipFile("", "wb", 6, file, mtime=0) if compressed else nullcontext(file) as stream:
+            stream.write(head)
+            for frame in frames:
+                stream.write(frame)
+
+
+def check_name(item: Mapping[str, Any], suffixes: tuple[str, ...]) -> None:
+    """CineError where an item's results would have names that the disk does not take."""
+    for suffix in suffixes:
+        try:
+            Path(f"{item['output']}{suffix}").lstat()
+        except FileNotFoundError:
+            continue
+        except OSError as error:
+            found = f"a result's name that cannot be ({error.strerror})"
+            raise CineError(item["source"], found, "a shorter name", "Rename the file.") from None
