@@ -12,6 +12,7 @@ from monai.config import PathLike
 from monai.data import ImageReader
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
+from scripts.cine.containers import is_nifti
 from scripts.cine.header import READ_ERRORS, Header, open_file, read_header, unreadable
 from scripts.files import CineError
 
@@ -40,7 +41,7 @@ class CineReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether the names end as NIfTI files do."""
-        return all(str(name).endswith((".nii", ".nii.gz")) for name in ensure_tuple(filename))
+        return all(map(is_nifti, ensure_tuple(filename)))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
         """The paths themselves; ``get_data`` does the reading."""

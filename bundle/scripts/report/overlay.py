@@ -20,9 +20,11 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from scripts.cine import STRUCTURES
+from scripts.cine.containers import stem
 from scripts.cine.direction import DOUBTFUL
 from scripts.cine.function import cardiac_function
 from scripts.cine.levels import LEVELS, labelled_slices
+from scripts.cine.phantom import PHANTOM, is_phantom
 from scripts.cine.reader import CineReader
 from scripts.cine.transforms import ShortAxisOrder
 from scripts.files import CineError
@@ -48,7 +50,7 @@ def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
     image = ShortAxisOrder()(image)
     spacing_mm = [float(size) for size in image.pixdim]
     function = cardiac_function(labels_THWD, spacing_mm, affine=np.asarray(image.affine))
-    title = image_path.name.removesuffix(".gz").removesuffix(".nii")
+    title = stem(image_path) + (f" ({PHANTOM})" if is_phantom(image_path) else "")
     save_figure(overlay_figure(np.asarray(image), labels_THWD, spacing_mm, function, title), path)
 
 
