@@ -56,11 +56,12 @@ def small_model(folder: Path) -> None:
     )
     architecture.save(folder / "architecture.json")
     network = CineNet(Architecture.load(folder / "architecture.json")).eval()
-    weights = network.state_dict()
-    torch.nn.init.normal_(weights["head.conv.weight"], std=10.0)
+    head = network.get_submodule("heads.0.conv")
+    assert isinstance(head, torch.nn.Conv3d) and head.bias is not None
+    torch.nn.init.normal_(head.weight, std=10.0)
     with torch.no_grad():  # logits around 0, lest one class wins everywhere
-        weights["head.conv.bias"] -= network(torch.randn(1, 1, *CROP)).mean(dim=(0, 2, 3, 4))
-    torch.save(weights, folder / "model.pt")
+        head.bias -= network(torch.randn(1, 1, *CROP)).mean(dim=(0, 2, 3, 4))
+    torch.save(network.state_dict(), folder / "model.pt")
 
 
 def real_volume() -> np.ndarray:

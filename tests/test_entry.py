@@ -112,8 +112,10 @@ def test_bad_input_ends_in_its_message_and_exit_code_2(tmp_path):
         ("search_epochs", [3], "expected a number"),
         ("search_patch_size", 96, r"96; expected a list, such as \[128, 112, 20\]"),
         ("searcher#amp", "no", "expected true or false"),
-        ("work_dir", 5, "5; expected a path. Write a path that is a number as ./NUMBER"),
+        ("work_dir", 5, "5; expected a path. Write it as text, in quotes"),
         ("work_dir", None, "None; expected a path"),
+        ("work_dir", "", "no value; expected a path. Write it after the key"),
+        ("seed", None, "None, which MONAI leaves out; expected a value, such as 0"),
         ("dataset_dir", 5, "5; expected a path"),
     ],
 )

@@ -167,6 +167,12 @@ def test_load_gives_the_network_with_its_weights(shipped, downloaded, checked):
     assert torch.allclose(torch.load(checked / "logits.pt", weights_only=True), expected, atol=1e-6)
 
 
+def test_the_export_of_the_zoo_s_script_answers_as_the_network(shipped, checked):
+    image = torch.randn(1, 1, 21, 33, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(torch.jit.load(checked / "model.ts")(image), shipped[1].eval()(image))
+
+
 def test_infer_from_the_download(downloaded, cine, place):
     before = contents(downloaded)
     folder = place / "user"

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 import torch
-from monai.bundle import create_workflow, load, verify_metadata, verify_net_in_out
+from monai.bundle import ckpt_export, create_workflow, load, verify_metadata, verify_net_in_out
 
 BACKEND = {"backend": "eager"}  # a race would take longer than all the rest
 
@@ -32,6 +32,14 @@ def main(bundle: Path, schema: str | None, datalist: str, cine: str) -> None:
         "network_def", meta_file=configs["metadata"], config_file=configs["inference"], bundle_root=str(bundle)
     )
     passed.append("net_in_out")
+    ckpt_export(
+        "network_def",
+        filepath="model.ts",
+        ckpt_file=str(bundle / "models" / "model.pt"),
+        meta_file=configs["metadata"],
+        config_file=configs["inference"],
+        bundle_root=str(bundle),
+    )
 
     def check(kind: str, files: list[str], **overrides: object) -> list[str]:
         workflow = create_workflow(workflow_type=kind, config_file=files, **shared, **overrides)

@@ -24,6 +24,7 @@ from scripts.files import CineError, cine_error_of
 from scripts.host import in_monai_label
 from scripts.keys import check_values
 from scripts.lock import hold, release
+from scripts.paths import check_path, is_path
 from scripts.runtime.precision import bfloat16_pays
 
 BAD_INPUT, INTERRUPTED = 2, 130
@@ -34,7 +35,6 @@ _RUN_ARGUMENTS = {"run_id", "init_id", "final_id", "meta_file", "config_file", "
 # types of the shipped values, and what may take their place
 _KINDS: dict[tuple[type, ...], str] = {(int, float): "a number", (bool,): "true or false", (list, tuple): "a list"}
 
-_PATHS = ("_dir", "_file")
 _FREE = {"label_map", "overrides"}  # their keys are the user's label values, and keys of the steps that compare runs
 
 
@@ -208,16 +208,23 @@ def _refuse_unknown(content: dict[str, Any], known: dict[str, Any], where: str) 
 
 
 def _refuse_other_types(override: dict[str, Any], known: dict[str, Any], where: str) -> None:
-    """Numbers stay numbers, lists lists; what is evaluated, referred to or "auto" is judged where it is used."""
+    """Numbers stay numbers, lists lists, paths as they were typed, and nothing stays nothing, which MONAI leaves out.
+
+    What is evaluated, referred to or "auto" is judged where it is used.
+    """
     for key, value in override.items():
-        default = known.get(key.replace("::", "#").lstrip("+"))
+        key = key.replace("::", "#").lstrip("+")
+        default, place = known.get(key), f"{where}, key {key}"
+        if is_path(key):
+            check_path(key, value, place, optional=default is None)
+            continue
         if isinstance(value, str) and (value[:1] in ("$", "@", "%") or value == "auto"):
             continue
+        if value is None and default is not None:
+            raise CineError(place, "None, which MONAI leaves out", f"a value, such as {default!r}", "Correct it.")
         kinds = next((kinds for kinds in _KINDS if type(default) in kinds), None)
         if kinds is not None and type(value) not in kinds:
-            raise CineError(f"{where}, key {key}", repr(value), f"{_KINDS[kinds]}, such as {default!r}", "Correct it.")
-        if key.endswith(_PATHS) and not isinstance(value, str | type(default)):
-            raise CineError(f"{where}, key {key}", repr(value), "a path", "Write a path that is a number as ./NUMBER.")
+            raise CineError(place, repr(value), f"{_KINDS[kinds]}, such as {default!r}", "Correct it.")
 
 
 def _unknown(key: str, known: dict[str, Any], where: str) -> CineError:

@@ -106,10 +106,26 @@ def check_values(config: Mapping[str, Any]) -> None:
     """
     plain = {key: value for key, value in config.items() if not _is_expression(value)}
     validate(plain, SCHEMA, "the configuration", "Change the key.")
-    for key in ("warm_up_epochs", "annealing_epochs"):
-        counts = key in config.get("searcher", {}) and {"search_epochs", key} <= plain.keys()
-        if counts and plain[key] >= plain["search_epochs"]:
-            expected = f"fewer than the {plain['search_epochs']} search_epochs, which count them in"
-            raise CineError(key, str(plain[key]), expected, "Change one of them.")
+    for key in LEAST_EPOCHS:
+        if key in config.get("searcher", {}) and {"search_epochs", key} <= plain.keys():
+            check_phase(key, plain[key], plain["search_epochs"])
     if "device" in plain:
         check_device(plain["device"])
+
+
+LEAST_EPOCHS = {"warm_up_epochs": 0, "annealing_epochs": 1}
+
+
+def check_phase(key: str, phase: int, epochs: int) -> None:
+    """Hold the epochs of a phase of the search against all of them, which count them in and leave one at least.
+
+    Raises:
+        CineError: the phase is too short or too long, or there are so few epochs that no phase would do.
+    """
+    least = LEAST_EPOCHS[key]
+    if epochs <= least:
+        expected = f"at least {least + 1}, of which {key} are {least} at least"
+        raise CineError("search_epochs", str(epochs), expected, "Raise search_epochs.")
+    if not least <= phase < epochs:
+        expected = f"{least} to {epochs - 1}, since the {epochs} search_epochs count them in"
+        raise CineError(key, str(phase), expected, "Change one of them.")

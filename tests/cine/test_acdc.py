@@ -95,6 +95,7 @@ def test_a_datalist_with_labels_numbered_otherwise(dataset):
         ("ED: 99", "field ED: found '99'"),
         ("ED 1", "field ED: found nothing; expected a line 'ED: value'"),
         ("Group:", "field Group: found nothing"),
+        ("NbFrame: 0", "field NbFrame: found 0; expected at least 2 frames, ED and ES"),
     ],
 )
 def test_a_malformed_info_names_the_field(dataset, line, words):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import struct
 import threading
 
@@ -14,7 +15,7 @@ from scipy import ndimage
 from scripts.cine import phantom
 from scripts.cine.acdc import load_exams
 from scripts.cine.anatomy import GROUPS, Anatomy, contraction
-from scripts.cine.function import cardiac_function
+from scripts.cine.function import cardiac_function, save_function
 from scripts.cine.reader import read_volume
 
 
@@ -132,3 +133,18 @@ def test_a_write_that_fails_leaves_no_cache(tmp_path, monkeypatch):
     with pytest.raises(OSError, match="No space left"):
         phantom.cached_phantom()
     assert not list((tmp_path / "rtdnas").iterdir())
+
+
+def test_what_is_made_of_the_phantom_says_so(tmp_path, monkeypatch, caplog):
+    """In the log, in the flags of function.json, and by its path; a copy elsewhere is a file like others."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr(phantom, "write_phantom", lambda folder: None)
+    cached = phantom.cached_phantom() / "patient001_4d.nii"
+    assert "the PHANTOM is used" in caplog.text
+    assert [record.levelname for record in caplog.records] == ["WARNING"]
+    for path, flags in ((cached, [{"flag": "phantom"}]), (tmp_path / "cine.nii", [])):
+        nib.save(nib.Nifti1Image(np.ones((8, 8, 6, 1), np.int16), np.diag([-8.0, -8, 8, 1])), path)
+        assert phantom.is_phantom(path) == bool(flags)
+        save_function({"pred": np.ones((1, 8, 8, 6)), "source": str(path)}, tmp_path / "f.json")
+        written = json.loads((tmp_path / "f.json").read_text())["flags"]
+        assert [flag for flag in written if flag["flag"] == "phantom"] == flags

@@ -177,7 +177,7 @@ REFUSED = {
     "offset in the header": ({"vox_offset": 100}, "byte 100"),
     "NaN offset": ({"vox_offset": np.nan}, "byte nan"),
     "huge offset": ({"vox_offset": 1e9}, "byte 1e+09"),
-    "pair of files": ({"magic": b"ni1"}, "magic"),
+    "pair of files": ({"magic": b"ni1"}, "one half of a pair"),
     "a fourth letter": ({"magic": b"n+1x"}, "magic"),
     "huge extent": ({"pixdim": [1, 90, 1, 8, 0, 0, 0, 0], "dim": [3, 60, 1, 1, 1, 1, 1, 1]}, "5400 mm"),
     "intercept that drowns the contrast": ({"scl_inter": 1e9}, "voxels from 1e+09 to 1e+09"),

@@ -72,6 +72,15 @@ def test_any_size_gives_logits_of_that_size_and_gradients(name, peer):
     network.zero_grad()
 
 
+@pytest.mark.parametrize("name", ["unet_2d_d3_16", "unet_3d_d3_16", "unet_monai", "dynunet_16"])  # the quick ones
+def test_torch_jit_script_gives_what_answers_as_the_network(name, peer):
+    network = peer(name).eval()
+    script = torch.jit.script(network)
+    x = torch.randn(2, 1, 9, 37, 3)
+    with torch.no_grad():
+        torch.testing.assert_close(script(x), network(x), rtol=1e-4, atol=1e-4)
+
+
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_in_bfloat16_are_as_large_as_in_float32(name, peer):
     """Over few rows or one slice, some of torch's kernels leave the gradients of weights unwritten.

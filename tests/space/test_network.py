@@ -87,3 +87,18 @@ def test_a_trace_holds_for_few_slices_too(architecture):
         for depth in (1, 2, 4, 7):
             x = torch.randn(1, 1, 24, 16, depth)
             torch.testing.assert_close(traced(x), network(x))
+
+
+def test_torch_jit_script_gives_what_answers_as_the_network_at_any_size(architecture, tmp_path):
+    """As the model zoo's own script exports ``network_def``: without a trace option, and so without an example."""
+    network = CineNet(architecture)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    torch.jit.save(torch.jit.script(network), tmp_path / "model.ts")
+    script = torch.jit.load(tmp_path / "model.ts")
+    assert network.training and not script.training
+    assert network.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
+    network.eval()
+    for size in ((16, 16, 3), (33, 41, 1), (5, 64, 9), (1, 1, 1)):
+        x = torch.randn(2, 1, *size)
+        torch.testing.assert_close(script(x), network(x))

@@ -117,6 +117,8 @@ def _read_info(path: Path) -> dict[str, str]:
     if info["ED"] == info["ES"]:
         raise CineError(f"{path}, field ES", f"frame {info['ES']}, which is ED too", "another frame than ED", action)
     last = info.get("NbFrame", "")
+    if last.isdecimal() and int(last) < len(PHASES):
+        raise CineError(f"{path}, field NbFrame", last, "at least 2 frames, ED and ES", action)
     for key in PHASES:
         frame = info[key]
         if not frame.isdecimal() or int(frame) < 1 or (last.isdecimal() and int(frame) > int(last)):

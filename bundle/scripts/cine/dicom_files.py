@@ -29,7 +29,7 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 def holds_dicom(folder: Path) -> bool:
     """Whether there are DICOM files, or files that cannot be read, in a folder or below it."""
     try:
-        return any(_is_dicom(path) for path in _walk(folder))
+        return any(is_dicom(path) for path in _walk(folder))
     except CineError:  # for the reader to report, so that the other exams are finished
         return True
 
@@ -43,7 +43,7 @@ def dicom_files(folder: Path) -> tuple[list[Path], list[Path]]:
     found: list[Path] = []
     others: list[Path] = []
     for path in _walk(folder):
-        if _is_dicom(path):
+        if is_dicom(path):
             found.append(path)
         elif not path.name.startswith("."):  # what systems leave, such as .DS_Store
             others.append(path)
@@ -79,7 +79,8 @@ def _walk(folder: Path) -> Iterator[Path]:
                 yield path
 
 
-def _is_dicom(path: Path) -> bool:
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM, by how it begins; CineError where it cannot be read."""
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -128,9 +129,9 @@ def open_dicom(path: Path, **keys: Any) -> Any:
 def _transfer_syntax(path: Path) -> str:
     from pydicom.dataset import Dataset
     from pydicom.filereader import read_dataset, read_file_meta_info
-    from pydicom.misc import is_dicom
+    from pydicom.misc import is_dicom as has_preamble
 
-    if is_dicom(path):
+    if has_preamble(path):
         meta: Dataset = read_file_meta_info(path)
     else:
         with path.open("rb") as stream:

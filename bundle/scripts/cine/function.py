@@ -12,6 +12,7 @@ import numpy as np
 from scripts.cine import STRUCTURES
 from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
 from scripts.cine.header import read_header
+from scripts.cine.phantom import PHANTOM, is_phantom
 from scripts.cine.quality import find_parts
 from scripts.cine.reader import CONSTANT
 from scripts.cine.transforms import slice_axis
@@ -157,6 +158,8 @@ def save_function(item: Mapping[str, Any], path: str | Path) -> None:
     function = cardiac_function(
         labels_THWD, header.spacing_mm, all_parts_THWD=all_parts_THWD, blank=blank, affine=header.affine
     )
+    if is_phantom(header.path):
+        function["flags"].insert(0, {"flag": PHANTOM})
     if {"flag": DOUBTFUL} in function["flags"]:
         logger.warning("%s: %s", DOUBTFUL, DOUBT)
         logger.debug("%s is the file whose orientation is doubtful", header.path)

@@ -12,6 +12,7 @@ from typing import IO
 import nibabel as nib
 import numpy as np
 
+from scripts.cine.containers import other_format
 from scripts.cine.geometry import geometry
 from scripts.files import CineError, missing
 from scripts.runtime.device import available_memory
@@ -80,7 +81,7 @@ def read_header(path: str | Path) -> Header:
     path = Path(path)
     raw, magic = _read_raw(path)
     if magic not in (b"n+1", b"n+2"):
-        raise CineError(path, f"the magic {magic!r}", "a single-file NIfTI (magic n+1 or n+2)", _EXPORT)
+        raise _no_nifti(path, f"the magic {magic!r}", "a single-file NIfTI (magic n+1 or n+2)")
     file_shape, dtype, offset = _layout(path, raw)
     slope, intercept = _scaling(path, raw)
     spacing_mm, affine = geometry(path, raw, file_shape)
@@ -124,7 +125,13 @@ def _read_raw(path: Path) -> tuple[nib.Nifti1Header, bytes]:
             if len(block) >= size and np.frombuffer(block, f"{order}i4", count=1)[0] == size:
                 raw = kind(block[:size], order, check=False)
                 return raw, bytes(raw["magic"].item())
-    raise CineError(path, f"no NIfTI header (it begins with {block[:8]!r})", "a NIfTI-1 or NIfTI-2 file", _EXPORT)
+    raise _no_nifti(path, f"no NIfTI header (it begins with {block[:8]!r})", "a NIfTI-1 or NIfTI-2 file")
+
+
+def _no_nifti(path: Path, found: str, expected: str) -> CineError:
+    """The error for another format, with its name where that is known."""
+    what, action = other_format(path) or (found, _EXPORT)
+    return CineError(path, what, expected, action)
 
 
 def _layout(path: Path, raw: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtype, int]:

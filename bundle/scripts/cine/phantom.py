@@ -24,6 +24,8 @@ from scripts.cine.anatomy import GROUPS, Anatomy, contraction, draw_slice
 logger = logging.getLogger(__name__)
 
 _VERSION = "phantom-v1"
+PHANTOM = "phantom"
+"""Flag of what was made of it."""
 
 
 def cached_phantom() -> Path:
@@ -31,6 +33,7 @@ def cached_phantom() -> Path:
 
     It appears under its name only when whole; callers that write at the same time all get one whole phantom.
     """
+    logger.warning("neither exams nor an input were named: the PHANTOM is used, which is drawn and shows no patient")
     folder = cached(_VERSION)
     if folder.is_dir():
         return folder
@@ -44,6 +47,11 @@ def cached_phantom() -> Path:
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
     return folder
+
+
+def is_phantom(path: str | Path) -> bool:
+    """Whether a file is one of the cached phantom's."""
+    return Path(path).resolve().is_relative_to(cached(_VERSION).resolve())
 
 
 def write_phantom(folder: str | Path, patients: int = 30, seed: int = 0) -> None:

@@ -13,6 +13,7 @@ from monai.data import ImageReader
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
+from scripts.cine.containers import is_nifti
 from scripts.cine.header import READ_ERRORS, Header, check_memory, open_file, read_header, unreadable
 from scripts.files import CineError
 
@@ -47,7 +48,7 @@ class CineReader(ImageReader):
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
         """Whether the names end as NIfTI files do."""
-        return all(str(name).endswith((".nii", ".nii.gz")) for name in ensure_tuple(filename))
+        return all(map(is_nifti, ensure_tuple(filename)))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
         """The paths themselves; ``get_data`` does the reading."""

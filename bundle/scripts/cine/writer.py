@@ -13,6 +13,7 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
+from scripts.cine.containers import is_nifti, other_format, stem
 from scripts.cine.dicom_cine import CINE_SUFFIX
 from scripts.cine.dicom_files import dicom_files, holds_dicom
 from scripts.cine.frames import FramesGathered, write_frames
@@ -22,7 +23,6 @@ from scripts.text import listed_paths
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".nii.gz", ".nii")
 _INTENT_LABEL = 1002
 _DESCRIPTION = ", ".join(f"{label} {name}" for name, label in STRUCTURES.items())
 
@@ -189,30 +189,38 @@ def _expand(path: Path) -> list[Path]:
     action = "Check input."
     if path.is_dir():
         try:
-            names = sorted(entry for entry in path.iterdir() if entry.name.endswith(SUFFIXES) and not entry.is_dir())
+            names = sorted(entry for entry in path.iterdir() if is_nifti(entry) and not entry.is_dir())
         except OSError as error:
             found = f"a folder that cannot be listed ({error.strerror})"
             raise CineError(path, found, "a folder that can be read", action) from None
         images = [
-            entry for entry in names if not entry.name.startswith(".") and not _stem(entry).endswith(("_gt", "_seg"))
+            entry
+            for entry in names
+            if not entry.name.startswith(".") and not _stem(entry).lower().endswith(("_gt", "_seg"))
         ]
         if not images and not holds_dicom(path):
-            raise CineError(path, "no NIfTI image", "at least one .nii or .nii.gz, or DICOM images", action)
+            others = (other_format(entry) for entry in sorted(path.iterdir()) if entry.is_file())
+            what, action = next(filter(None, others), (None, action))
+            found = f"no NIfTI image, but {what}" if what else "no NIfTI image"
+            raise CineError(path, found, "at least one .nii or .nii.gz, or DICOM images", action)
         if images:
             _warn_of_dicom(path)
         return images or [path]
     if not path.is_file():
         found, action = missing(path, action)
         raise CineError(path, found, "a NIfTI file, a folder or a list of paths", action)
-    if path.name.endswith(SUFFIXES):
+    if is_nifti(path):
         return [path]
+    if other := other_format(path):
+        raise CineError(path, other[0], "a NIfTI file (.nii, .nii.gz), a folder or a list of paths", other[1])
     images = []
     for where, image in listed_paths(path):
-        exam = holds_dicom(image) if image.is_dir() else image.name.endswith(SUFFIXES) and image.is_file()
+        exam = holds_dicom(image) if image.is_dir() else is_nifti(image) and image.is_file()
         if not exam:
-            found = f"{str(image)!r}, which is no NIfTI file"
+            other = other_format(image) if image.is_file() else None
+            what, action = other or ("no NIfTI file", "Correct the list.")
             expected = "the path of a .nii or .nii.gz, or of a folder of DICOM images"
-            raise CineError(where, found, expected, "Correct the list.")
+            raise CineError(where, f"{str(image)!r}, which is {what}", expected, action)
         images.append(image)
     if not images:
         raise CineError(path, "no paths", "a NIfTI file's path a line", action)
@@ -231,7 +239,7 @@ def _warn_of_dicom(folder: Path) -> None:
 
 def _stem(path: Path) -> str:
     """The file's name without .nii or .nii.gz; the folder's."""
-    return Path(os.path.abspath(path)).name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".nii")
+    return Path(os.path.abspath(path)).name if path.is_dir() else stem(path)
 
 
 def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:

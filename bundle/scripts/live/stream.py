@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from scripts.cine.containers import stem
 from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
+from scripts.cine.phantom import is_phantom
 from scripts.cine.reader import Header, read_volume
 from scripts.cine.writer import check_writable, write_mask
 from scripts.files import CineError, write_json
@@ -118,7 +120,7 @@ def stream_cine(
     """
     per_second = per_second or None
     frames_THWD, header = read_volume(input)
-    output = Path(output_dir) / header.path.name.removesuffix(".gz").removesuffix(".nii")
+    output = Path(output_dir) / stem(header.path)
     _check(header, output, per_second, seconds, deadline_ms, existing)
     orientation = Orientation(header.affine, header.shape)
     frames_THWD, spacing_mm = np.ascontiguousarray(orientation.to_working(frames_THWD)), orientation.spacing_mm
@@ -146,6 +148,7 @@ def stream_cine(
     result = {
         "format": FORMAT,
         "input": header.path.name,
+        "phantom": is_phantom(header.path),
         "rate": per_second,
         "late": inbox.late,
         "runtime": segmenter.runtime.describe(),

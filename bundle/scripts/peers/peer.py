@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scripts.space.deployable import Deployable
-from scripts.space.network import FEWEST_ROWS, steps
+from scripts.space.network import FEWEST_ROWS, at_least, steps
 from scripts.space.space import Space
 
 MIN_STRIDED = 2
@@ -72,9 +72,9 @@ class Peer(Deployable):
 
     def _pad(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         height, width, depth = x_BCHWD.shape[2:]
-        rows = max(steps(height, self.multiple), FEWEST_ROWS) * self.multiple
-        columns = max(steps(width, self.multiple), MIN_STRIDED) * self.multiple
-        slices = steps(max(depth, self.fewest_slices), self.slice_multiple) * self.slice_multiple
+        rows = at_least(steps(height, self.multiple), FEWEST_ROWS) * self.multiple
+        columns = at_least(steps(width, self.multiple), MIN_STRIDED) * self.multiple
+        slices = steps(at_least(depth, self.fewest_slices), self.slice_multiple) * self.slice_multiple
         if (rows, columns, slices) == (height, width, depth) and not torch.jit.is_tracing():  # see pad_in_plane
             return x_BCHWD
         return F.pad(x_BCHWD, (0, slices - depth, 0, columns - width, 0, rows - height))

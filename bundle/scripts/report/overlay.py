@@ -20,10 +20,12 @@ from matplotlib.patheffects import Normal, Stroke
 from monai.data import MetaTensor
 
 from scripts.cine import STRUCTURES
+from scripts.cine.containers import stem
 from scripts.cine.direction import DOUBTFUL
 from scripts.cine.function import cardiac_function
 from scripts.cine.header import read_header
 from scripts.cine.levels import LEVELS, labelled_slices
+from scripts.cine.phantom import PHANTOM, is_phantom
 from scripts.cine.reader import read_frames
 from scripts.cine.transforms import ShortAxisOrder
 from scripts.files import CineError
@@ -55,7 +57,7 @@ def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
     function = cardiac_function(np.asarray(labels_THWD), spacing_mm, affine=affine)
     shown = {t for _, t in shown_phases(header.frames, function["ed_frame"], function["es_frame"])}
     images = {t: np.asarray(in_working_order(x[None])[0]) for t, x in enumerate(read_frames(header)) if t in shown}
-    title = image_path.name.removesuffix(".gz").removesuffix(".nii")
+    title = stem(image_path) + (f" ({PHANTOM})" if is_phantom(image_path) else "")
     save_figure(overlay_figure(images, np.asarray(labels_THWD), spacing_mm, function, title), path)
 
 

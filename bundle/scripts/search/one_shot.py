@@ -11,6 +11,7 @@ import torch
 
 from scripts.distributed import on_main
 from scripts.files import CineError, write_json
+from scripts.keys import check_phase
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
 from scripts.search.history import ONE_SHOT
 from scripts.search.loop import Batch, Carried, EpochLoop, Half, cosine
@@ -59,9 +60,7 @@ class OneShotSearcher(EpochLoop):
         if supernet.partial != 1 or space.nodes != 1 or space.share_cells:
             found = f"partial_channels {supernet.partial}, nodes {space.nodes}, share_cells {space.share_cells}"
             raise CineError("space", found, "1, 1, False: one operation an edge", "Add hypersegnas.json.")
-        if not 1 <= annealing_epochs < epochs:
-            expected = f"1 to {epochs - 1}"
-            raise CineError("annealing_epochs", str(annealing_epochs), expected, "search_epochs counts them in.")
+        check_phase("annealing_epochs", annealing_epochs, epochs)
         known = {
             "space": asdict(space),
             "assistance": assistance,

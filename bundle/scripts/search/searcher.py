@@ -14,6 +14,7 @@ import torch
 
 from scripts.distributed import average_gradients, mean, on_main
 from scripts.files import CineError, replacing
+from scripts.keys import check_phase
 from scripts.latency.expectation import LatencyExpectation
 from scripts.safety import check_finite
 from scripts.search.advice import log_how_it_ended, warn_of_a_budget_that_cannot_bind, warn_of_collapse
@@ -71,8 +72,7 @@ class Searcher(EpochLoop):
         amp: bool = True,
         identity: dict[str, Any] | None = None,
     ):
-        if not 0 <= warm_up_epochs < epochs:
-            raise CineError("warm_up_epochs", str(warm_up_epochs), f"0 to {epochs - 1}", "epochs counts them in.")
+        check_phase("warm_up_epochs", warm_up_epochs, epochs)
         if discrete and (supernet.partial != 1 or expectation.space.skip):
             found = f"partial_channels {supernet.partial}, skip {expectation.space.skip}"
             expected = "1 and false: discrete networks compute all channels, and have no gates on skip edges"

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import nn
 
 from scripts.space.space import Space
@@ -28,3 +31,27 @@ class Deployable(nn.Module):
     multiple: int
     provenance: Mapping[str, Any]
     activations: Mapping[str, tuple[float, float]] | None = None
+
+    def __prepare_scriptable__(self) -> nn.Module:
+        """What ``torch.jit.script`` compiles in our place, and so MONAI's ``ckpt_export``: a trace, in evaluation.
+
+        TorchScript cannot read a network that is built from an architecture. A trace holds for any size, as its
+        forward pass takes no decision by the size. Its parameters are copies.
+        """
+        network = copy.deepcopy(self).eval()
+        parameter = next(network.parameters())
+        example_BCHWD = torch.zeros(1, 1, 2, 2, 2, device=parameter.device, dtype=parameter.dtype)
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of shapes that libraries check
+            return _Traced(torch.jit.trace(network, example_BCHWD, check_trace=False)).eval()
+
+
+class _Traced(nn.Module):
+    """A trace, which ``torch.jit.script`` takes as a part and not as the whole."""
+
+    def __init__(self, network: nn.Module):
+        super().__init__()
+        self.network = network
+
+    def forward(self, image_BCHWD: torch.Tensor) -> torch.Tensor:
+        return self.network(image_BCHWD)

@@ -196,11 +196,16 @@ def _padded(depth: int) -> int:
 def pad_in_plane(x_BCHWD: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad H and W at their far ends with zeros, the mean of a normalised volume, to a multiple, H to three at least."""
     height, width = x_BCHWD.shape[2:4]
-    rows, columns = max(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple
+    rows, columns = at_least(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple
     # a traced graph also holds for sizes that need it where its example does not
     if (rows, columns) == (height, width) and not torch.jit.is_tracing():
         return x_BCHWD
     return F.pad(x_BCHWD, (0, 0, 0, columns - width, 0, rows - height))
+
+
+def at_least(number: int, least: int) -> int:
+    """The greater of two numbers, also where a trace has the first as a tensor."""
+    return number.clamp(min=least) if isinstance(number, torch.Tensor) else max(number, least)
 
 
 def steps(length: int, step: int) -> int:

@@ -1,0 +1,62 @@
+"""What README.md, docs and bundle/docs show: their commands, one by one as the shell has them, and their Python."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from string import Template
+
+from scripts import BUNDLE_ROOT
+
+ROOT = BUNDLE_ROOT.parent
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((BUNDLE_ROOT / "docs").glob("*.md"))]
+_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+_INLINE = re.compile(r"`((?:\w+=\S+ )*(?:python3?|make) [^`]+)`")
+_ENDS = {";", "&", "&&", "|"}
+_SHELL = {"for", "do", "done", "wait", "in"}
+
+
+def blocks(document: Path, language: str) -> list[str]:
+    """The contents of the fenced blocks of a language; "" are the commands."""
+    found = _BLOCK.findall(document.read_text(encoding="utf-8"))
+    return [
+        re.sub(f"^{indent}", "", content, flags=re.MULTILINE) for indent, name, content in found if name == language
+    ]
+
+
+def commands() -> Iterator[tuple[str, list[str]]]:
+    """(document, words) of every command; variables take the values that the documents give them."""
+    for document in DOCUMENTS:
+        name, text = document.relative_to(ROOT).as_posix(), document.read_text(encoding="utf-8")
+        variables = {"B": "bundle/configs", "D": "DATA", "f": "0", "PWD": "."}
+        for block in blocks(document, ""):
+            if not block.lstrip().startswith("@"):  # a citation
+                for words in simple_commands(block, variables):
+                    yield name, words
+        for line in _INLINE.findall(_BLOCK.sub("", text)):
+            if not re.search(r" \.\.\.| STEP", line):  # else a way of speaking
+                for words in simple_commands(line.replace("\n", " "), variables):
+                    yield name, words
+
+
+def simple_commands(text: str, variables: dict[str, str]) -> Iterator[list[str]]:
+    """The simple commands of a script, without comments, loops and assignments, which change the variables."""
+    for line in text.replace("\\\n", " ").splitlines():
+        lexer = shlex.shlex(re.sub(r"(^|\s)#.*", "", line), posix=True, punctuation_chars=";&|")
+        lexer.whitespace_split, lexer.commenters = True, ""
+        words: list[str] = []
+        for word in [*lexer, ";"]:
+            expanded = Template(word).safe_substitute(variables)
+            if word not in _ENDS:
+                words += expanded.split() if word[0] == "$" and expanded != word else [expanded]  # as the shell splits
+                continue
+            while words and re.fullmatch(r"[A-Za-z_]\w*=.*", words[0]):
+                key, _, value = words.pop(0).partition("=")
+                variables[key] = value
+            if words and words[0] == "do":
+                del words[0]
+            if words and words[0] not in _SHELL:
+                yield words
+            words = []

@@ -1,0 +1,214 @@
+"""What README and docs show: every command is one that starts, and every snippet of Python runs.
+
+Commands are not executed, which would take days: their files, keys, values, steps and options are looked up where the
+command would. ``OTHERS`` are programs that are not ours; nothing else is left out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import ast
+import importlib.util
+import inspect
+import re
+import subprocess
+import sys
+import types
+from pathlib import Path
+
+import monai.bundle
+import numpy as np
+import pytest
+import torch
+from documents import DOCUMENTS, ROOT, blocks, commands, simple_commands
+from fire.parser import DefaultParseValue
+from monai.bundle import ConfigParser
+
+from release.pack import NAME
+from scripts import BUNDLE_ROOT, checkpoint
+from scripts.entry import check_keys
+from scripts.keys import check_values
+from scripts.runtime.deploy import Runtime
+from scripts.space.network import CineNet
+
+MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
+TARGETS = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()  # type: ignore[index]
+OTHERS = {
+    *("cd", "cp", "mkdir", "git", "curl", "pip", "export", ".", "sha256sum", "rm", "echo", "touch", "ruff", "mypy"),
+    *("tensorboard", "mlflow", "monailabel", "cyclonedx-py", "pip-licenses", "pip-audit"),
+}
+COMMANDS = list(commands())
+
+
+class Parsed(Exception):
+    """A benchmark's options are those that it has."""
+
+
+@pytest.fixture
+def over(tmp_path) -> Path:
+    """The overlay that docs/comparison.md shows."""
+    (content,) = blocks(ROOT / "docs" / "comparison.md", "json")
+    (tmp_path / "over.json").write_text(content)
+    return tmp_path / "over.json"
+
+
+def existing(name: str, over: Path) -> str:
+    """A file of the project as a command names it: from the checkout, or from the bundle."""
+    if name == over.name:
+        return str(over)
+    found = next((root / name for root in (ROOT, BUNDLE_ROOT) if (root / name).is_file()), None)
+    assert found, f"{name} is no file"
+    return str(found)
+
+
+def options_of(words: list[str]) -> dict:
+    """Keys and values, as Fire reads them."""
+    keys, values = words[::2], words[1::2]
+    assert len(keys) == len(values) and all(key.startswith("--") for key in keys), words
+    return {key[2:]: DefaultParseValue(value) for key, value in zip(keys, values, strict=True)}
+
+
+def check_bundle(words: list[str], over: Path) -> None:
+    """A command of MONAI's: ``run STEP``, or another with arguments of its own."""
+    name, *rest = words
+    step = rest.pop(0) if name == "run" else None
+    options = options_of(rest)
+    parameters = inspect.signature(getattr(monai.bundle, name)).parameters
+    tracking = options.pop("tracking", None)
+    mine = {key: options.pop(key) for key in list(options) if key in parameters}
+    given = mine.pop("config_file", [])
+    files = [existing(file, over) for file in ([given] if isinstance(given, str) else given)]
+    assert files or not options, f"{name} has no {list(options)}"
+    if not files:
+        return
+    check_keys(files, options, tracking=tracking)
+    parser = ConfigParser(ConfigParser.load_config_files(files))
+    for key, value in options.items():
+        parser[key] = value
+    check_values(parser.config)
+    assert step is None or step in parser.config, f"{step} is no step"
+
+
+def check_benchmark(script: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """It starts, and has these options."""
+    parse = argparse.ArgumentParser.parse_args
+
+    def only(parser, *arguments):
+        parse(parser, *arguments)
+        raise Parsed
+
+    monkeypatch.syspath_prepend(script.parent)
+    monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only)
+    monkeypatch.setattr(sys, "argv", [str(script), *options])
+    specification = importlib.util.spec_from_file_location(script.stem, script)
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, script.stem, module)
+    specification.loader.exec_module(module)
+    with pytest.raises(Parsed):
+        module.main()
+
+
+def check_command(words: list[str], over: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program, *rest = words
+    program = Path(program).name if program != "." else program
+    if program == "torchrun":
+        program, rest = "python", rest[rest.index("-m") :]
+    if program == "make":
+        assert rest[0] in TARGETS
+    elif program in ("python", "python3"):
+        while rest and rest[0] == "-W":
+            del rest[:2]
+        if rest[:2] == ["-m", "monai.bundle"]:
+            check_bundle(rest[2:], over)
+        elif rest[0] == "-m":
+            assert importlib.util.find_spec(rest[1]), f"no module {rest[1]}"
+        elif rest[0] == "-c":
+            ast.parse(rest[1])
+        elif rest[0].startswith("benchmarks/"):
+            check_benchmark(ROOT / rest[0], rest[1:], monkeypatch)
+        else:
+            assert (ROOT / rest[0]).is_file(), f"no script {rest[0]}"
+    else:
+        assert program in OTHERS, f"{program} is unknown"
+
+
+@pytest.mark.parametrize(("document", "words"), COMMANDS, ids=[f"{n}-{d}" for n, (d, _) in enumerate(COMMANDS)])
+def test_every_command_in_the_documents_starts(document, words, over, monkeypatch):
+    check_command(words, over, monkeypatch)
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_every_target_of_make_is_explained_and_its_commands_start(target, over, monkeypatch):
+    done = subprocess.run(["make", "-n", target, "EVALUATED=w"], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for words in simple_commands(done.stdout, {"PWD": "."}):
+        check_command(words, over, monkeypatch)
+    if target not in ("install", "lint", "clean"):  # parts of the others
+        assert f"# make {target}" in MAKEFILE or f" make {target}" in MAKEFILE.split("\nPYTHON")[0]
+
+
+def test_no_command_is_left_out_but_those_of_others():
+    programs = {Path(words[0]).name for _, words in COMMANDS}
+    assert programs - {"make", "python", "python3", "torchrun", ""} <= OTHERS
+    ours = [words for _, words in COMMANDS if words[1:3] == ["-m", "monai.bundle"]]
+    assert len(COMMANDS) > 80 and len(ours) > 35  # else they are not found
+
+
+@pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
+def test_every_benchmark_is_imported_and_explains_itself(script, monkeypatch):
+    """Those without a command are parts of the others."""
+    text = script.read_text(encoding="utf-8")
+    monkeypatch.syspath_prepend(script.parent)
+    if "def main" in text:
+        with pytest.raises(SystemExit, match="0"):
+            check_benchmark(script, ["--help"], monkeypatch)
+    else:
+        assert any(
+            re.search(rf"^(import|from) {script.stem}\b", other.read_text(), re.MULTILINE)
+            for other in script.parent.glob("*.py")
+        )
+
+
+SNIPPETS = [(path.relative_to(ROOT).as_posix(), code) for path in DOCUMENTS for code in blocks(path, "python")]
+
+
+def in_evaluation(found: dict) -> None:
+    network = found["network"]
+    assert not network.training
+    with torch.no_grad():
+        assert network(torch.zeros(1, 1, 16, 16, 5)).shape == (1, 4, 16, 16, 5)
+
+
+def a_mask(found: dict) -> None:
+    assert found["mask"].shape == found["volume"].shape and found["status"].volumes_ml.keys() == {"RV", "MYO", "LV"}
+
+
+# what is in each, and what must come out of it; tests/live/test_adapter.py has the adapter receive a volume
+EXPECTED = {
+    "Segmenter(": a_mask,
+    "pyigtl": lambda found: inspect.signature(found["serve"]).bind(None, "localhost", 1),
+    "monai.bundle.load(": in_evaluation,
+}
+
+
+@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")  # of MONAI, about any config
+@pytest.mark.parametrize(("document", "code"), SNIPPETS, ids=[f"{n}-{d}" for n, (d, _) in enumerate(SNIPPETS)])
+def test_every_snippet_of_python_runs(document, code, architecture, tmp_path, monkeypatch):
+    """The shipped bundle is loaded; what is streamed through is a small network, which needs no compiling."""
+    (check,) = [check for part, check in EXPECTED.items() if part in code]
+    (tmp_path / "bundles").mkdir()
+    (tmp_path / "bundles" / NAME).symlink_to(BUNDLE_ROOT)
+    architecture.save(tmp_path / "bundle" / "models" / "architecture.json")
+    checkpoint.save(tmp_path / "bundle" / "models" / "model.pt", CineNet(architecture).state_dict())
+    monkeypatch.setattr("scripts.live.segmenter.choose_runtime", lambda dtype: Runtime("cpu", "float32", "eager"))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", list(sys.path))
+    monkeypatch.setitem(sys.modules, "pyigtl", types.ModuleType("pyigtl"))
+    found = {"volume": np.random.default_rng(0).random((154, 224, 7), np.float32)}
+    exec(compile(code, document, "exec"), found)
+    check(found)
+
+
+def test_the_snippets_are_those_that_are_known():
+    assert len(SNIPPETS) == len(EXPECTED)
