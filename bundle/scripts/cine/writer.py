@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import logging
+import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -14,13 +15,13 @@ from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
 from scripts.cine.dicom_cine import CINE_SUFFIX
-from scripts.cine.dicom_files import dicom_files, holds_dicom
+from scripts.cine.dicom_files import holds_dicom
+from scripts.cine.folders import SUFFIXES, images_of_folder, outputs_of
 from scripts.cine.header import read_header
 from scripts.files import CineError, replacing, writing
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".nii.gz", ".nii")
 _INTENT_LABEL = 1002
 _DESCRIPTION = ", ".join(f"{label} {name}" for name, label in STRUCTURES.items())
 
@@ -85,9 +86,11 @@ def find_inputs(
 
     Args:
         input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
-            DICOM images of one exam in or below it; a text file that lists one file or exam a line, relative to its
-            own folder (blank lines and # comments ignored); or a list of these.
-        output_dir: folder of the results.
+            DICOM images of one exam in or below it, or with NIfTI files in the folders below it; a text file that
+            lists one file or exam a line, relative to its own folder (blank lines and # comments ignored); or a list
+            of these.
+        output_dir: folder of the results. It mirrors the folders of the inputs, from the deepest one that holds them
+            all: cohort/1/sa.nii.gz and cohort/2/sa.nii.gz give 1/sa and 2/sa.
         existing: what to do where results exist: "error" where there is any, "skip" the inputs that have them all, or
             "overwrite".
         suffixes: endings of an input's results, NAME + suffix.
@@ -105,18 +108,13 @@ def find_inputs(
     if not isinstance(entries, Sequence) or not all(isinstance(entry, str | Path) and str(entry) for entry in entries):
         raise CineError("input", repr(input), "a path, or a list of them", "Check input.")
     try:
-        images = list(dict.fromkeys(image for entry in entries for image in _expand(Path(entry))))
+        found_images = [image for entry in entries for image in _expand(Path(entry), Path(output_dir))]
     except OSError as error:  # such as a name that is too long
         raise CineError("input", f"a path that cannot be ({error.strerror})", "a path", "Check input.") from error
-    if not images:
+    if not found_images:
         raise CineError("input", "nothing", "at least one image", "Check input.")
-    by_output: dict[Path, Path] = {}
-    for image in images:
-        output = Path(output_dir) / _stem(image)
-        if output in by_output:
-            found = f"{by_output[output]} and {image}, whose results have one name"
-            raise CineError("input", found, "inputs of different names", "Rename one, or use two output folders.")
-        by_output[output] = image
+    images = list({os.path.abspath(image): image for image in found_images}.values())
+    by_output = outputs_of(images, Path(output_dir))
     check_writable(Path(output_dir))
     present = {
         output: [suffix for suffix in _results(image, suffixes) if Path(f"{output}{suffix}").exists()]
@@ -130,6 +128,7 @@ def find_inputs(
         done = [output for output, found in present.items() if set(suffixes) <= set(found)]
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
         by_output = {output: image for output, image in by_output.items() if output not in done}
+    logger.info("results go to %s", output_dir)  # a folder below it may bear a patient's name
     return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
 
 
@@ -159,10 +158,7 @@ class ResultWriter:
             self.written.append(item["output"])
 
     def _summarise(self, engine: Engine) -> None:
-        folders = sorted({str(Path(output).parent) for output in self.written})
-        logger.info(
-            "%d results (%s) in %s", len(self.written), ", ".join(self.writers), ", ".join(folders) or "no folder"
-        )
+        logger.info("%d results (%s) written", len(self.written), ", ".join(self.writers))
 
 
 def check_writable(folder: Path) -> None:
@@ -173,22 +169,10 @@ def check_writable(folder: Path) -> None:
             pass
 
 
-def _expand(path: Path) -> list[Path]:
+def _expand(path: Path, output_dir: Path) -> list[Path]:
     action = "Check input."
     if path.is_dir():
-        try:
-            names = sorted(entry for entry in path.iterdir() if entry.name.endswith(SUFFIXES) and not entry.is_dir())
-        except OSError as error:
-            found = f"a folder that cannot be listed ({error.strerror})"
-            raise CineError(path, found, "a folder that can be read", action) from None
-        images = [
-            entry for entry in names if not entry.name.startswith(".") and not _stem(entry).endswith(("_gt", "_seg"))
-        ]
-        if not images and not holds_dicom(path):
-            raise CineError(path, "no NIfTI image", "at least one .nii or .nii.gz, or DICOM images", action)
-        if images:
-            _warn_of_dicom(path)
-        return images or [path]
+        return images_of_folder(path, output_dir)
     if not path.is_file():
         raise CineError(path, "no such file or folder", "a NIfTI file, a folder or a list of paths", action)
     if path.name.endswith(SUFFIXES):
@@ -210,21 +194,6 @@ def _expand(path: Path) -> list[Path]:
     if not images:
         raise CineError(path, "no paths", "a NIfTI file's path a line", action)
     return images
-
-
-def _warn_of_dicom(folder: Path) -> None:
-    """A folder of NIfTI images, such as a converter leaves them among the DICOM files that it read."""
-    try:
-        files, _ = dicom_files(folder)
-    except CineError:  # what cannot be read is no matter of the images
-        return
-    if files:
-        logger.warning("%d DICOM files are left out, since their folder holds NIfTI images", len(files))
-
-
-def _stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz; the folder's."""
-    return path.resolve().name if path.is_dir() else path.name.removesuffix(".gz").removesuffix(".nii")
 
 
 def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:
