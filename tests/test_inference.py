@@ -53,7 +53,9 @@ LABELS = heart(points_of(SHAPE, AXIAL))
 
 
 def image_of(labels: np.ndarray) -> np.ndarray:
-    return np.vectorize(GREY.get)(labels).astype(np.int16)
+    """Grey values by label, with a grain: without it the image would be a label map."""
+    grain = np.random.default_rng(0).integers(-9, 10, labels.shape)
+    return (np.vectorize(GREY.get)(labels) + grain).astype(np.int16)
 
 
 def save(path: Path, voxels: np.ndarray, affine: np.ndarray, unit: str = "mm") -> Path:

@@ -8,7 +8,7 @@ from typing import Any
 
 from scripts.cine import STRUCTURES
 from scripts.cine.acdc import PHASES
-from scripts.cine.function import function_of_volumes
+from scripts.cine.ventricles import function_of_volumes
 
 MEASURES = {
     "LV_ef_percent": "LV EF (%)",

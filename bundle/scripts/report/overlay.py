@@ -20,8 +20,8 @@ from monai.data import MetaTensor
 from monai.transforms import LoadImage
 
 from scripts.cine import STRUCTURES
-from scripts.cine.direction import DOUBTFUL
-from scripts.cine.function import cardiac_function
+from scripts.cine.flags import IMPLAUSIBLE, of_exam
+from scripts.cine.function import function_of
 from scripts.cine.levels import LEVELS, labelled_slices
 from scripts.cine.reader import CineReader
 from scripts.cine.transforms import ShortAxisOrder
@@ -37,17 +37,18 @@ DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
 
 
 def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
-    """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["source"]``) over its image."""
+    """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["source"]``) over its image.
+
+    Raises:
+        CineError: the labels have another shape than the file.
+    """
+    function = function_of(item)
     image_path = Path(item["source"])
     image: Any = LoadImage(reader=CineReader(), ensure_channel_first=True, image_only=True)(image_path)
     labels = np.ascontiguousarray(item["pred"])  # torch refuses reversed views
-    if labels.shape != tuple(image.shape):
-        expected = f"{tuple(image.shape)} (T H W D), as the image"
-        raise CineError(image_path, f"labels of shape {labels.shape}", expected, "Invert the spatial transforms first.")
     labels_THWD = np.asarray(ShortAxisOrder()(MetaTensor(labels, affine=image.affine)))
     image = ShortAxisOrder()(image)
     spacing_mm = [float(size) for size in image.pixdim]
-    function = cardiac_function(labels_THWD, spacing_mm, affine=np.asarray(image.affine))
     title = image_path.name.removesuffix(".gz").removesuffix(".nii")
     save_figure(overlay_figure(np.asarray(image), labels_THWD, spacing_mm, function, title), path)
 
@@ -102,8 +103,10 @@ def overlay_figure(
     if curve:
         _draw_volumes(figure.add_subplot(grid[-1, :]), function)
     figure.suptitle(f"{title}\n{_summary(function)}", fontsize=11)
-    if {"flag": DOUBTFUL} in function["flags"]:
-        figure.text(0.01, 0.99, DOUBTFUL, color="white", backgroundcolor="#b00020", fontsize=10, va="top")
+    flags = of_exam(function["flags"])
+    flags += [IMPLAUSIBLE] * any(flag["flag"] == IMPLAUSIBLE for flag in function["flags"])
+    if flags:
+        figure.text(0.01, 0.99, "\n".join(flags), color="white", backgroundcolor="#b00020", fontsize=10, va="top")
     patches = [Patch(facecolor=STRUCTURE_COLOURS[name], edgecolor="0.3", label=name) for name in STRUCTURES]
     figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -179,22 +182,30 @@ def _draw_volumes(axes: Axes, function: Mapping[str, Any]) -> None:
     edge = [Stroke(linewidth=3.4, foreground="0.25"), Normal()]
     for name in ("LV", "RV"):
         volumes = function["volumes_ml"][name]
-        axes.plot(numbers, volumes, color=STRUCTURE_COLOURS[name], linewidth=2.2, gid=name, path_effects=edge)
+        axes.plot(
+            numbers,
+            np.array(volumes, dtype=float),
+            color=STRUCTURE_COLOURS[name],
+            linewidth=2.2,
+            gid=name,
+            path_effects=edge,
+        )
     for name, key in (("ED", "ed_frame"), ("ES", "es_frame")):
         if function[key] is not None:
             axes.axvline(function[key], color="0.4", linestyle="--", linewidth=1.0, zorder=1, gid=name)
             axes.text(function[key], 1.02, name, transform=axes.get_xaxis_transform(), ha="center", fontsize=9)
     tidy(axes, "frame", "volume (ml)", whole_x=True)
-    axes.set_ylim(0, 1.1 * max(1.0, *(v for name in ("LV", "RV") for v in function["volumes_ml"][name])))
+    axes.set_ylim(0, 1.1 * max(1.0, *(v or 0.0 for name in ("LV", "RV") for v in function["volumes_ml"][name])))
 
 
 def _summary(function: Mapping[str, Any]) -> str:
     """The exam's figures in a line; a dash where one is undefined."""
-    if function["frames"] == 1:
-        return ", ".join(f"{name} {function['volumes_ml'][name][0]:.0f} ml" for name in STRUCTURES)
 
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.0f}"  # noqa: RUF001
+
+    if function["frames"] == 1:
+        return ", ".join(f"{name} {number(function['volumes_ml'][name][0])} ml" for name in STRUCTURES)
 
     ventricles = [
         f"{name}: EDV {number(v['edv_ml'])} ml, ESV {number(v['esv_ml'])} ml, EF {number(v['ef_percent'])} %"
