@@ -53,7 +53,9 @@ LABELS = heart(points_of(SHAPE, AXIAL))
 
 
 def image_of(labels: np.ndarray) -> np.ndarray:
-    return np.vectorize(GREY.get)(labels).astype(np.int16)
+    """Grey values by label, with a grain: without it the image would be a label map."""
+    grain = np.random.default_rng(0).integers(-9, 10, labels.shape)
+    return (np.vectorize(GREY.get)(labels) + grain).astype(np.int16)
 
 
 def save(path: Path, voxels: np.ndarray, affine: np.ndarray, unit: str = "mm") -> Path:
@@ -216,6 +218,35 @@ def test_fragments_and_blank_frames_are_flagged(tmp_path):
     assert 3 not in (function["ed_frame"], function["es_frame"])
     mask = np.asarray(nib.load(tmp_path / "out" / "cine_seg.nii.gz").dataobj)[..., 1]
     assert not np.any(mask[2:14, 2:14, 2:6] == 3)
+
+
+def test_label_maps_beside_images_are_refused_and_the_images_finished(tmp_path):
+    for name in "12":
+        (tmp_path / "in" / name).mkdir(parents=True)
+    save(tmp_path / "in" / "1" / "sa.nii", image_of(LABELS), AXIAL)
+    save(tmp_path / "in" / "2" / "sa.nii", image_of(LABELS), AXIAL)
+    save(tmp_path / "in" / "2" / "label_sa.nii", LABELS.astype(np.int16), AXIAL)
+    with pytest.raises(
+        CineError, match=r"found 1 of 3 files .*(?s:.*)label_sa.nii: found 4 different values, all whole"
+    ):
+        infer([tmp_path / "in"], tmp_path / "out")
+    written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*_seg.nii.gz"))
+    assert written == ["1/sa_seg.nii.gz", "2/sa_seg.nii.gz"]
+
+
+def test_what_header_and_image_make_doubtful_is_flagged_logged_and_withheld(tmp_path, caplog):
+    cine = np.stack([image_of(LABELS) + frame for frame in range(4)], axis=-1)
+    inputs = {
+        "axes doubtful": (np.swapaxes(cine, 2, 3), AXIAL),
+        "spacing doubtful": (cine, np.eye(4)),
+        "contrast inverted": (600 - np.pad(cine - 200, ((20, 20), (20, 20), (0, 0), (0, 0))) * 2 // 3, AXIAL),
+    }
+    infer([save(tmp_path / f"{name}.nii", *given) for name, given in inputs.items()], tmp_path / "out")
+    for name in inputs:
+        function = json.loads((tmp_path / "out" / f"{name}_function.json").read_text())
+        assert {"flag": name} in function["flags"] and f"{name}: " in caplog.text
+        assert {*function["LV"].values(), *function["RV"].values(), function["myocardial_mass_g"]} == {None}
+        assert (function["volumes_ml"]["LV"][0] is None) is (name != "contrast inverted")
 
 
 def test_a_folder_of_dicom_gives_the_masks_of_the_nifti_that_was_cut_into_it(tmp_path):

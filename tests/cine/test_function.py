@@ -14,7 +14,7 @@ from scripts.cine.function import cardiac_function, save_function, volume_ml
 from scripts.cine.reader import read_volume
 from scripts.files import CineError
 
-SPACING = (1.0, 1.0, 50.0)  # 0.05 ml a voxel, and as long as a heart
+SPACING = (12.5, 2.0, 40.0)  # 1 ml a voxel, in a field that can show a heart
 
 
 def cine(lv, rv, myo=None) -> np.ndarray:
@@ -29,10 +29,10 @@ def cine(lv, rv, myo=None) -> np.ndarray:
 def test_a_beat_worked_by_hand():
     result = cardiac_function(cine(lv=[80, 100, 70, 40, 60], rv=[70, 90, 80, 45, 60]), SPACING)
     assert (result["frames"], result["ed_frame"], result["es_frame"]) == (5, 2, 4)
-    assert result["volumes_ml"]["LV"] == pytest.approx([4, 5, 3.5, 2, 3])
-    assert result["LV"] == pytest.approx({"edv_ml": 5, "esv_ml": 2, "sv_ml": 3, "ef_percent": 60})
-    assert result["RV"] == pytest.approx({"edv_ml": 4.5, "esv_ml": 2.25, "sv_ml": 2.25, "ef_percent": 50})
-    assert result["myocardial_mass_g"] == pytest.approx(60 * 0.05 * 1.05)
+    assert result["volumes_ml"]["LV"] == pytest.approx([80, 100, 70, 40, 60])
+    assert result["LV"] == pytest.approx({"edv_ml": 100, "esv_ml": 40, "sv_ml": 60, "ef_percent": 60})
+    assert result["RV"] == pytest.approx({"edv_ml": 90, "esv_ml": 45, "sv_ml": 45, "ef_percent": 50})
+    assert result["myocardial_mass_g"] == pytest.approx(60 * 1.05)
     assert result["reasons"] == {} and result["flags"] == []
 
 
@@ -46,16 +46,16 @@ def test_given_frames_are_taken():
 
 def test_one_frame_has_volumes_and_no_function():
     result = cardiac_function(cine(lv=[80], rv=[70]), SPACING)
-    assert result["volumes_ml"]["LV"] == pytest.approx([4])
+    assert result["volumes_ml"]["LV"] == pytest.approx([80])
     assert set(result["LV"].values()) == {None} and result["myocardial_mass_g"] is None
     assert set(result["reasons"].values()) == {"one frame only"}
     at_ed = cardiac_function(cine(lv=[80], rv=[70]), SPACING, ed=1)
-    assert at_ed["LV"] == {"edv_ml": pytest.approx(4), "esv_ml": None, "sv_ml": None, "ef_percent": None}
+    assert at_ed["LV"] == {"edv_ml": pytest.approx(80), "esv_ml": None, "sv_ml": None, "ef_percent": None}
     assert at_ed["reasons"]["LV.ef_percent"] == "one frame only" and at_ed["myocardial_mass_g"]
 
 
 def test_nothing_labelled_gives_nothing():
-    result = cardiac_function(np.zeros((3, 4, 4, 2), int), SPACING)
+    result = cardiac_function(np.zeros((3, 6, 40, 1), int), SPACING)
     assert result["ed_frame"] is None and set(result["LV"].values()) == {None}
     assert set(result["reasons"].values()) == {"no LV in any frame"}
     assert len(result["flags"]) == 9
@@ -63,7 +63,7 @@ def test_nothing_labelled_gives_nothing():
 
 def test_edv_of_zero_gives_no_ejection_fraction():
     result = cardiac_function(cine(lv=[0, 50], rv=[70, 60]), SPACING, ed=1, es=2)
-    assert set(result["LV"].values()) == {None, 2.5}
+    assert set(result["LV"].values()) == {None, 50}
     assert result["reasons"]["LV.ef_percent"] == "no LV at ED"
 
 
@@ -79,14 +79,67 @@ def test_a_frame_that_was_segmented_badly_gives_no_ejection_fraction():
     assert result["es_frame"] == 3
     assert result["LV"]["ef_percent"] is None
     assert "jumps at frame 3" in result["reasons"]["LV.ef_percent"]
-    assert result["LV"]["esv_ml"] == pytest.approx(0.15)
+    assert result["LV"]["esv_ml"] == pytest.approx(3)
+
+
+def test_a_first_frame_that_was_segmented_badly_gives_no_ejection_fraction():
+    """The cine is a loop: 30 ml before 95 and after 90 would else be ES, with an EF of 70 % rather than 60."""
+    result = cardiac_function(cine(lv=[30, 95, 100, 70, 45, 40, 60, 90], rv=[70, 68, 70, 60, 50, 45, 55, 65]), SPACING)
+    assert result["es_frame"] == 1 and result["LV"]["ef_percent"] is None
+    assert result["flags"] == [{"flag": "sudden change", "structure": "LV", "frame": 1}]
+    assert result["RV"]["ef_percent"] is not None or "RV.ef_percent" in result["reasons"]
+
+
+def test_a_frame_without_half_its_myocardium_is_neither_ed_nor_es():
+    """Its LV is not far below that of its neighbours, but muscle keeps its volume."""
+    myo = [25] + [60] * 7
+    result = cardiac_function(cine(lv=[38, 60, 90, 100, 80, 60, 45, 40], rv=[60] * 7 + [50], myo=myo), SPACING)
+    assert {"flag": "sudden change", "structure": "MYO", "frame": 1} in result["flags"]
+    assert (result["LV"]["esv_ml"], result["LV"]["ef_percent"], result["RV"]["ef_percent"]) == (38, None, None)
+    pair = cardiac_function(cine(lv=[100, 38], rv=[60, 50], myo=[60, 25]), SPACING)
+    assert pair["LV"]["ef_percent"] is None and pair["flags"] == [{"flag": "implausible", "structure": "MYO"}]
+    assert pair["reasons"]["LV.ef_percent"].startswith("a myocardium of 60 ml at ED and 25 ml at ES")
+
+
+@pytest.mark.parametrize(
+    ("lv", "withheld"), [((100, 4), {"sv_ml", "ef_percent"}), ((100, 98), {"sv_ml", "ef_percent"}), ((9, 4), None)]
+)
+def test_what_no_heart_has_is_withheld_with_a_flag(lv, withheld):
+    result = cardiac_function(cine(lv=lv, rv=[70, 60]), SPACING)
+    assert {"flag": "implausible", "structure": "LV"} in result["flags"]
+    assert {key for key, value in result["LV"].items() if value is None} == (withheld or set(result["LV"]))
+    assert "heart" in result["reasons"]["LV.ef_percent"] and result["RV"]["ef_percent"] is not None
+    assert result["volumes_ml"]["LV"] == list(lv)
+
+
+@pytest.mark.parametrize(
+    ("doubts", "spacing_mm", "has_volumes", "has_function"),
+    [
+        ({"axes doubtful": "why"}, SPACING, False, False),
+        ({"contrast inverted": "why"}, SPACING, True, False),
+        ({"no motion": "why"}, SPACING, True, False),
+        ({"spacing doubtful": "why"}, SPACING, True, True),
+        ({"spacing doubtful": "why"}, (12.5, 0.7, 40.0), True, True),  # an LV of 35 ml
+        ({"spacing doubtful": "why"}, (12.5, 0.7, 20.0), False, False),  # of 17.5 ml
+        ({}, (2.0, 2.0, 40.0), False, False),  # a field of 12 mm
+    ],
+)
+def test_what_rests_on_a_doubt_is_withheld(doubts, spacing_mm, has_volumes, has_function):
+    result = cardiac_function(cine(lv=[100, 40], rv=[90, 50]), spacing_mm, doubts=doubts)
+    assert {"flag": next(iter(doubts), "field of view doubtful")} in result["flags"]
+    assert (result["volumes_ml"]["LV"][0] is not None) is has_volumes
+    assert (result["LV"]["ef_percent"] is not None) is has_function
+    if not has_function:
+        assert result["reasons"]["LV.edv_ml"] == result["reasons"]["myocardial_mass_g"] != ""
+    if not has_volumes:
+        assert result["reasons"]["volumes_ml"] == result["reasons"]["LV.edv_ml"]
 
 
 def test_a_right_ventricle_that_fills_in_systole_has_no_ejection_fraction():
     result = cardiac_function(cine(lv=[100, 40], rv=[50, 60]), SPACING)
     assert result["RV"] == {
-        "edv_ml": pytest.approx(2.5),
-        "esv_ml": pytest.approx(3),
+        "edv_ml": pytest.approx(50),
+        "esv_ml": pytest.approx(60),
         "sv_ml": None,
         "ef_percent": None,
     }
@@ -122,11 +175,11 @@ def test_fragments_are_judged_before_they_are_cleared():
     before[1, 5, 90:99, 0] = 3
     result = cardiac_function(kept, SPACING, all_parts_THWD=before)
     assert result["flags"] == [{"flag": "fragments", "structure": "LV", "frame": 2}]
-    assert result["volumes_ml"]["LV"] == pytest.approx([4, 3])
+    assert result["volumes_ml"]["LV"] == pytest.approx([80, 60])
 
 
 def test_frames_that_show_nothing_are_neither_ed_nor_es():
-    result = cardiac_function(cine(lv=[100, 90, 5, 50], rv=[60] * 4), SPACING, blank=[1, 3])
+    result = cardiac_function(cine(lv=[100, 90, 5, 50], rv=[70, 70, 60, 60]), SPACING, blank=[1, 3])
     assert (result["ed_frame"], result["es_frame"]) == (2, 4)
     assert result["flags"] == [{"flag": "no contrast", "frame": 1}, {"flag": "no contrast", "frame": 3}]
     nothing = cardiac_function(cine(lv=[100, 50], rv=[60] * 2), SPACING, blank=[1, 2])
@@ -135,13 +188,14 @@ def test_frames_that_show_nothing_are_neither_ed_nor_es():
 
 
 def test_sudden_changes_are_flagged_in_a_cine_only():
-    flags = cardiac_function(cine(lv=[100, 90, 45, 50, 70], rv=[60] * 5), SPACING)["flags"]
+    flags = cardiac_function(cine(lv=[100, 90, 45, 50, 70], rv=[60, 58, 50, 50, 60]), SPACING)["flags"]
     assert flags == [{"flag": "sudden change", "structure": "LV", "frame": 3}]
     assert cardiac_function(cine(lv=[100, 45], rv=[60, 50]), SPACING)["flags"] == []
 
 
 def test_the_file_says_what_it_is_about(nifti, tmp_path):
-    image = nifti(np.zeros((6, 100, 1, 2), np.int16), pixdim=[1, 1, 1, 50, 1, 0, 0, 0], srow_z=[0, 0, 50, 0])
+    rows = {"srow_x": [-12.5, 0, 0, 0], "srow_y": [0, -2, 0, 0], "srow_z": [0, 0, 40, 0]}
+    image = nifti(np.zeros((6, 100, 1, 2), np.int16), pixdim=[1, 12.5, 2, 40, 1, 0, 0, 0], **rows)
     labels = MetaTensor(torch.from_numpy(cine(lv=[100, 40], rv=[50, 60])).float())
     save_function({"pred": labels, "source": str(image)}, tmp_path / "a_function.json")
     written = json.loads((tmp_path / "a_function.json").read_text())
@@ -156,9 +210,9 @@ def test_the_file_says_what_it_is_about(nifti, tmp_path):
 )
 def test_a_stack_that_holds_no_whole_ventricle_gives_no_function(slices, between_mm, whole):
     labels = np.repeat(cine(lv=[80, 40], rv=[70, 45]), slices, axis=3)
-    result = cardiac_function(labels, (1.0, 1.0, between_mm))
+    result = cardiac_function(labels, (12.5, 4.0, between_mm))
     assert ({"flag": "few slices"} in result["flags"]) is not whole
-    assert result["volumes_ml"]["LV"][0] == pytest.approx(80 * slices * between_mm / 1000)
+    assert result["volumes_ml"]["LV"][0] == pytest.approx(80 * slices * between_mm / 20)
     if whole:
         assert result["LV"]["ef_percent"] == pytest.approx(50) and result["myocardial_mass_g"]
         return
@@ -185,3 +239,4 @@ def test_real_hearts_beat_plausibly(acdc_dir):
         low, high = {"DCM": (10, 40), "NOR": (50, 80)}[first["group"]]
         assert low < result["LV"]["ef_percent"] < high
         assert 60 < result["myocardial_mass_g"] < 300
+        assert {flag["flag"] for flag in result["flags"]} <= {"fragments"} and not header[0].spacing_doubt

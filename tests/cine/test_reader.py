@@ -49,6 +49,7 @@ def test_both_versions_plain_and_compressed(nifti, kind, name):
         ((4, 5, 3, 1), (1, 4, 5, 3)),
         ((4, 5, 3, 2), (2, 4, 5, 3)),
         ((4, 5, 3, 2, 1), (2, 4, 5, 3)),
+        ((4, 5, 3, 1, 2), (2, 4, 5, 3)),
         ((1, 1, 1), (1, 1, 1, 1)),
     ],
 )
@@ -57,7 +58,7 @@ def test_frames_become_channels_and_missing_axes_are_added(nifti, shape, tensor)
     path = nifti(voxels)
     image = load(path)
     assert image.shape == tensor
-    four = voxels.reshape((*shape, 1, 1)[:4]) if len(shape) < 4 else voxels.reshape(shape[:4])
+    four = voxels.reshape((*(*shape, 1)[:3], tensor[0]))
     assert np.array_equal(image.numpy(), np.moveaxis(four, -1, 0))
     assert read_header(path).frames == tensor[0]
     assert image.meta["filename_or_obj"] == str(path)
@@ -82,6 +83,34 @@ def test_units_of_length_are_honoured(nifti, code, factor):
 def test_lengths_come_from_pixdim_where_the_sform_contradicts(nifti):
     header = read_header(nifti(srow_x=[-1, 0, 0, 0], srow_y=[0, -1, 0, 0], srow_z=[0, 0, 1, 0]))
     assert np.array_equal(header.affine, np.diag([-1.5, -1.25, 8, 1]))
+
+
+@pytest.mark.parametrize("dummy", ["pixdim", "affine"])
+def test_the_spacing_that_is_no_dummy_counts(nifti, dummy):
+    ones = {"srow_x": [-1, 0, 0, 7], "srow_y": [0, -1, 0, 8], "srow_z": [0, 0, 1, 9]}
+    header = read_header(nifti(**({"pixdim": np.ones(8)} if dummy == "pixdim" else ones)))
+    assert header.spacing_mm == (1.5, 1.25, 8) and header.spacing_doubt == ""
+    assert np.array_equal(header.affine, [[-1.5, 0, 0, 7], [0, -1.25, 0, 8], [0, 0, 8, 9], [0, 0, 0, 1]])
+
+
+@pytest.mark.parametrize(
+    ("fields", "spacing_mm", "doubt"),
+    [
+        ({"pixdim": np.ones(8), "srow_x": [1, 0, 0, 0], "srow_y": [0, 1, 0, 0], "srow_z": [0, 0, 1, 0]}, 1, "both say"),
+        ({"pixdim": np.ones(8), "sform_code": 0}, 1, "both say"),
+        ({"srow_z": [0, 0, 10, 9]}, 8, "pixdim says 1.5 x 1.25 x 8 and the affine 1.5 x 1.25 x 10"),
+        ({"srow_z": [0, 0, 8.05, 9]}, 8, ""),  # rounded
+    ],
+)
+def test_a_spacing_that_nobody_knows_or_that_contradicts_itself_is_doubted(nifti, fields, spacing_mm, doubt):
+    header = read_header(nifti(**fields))
+    assert header.spacing_mm[2] == spacing_mm
+    assert doubt in header.spacing_doubt and bool(doubt) == bool(header.spacing_doubt)
+
+
+def test_the_affine_is_checked_where_it_counts(nifti):
+    with pytest.raises(CineError, match=r"found a voxel spacing of \[1.5, 1.25, 400.0\] mm"):
+        read_header(nifti(pixdim=np.ones(8), srow_z=[0, 0, 400, 0]))
 
 
 def test_rotated_qform_is_used_where_there_is_no_sform(nifti):
@@ -153,7 +182,7 @@ REFUSED = {
     "rank 0": ({"dim": [0, 4, 5, 3, 1, 1, 1, 1]}, "dimensions"),
     "rank 8": ({"dim": [8, 4, 5, 3, 1, 1, 1, 1]}, "dimensions"),
     "1D": ({"dim": [1, 60, 1, 1, 1, 1, 1, 1]}, "1 dimensions"),
-    "5D": ({"dim": [5, 4, 5, 1, 1, 3, 1, 1]}, "5 dimensions"),
+    "5D": ({"dim": [5, 4, 5, 1, 2, 3, 1, 1]}, "5 dimensions"),
     "bomb": ({"dim": [3, 16000, 16000, 16, 1, 1, 1, 1], "pixdim": [1, 0.05, 0.05, 8, 0, 0, 0, 0]}, "claims"),
     "too few voxels": ({"dim": [3, 4, 5, 4, 1, 1, 1, 1]}, "bytes"),
     "too many voxels": ({"dim": [3, 4, 5, 2, 1, 1, 1, 1]}, "more bytes"),

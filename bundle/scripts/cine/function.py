@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,19 @@ from typing import Any
 import numpy as np
 
 from scripts.cine import STRUCTURES
-from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
+from scripts.cine.coverage import coverage_flags
+from scripts.cine.direction import DOUBTFUL, is_doubtful
+from scripts.cine.flags import FEW_SLICES, FIELD, IMPLAUSIBLE, SPACING, SUDDEN, Flag, log_flags, spatial_flags
 from scripts.cine.header import read_header
+from scripts.cine.image_check import AXES, DOUBTS, IMAGE_DOUBTS, INVERTED, STILL
 from scripts.cine.phantom import PHANTOM, is_phantom
-from scripts.cine.quality import find_parts
+from scripts.cine.plausibility import edv_doubt, field_doubt
 from scripts.cine.reader import CONSTANT
+from scripts.cine.temporal import sudden_frames
 from scripts.cine.transforms import slice_axis
+from scripts.cine.ventricles import function_of_volumes, without_function
 from scripts.files import CineError, write_json
 
-logger = logging.getLogger(__name__)
-
-MYOCARDIAL_DENSITY = 1.05
-"""g/ml"""
-SUDDEN_SHARE = 0.4
-"""A change between neighbouring frames beyond this share of the structure's largest volume is flagged."""
-CINE_FRAMES = 5
-"""Fewer frames are no time series whose changes could be judged."""
-
-FEW_SLICES = "few slices"
 MIN_EXTENT_MM = 40.0
 """A shorter stack holds no whole ventricle: the hearts of ACDC are 50 to 110 mm long."""
 
@@ -48,6 +42,7 @@ def cardiac_function(
     all_parts_THWD: np.ndarray | None = None,
     blank: Collection[int] = (),
     affine: np.ndarray | None = None,
+    doubts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Volumes of every frame and what follows from them; what cannot be told is None, and ``reasons`` says why.
 
@@ -59,11 +54,12 @@ def cardiac_function(
         all_parts_THWD: the labels before all but the largest part of each structure were cleared: there fragments show.
         blank: frames, counted from 1, whose image shows nothing: neither ED nor ES is looked for in them.
         affine: 4x4, voxel indices of the labels to RAS (mm); where the labels contradict it, a flag says so.
+        doubts: flags that header and image raise, each with what is wrong.
 
     Returns:
         frames, ed_frame, es_frame, volumes_ml (structure -> one value a frame), LV and RV (edv_ml, esv_ml, sv_ml,
-        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags ("orientation doubtful" and "few
-        slices" of the exam; the others with frame and, but for "no contrast", structure).
+        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags (of ``flags.EXPLAINED``, "no
+        contrast", "missing" and "fragments"; each with the frame and the structure that it is about, if any).
 
     Raises:
         CineError: ``ed`` or ``es`` is no frame of the cine.
@@ -77,52 +73,41 @@ def cardiac_function(
     volumes = {name: [frame[name] for frame in per_frame] for name in STRUCTURES}
     reasons: dict[str, str] = {}
     ed, es = _phases(volumes["LV"], ed, es, blank, reasons)
-    doubtful = affine is not None and is_doubtful(labels_THWD, affine)
-    flags: list[dict[str, Any]] = [{"flag": DOUBTFUL}] if doubtful else []
+    sudden = sudden_frames(volumes)
+    implausible: list[str] = []
+    function = function_of_volumes(volumes, ed, es, reasons, sudden, implausible)
+    doubts = dict(doubts or {})
+    if wrong_field := field_doubt(labels_THWD.shape[1:], spacing_mm):
+        doubts[FIELD] = wrong_field
+    if (extent_mm := _extent_mm(labels_THWD, spacing_mm)) < MIN_EXTENT_MM:
+        doubts[FEW_SLICES] = f"a stack of {extent_mm:.3g} mm holds no whole ventricle"
+    else:
+        largest = (ed or 1 + int(np.argmax(volumes["LV"]))) - 1
+        smallest_HWD = None if es is None or es - 1 == largest else labels_THWD[es - 1]
+        doubts |= dict.fromkeys(coverage_flags(labels_THWD[largest], smallest_HWD, spacing_mm), "")
+    if affine is not None and is_doubtful(labels_THWD, affine):
+        doubts[DOUBTFUL] = ""
+    flags: list[Flag] = [{"flag": flag} for flag in doubts]
     flags += [{"flag": "no contrast", "frame": frame} for frame in sorted(blank)]
-    flags += _spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD), volumes)
-    flags += _temporal_flags(volumes)
-    flags += [{"flag": FEW_SLICES}] if (extent_mm := _extent_mm(labels_THWD, spacing_mm)) < MIN_EXTENT_MM else []
-    sudden = {(flag["structure"], flag["frame"]) for flag in flags if flag["flag"] == "sudden change"}
-    function = function_of_volumes(volumes, ed, es, reasons, sudden)
-    if extent_mm < MIN_EXTENT_MM:
-        function, short = _without_function(function, f"a stack of {extent_mm:.3g} mm holds no whole ventricle")
-        reasons = {**short, **reasons}
+    flags += spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD), volumes)
+    flags += [{"flag": SUDDEN, "structure": name, "frame": frame} for name, found in sudden.items() for frame in found]
+    no_scale = _no_scale(doubts, max(volumes["LV"]))
+    if why := no_scale or next((doubts[flag] for flag in (FEW_SLICES, INVERTED, STILL) if flag in doubts), ""):
+        function, withheld = without_function(function, why)
+        reasons |= withheld
+    else:
+        flags += [{"flag": IMPLAUSIBLE, "structure": name} for name in implausible]
+    if no_scale:
+        reasons["volumes_ml"] = no_scale
     return {
         "frames": frames,
         "ed_frame": ed,
         "es_frame": es,
-        "volumes_ml": volumes,
+        "volumes_ml": {name: [None] * frames for name in volumes} if no_scale else volumes,
         **function,
         "reasons": reasons,
         "flags": flags,
     }
-
-
-def function_of_volumes(
-    volumes_ml: Mapping[str, Sequence[float]],
-    ed: int | None,
-    es: int | None,
-    reasons: dict[str, str],
-    sudden: Collection[tuple[str, int]] = (),
-) -> dict[str, Any]:
-    """What follows from the volumes at ED and ES: LV and RV (edv_ml, esv_ml, sv_ml, ef_percent), myocardial_mass_g.
-
-    Args:
-        volumes_ml: structure -> one value a frame.
-        ed, es: frames, counted from 1; where one is None, ``reasons`` holds why, under "ed_frame" and "es_frame".
-        reasons: takes up why a value is None.
-        sudden: structures and frames in which the volume jumps.
-    """
-    ventricles = {name: _ventricle(name, volumes_ml[name], ed, es, sudden, reasons) for name in ("LV", "RV")}
-    mass = None
-    if ed is None:
-        reasons["myocardial_mass_g"] = reasons["ed_frame"]
-    elif not volumes_ml["MYO"][ed - 1]:
-        reasons["myocardial_mass_g"] = "no MYO at ED"
-    else:
-        mass = volumes_ml["MYO"][ed - 1] * MYOCARDIAL_DENSITY
-    return {**ventricles, "myocardial_mass_g": mass}
 
 
 def _extent_mm(labels_THWD: np.ndarray, spacing_mm: Sequence[float]) -> float:
@@ -131,17 +116,22 @@ def _extent_mm(labels_THWD: np.ndarray, spacing_mm: Sequence[float]) -> float:
     return float(labels_THWD.shape[1 + axis] * spacing_mm[axis])
 
 
-def _without_function(function: Mapping[str, Any], reason: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The same keys without values, and the reason of each."""
-    empty = {name: dict.fromkeys(value) if isinstance(value, dict) else None for name, value in function.items()}
-    keys = [f"{name}.{key}" for name, value in empty.items() if value for key in value]
-    return empty, dict.fromkeys([*keys, "myocardial_mass_g"], reason)
+def _no_scale(doubts: Mapping[str, str], largest_lv_ml: float) -> str:
+    """Why nothing that was measured is in ml; empty where it is."""
+    if why := doubts.get(AXES) or doubts.get(FIELD):
+        return why
+    implausible = edv_doubt("LV", largest_lv_ml)
+    return f"{doubts[SPACING]}; found {implausible}" if SPACING in doubts and implausible else ""
 
 
-def save_function(item: Mapping[str, Any], path: str | Path) -> None:
-    """Write the function of ``item["pred"]`` (T H W D, in the order of the file ``item["source"]``) as JSON.
+def function_of(item: Mapping[str, Any]) -> dict[str, Any]:
+    """``cardiac_function`` of ``item["pred"]`` (T H W D, in the order of the file ``item["source"]``).
 
-    Where there are ``item["all_parts"]`` and the metadata of ``item["image"]``, fragments and blank frames are flagged.
+    Fragments, blank frames and doubts about the image are flagged where the item holds ``all_parts``, the metadata of
+    ``image`` and ``doubts``.
+
+    Raises:
+        CineError: the labels have another shape than the file.
     """
     header = read_header(item["source"])
     labels_THWD = np.asarray(item["pred"])
@@ -154,18 +144,29 @@ def save_function(item: Mapping[str, Any], path: str | Path) -> None:
         )
     constant = getattr(item.get("image"), "meta", {}).get(CONSTANT, ())
     blank = [frame for frame, is_constant in enumerate(constant, start=1) if is_constant]
-    all_parts_THWD = item.get("all_parts")
+    doubts = {flag: text for flag, text in IMAGE_DOUBTS.items() if flag in item.get(DOUBTS, "").split(", ")}
+    if header.spacing_doubt:
+        doubts[SPACING] = header.spacing_doubt
     function = cardiac_function(
-        labels_THWD, header.spacing_mm, all_parts_THWD=all_parts_THWD, blank=blank, affine=header.affine
+        labels_THWD,
+        header.spacing_mm,
+        all_parts_THWD=item.get("all_parts"),
+        blank=blank,
+        affine=header.affine,
+        doubts=doubts,
     )
     if is_phantom(header.path):
         function["flags"].insert(0, {"flag": PHANTOM})
-    if {"flag": DOUBTFUL} in function["flags"]:
-        logger.warning("%s: %s", DOUBTFUL, DOUBT)
-        logger.debug("%s is the file whose orientation is doubtful", header.path)
     if len(header.file_shape) == 2:
         function["volumes_ml"] = {name: [None] for name in STRUCTURES}
         function["reasons"]["volumes_ml"] = "a 2D image has no slice thickness"
+    return function
+
+
+def save_function(item: Mapping[str, Any], path: str | Path) -> None:
+    """Write ``function_of`` the item as JSON, and log its flags."""
+    header, function = read_header(item["source"]), function_of(item)
+    log_flags(function["flags"], header.path)
     write_json(path, {"image": header.path.name, "units": UNITS, "spacing_mm": header.spacing_mm, **function})
 
 
@@ -183,56 +184,3 @@ def _phases(
         if frame is None and unknown is not None:
             reasons[key] = unknown
     return ed, es
-
-
-def _ventricle(
-    name: str,
-    volumes: Sequence[float],
-    ed: int | None,
-    es: int | None,
-    sudden: Collection[tuple[str, int]],
-    reasons: dict[str, str],
-) -> dict[str, float | None]:
-    result: dict[str, float | None] = dict.fromkeys(("edv_ml", "esv_ml", "sv_ml", "ef_percent"))
-    for key, phase, frame in (("edv_ml", "ed", ed), ("esv_ml", "es", es)):
-        if frame is None:
-            reasons[f"{name}.{key}"] = reasons[f"{phase}_frame"]
-        elif not volumes[frame - 1]:
-            reasons[f"{name}.{key}"] = f"no {name} at {phase.upper()}"
-        else:
-            result[key] = volumes[frame - 1]
-    edv, esv = result["edv_ml"], result["esv_ml"]
-    if edv is None or esv is None:
-        doubt = reasons[f"{name}.edv_ml" if edv is None else f"{name}.esv_ml"]
-    elif ed == es:
-        doubt = "ED and ES are the same frame"
-    elif jumped := [frame for frame in (ed, es) if (name, frame) in sudden]:
-        doubt = f"the volume jumps at frame {jumped[0]}: a frame that was segmented badly is no ED or ES"
-    elif esv > edv:
-        doubt = "the volume at ES is above that at ED"
-    else:
-        return {**result, "sv_ml": edv - esv, "ef_percent": 100.0 * (edv - esv) / edv}
-    reasons[f"{name}.sv_ml"] = reasons[f"{name}.ef_percent"] = doubt
-    return result
-
-
-def _spatial_flags(labels_THWD: np.ndarray, volumes: dict[str, list[float]]) -> list[dict[str, Any]]:
-    flags = []
-    for frame, labels_HWD in enumerate(labels_THWD, start=1):
-        parts = find_parts(labels_HWD)
-        for name in volumes:
-            where = {"structure": name, "frame": frame}
-            if not volumes[name][frame - 1]:
-                flags.append({"flag": "missing", **where})
-            elif parts.fragmented(name):
-                flags.append({"flag": "fragments", **where})
-    return flags
-
-
-def _temporal_flags(volumes: dict[str, list[float]]) -> list[dict[str, Any]]:
-    flags = []
-    for name, curve in volumes.items():
-        if len(curve) >= CINE_FRAMES:
-            jumps = np.abs(np.diff(curve)) > SUDDEN_SHARE * max(curve)
-            flags += [{"flag": "sudden change", "structure": name, "frame": int(i) + 2} for i in np.flatnonzero(jumps)]
-    return flags

@@ -1,4 +1,4 @@
-"""Where a NIfTI's voxels lie: pixdim is trusted for lengths, the affine for directions and origin, all in mm."""
+"""Where a NIfTI's voxels lie, in mm: pixdim gives lengths unless it is a dummy, the affine directions and origin."""
 
 from __future__ import annotations
 
@@ -17,6 +17,8 @@ logger = logging.getLogger(__name__)
 SHEAR_TOLERANCE = 0.01
 """Largest cosine between two axes that is repaired as rounding (about 0.6 degrees); beyond it the file is refused."""
 SPACING_RANGE_MM = (0.01, 100.0)
+SAME_SPACING = 0.01
+"""Two spacings that differ by less, as a share, are rounded values of one."""
 EXTENT_LIMIT_MM = 1000.0
 """Wider than any scanner's field of view."""
 ORIGIN_LIMIT_MM = 1e5
@@ -27,8 +29,11 @@ _UNITS_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 @np.errstate(all="ignore")  # what overflows becomes infinite and is refused
 def geometry(
     path: Path, raw: nib.Nifti1Header, file_shape: tuple[int, ...]
-) -> tuple[tuple[float, float, float], np.ndarray]:
-    """Spacing along H, W and D (mm, from pixdim), and the affine to RAS (mm): orthogonal, its columns that long.
+) -> tuple[tuple[float, float, float], np.ndarray, str]:
+    """Spacing along H, W and D (mm), the affine to RAS (mm): orthogonal, its columns that long; and a doubt.
+
+    Tools that know no spacing write 1 x 1 x 1. Where either pixdim or the affine says this, the other one counts. Else
+    pixdim counts. The doubt says where both are 1 x 1 x 1, or where they contradict each other; it is empty otherwise.
 
     Raises:
         CineError: units, spacing, extent or affine cannot be trusted.
@@ -43,12 +48,28 @@ def geometry(
     if len(file_shape) == 2 and not 0 < pixdim[2] < math.inf:
         logger.warning("a 2D file names no slice thickness: taken as 1 mm")
         pixdim[2] = 1.0 / unit_mm
-    spacing_mm = pixdim * unit_mm
+    _check_lengths(path, pixdim * unit_mm, file_shape)
+    stored = _stored_affine(path, raw, pixdim)
+    lengths, origin_mm = np.linalg.norm(stored[:, :3], axis=0), stored[:, 3] * unit_mm
+    if not (np.all(lengths > 0) and np.all(np.isfinite(lengths)) and np.all(np.abs(origin_mm) <= ORIGIN_LIMIT_MM)):
+        expected = f"finite axes that are not zero, and an origin within {ORIGIN_LIMIT_MM:g} mm"
+        raise CineError(path, f"the affine {stored.tolist()}", expected, "Correct sform or qform in the header.")
+    spacing_mm, doubt = _spacing(path, pixdim, lengths)
+    spacing_mm *= unit_mm
+    _check_lengths(path, spacing_mm, file_shape)
+    affine = np.eye(4)
+    affine[:3, :3] = _orthonormal(path, stored[:, :3] / lengths) * spacing_mm
+    affine[:3, 3] = origin_mm
+    return (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])), affine, doubt
+
+
+def _check_lengths(path: Path, spacing_mm: np.ndarray, file_shape: tuple[int, ...]) -> None:
+    """CineError where a voxel or the whole field cannot have such a length."""
     low, high = SPACING_RANGE_MM
     if not np.all((spacing_mm >= low) & (spacing_mm <= high)):  # also true for NaN
         raise CineError(
             path,
-            f"a voxel spacing (pixdim) of {spacing_mm.tolist()} mm",
+            f"a voxel spacing of {spacing_mm.tolist()} mm",
             f"three numbers from {low:g} to {high:g} mm",
             "Correct pixdim or the units in the header.",
         )
@@ -58,19 +79,23 @@ def geometry(
             path,
             f"{extent:.6g} mm along one axis",
             f"at most {EXTENT_LIMIT_MM:g} mm",
-            "Correct pixdim or the units in the header.",
+            "Store the axes as H x W x D x T, and correct pixdim or the units in the header.",
         )
-    stored = _stored_affine(path, raw, pixdim)
-    lengths, origin_mm = np.linalg.norm(stored[:, :3], axis=0), stored[:, 3] * unit_mm
-    if not (np.all(lengths > 0) and np.all(np.isfinite(lengths)) and np.all(np.abs(origin_mm) <= ORIGIN_LIMIT_MM)):
-        expected = f"finite axes that are not zero, and an origin within {ORIGIN_LIMIT_MM:g} mm"
-        raise CineError(path, f"the affine {stored.tolist()}", expected, "Correct sform or qform in the header.")
-    if not np.allclose(lengths, pixdim, rtol=1e-3):
-        logger.debug("%s: the affine's voxel sizes contradict pixdim, which is trusted", path)
-    affine = np.eye(4)
-    affine[:3, :3] = _orthonormal(path, stored[:, :3] / lengths) * spacing_mm
-    affine[:3, 3] = origin_mm
-    return (float(spacing_mm[0]), float(spacing_mm[1]), float(spacing_mm[2])), affine
+
+
+def _spacing(path: Path, pixdim: np.ndarray, lengths: np.ndarray) -> tuple[np.ndarray, str]:
+    """The spacing that counts, of pixdim and the affine's (in the file's units), and why it may be wrong."""
+    is_dummy, other_is_dummy = (np.allclose(spacing, 1, rtol=0, atol=1e-3) for spacing in (pixdim, lengths))
+    if is_dummy and other_is_dummy:
+        return pixdim.copy(), "pixdim and affine both say 1 x 1 x 1, as of an array that was saved without its spacing"
+    if is_dummy:
+        logger.debug("%s: pixdim says 1 x 1 x 1, so that the affine's spacing counts", path)
+        return lengths.copy(), ""
+    if other_is_dummy or np.allclose(pixdim, lengths, rtol=SAME_SPACING):
+        return pixdim.copy(), ""
+    logger.debug("%s: the affine's voxel sizes contradict pixdim, which is trusted", path)
+    said = (" x ".join(f"{length:.4g}" for length in spacing) for spacing in (pixdim, lengths))
+    return pixdim.copy(), "pixdim says {} and the affine {}; pixdim is taken".format(*said)
 
 
 def _stored_affine(path: Path, raw: nib.Nifti1Header, pixdim: np.ndarray) -> np.ndarray:

@@ -41,16 +41,17 @@ class Header:
 
     Attributes:
         path: the file.
-        file_shape: the dimensions as the file has them: H W, H W D or H W D T, perhaps followed by ones.
+        file_shape: the dimensions as the file has them: H W, H W D or H W D T, perhaps with ones before and after T.
         shape: H, W, D; D is 1 for a 2D file.
         frames: T; 1 where the file is no cine.
         is_cine: whether the file has a time axis.
-        spacing_mm: distance of voxel centres along H, W and D (mm), from pixdim.
+        spacing_mm: distance of voxel centres along H, W and D (mm).
         affine: 4x4, voxel indices to RAS (mm); orthogonal, its columns as long as ``spacing_mm``.
         dtype: of the stored voxels, with their byte order.
         offset: where the voxels begin (bytes).
         slope, intercept: stored value * slope + intercept is the voxel's value.
         raw: nibabel's header, unchanged.
+        spacing_doubt: why the spacing may be wrong; empty where the header gives no reason.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class Header:
     slope: float
     intercept: float
     raw: nib.Nifti1Header
+    spacing_doubt: str
 
     @property
     def nbytes(self) -> int:
@@ -84,11 +86,22 @@ def read_header(path: str | Path) -> Header:
         raise _no_nifti(path, f"the magic {magic!r}", "a single-file NIfTI (magic n+1 or n+2)")
     file_shape, dtype, offset = _layout(path, raw)
     slope, intercept = _scaling(path, raw)
-    spacing_mm, affine = geometry(path, raw, file_shape)
-    shape = (file_shape[0], file_shape[1], file_shape[2] if len(file_shape) > 2 else 1)
-    is_cine = len(file_shape) > 3
-    frames = file_shape[3] if is_cine else 1
-    header = Header(path, file_shape, shape, frames, is_cine, spacing_mm, affine, dtype, offset, slope, intercept, raw)
+    spacing_mm, affine, doubt = geometry(path, raw, file_shape)
+    header = Header(
+        path=path,
+        file_shape=file_shape,
+        shape=(file_shape[0], file_shape[1], file_shape[2] if len(file_shape) > 2 else 1),
+        frames=math.prod(file_shape[3:]),
+        is_cine=len(file_shape) > 3,
+        spacing_mm=spacing_mm,
+        affine=affine,
+        dtype=dtype,
+        offset=offset,
+        slope=slope,
+        intercept=intercept,
+        raw=raw,
+        spacing_doubt=doubt,
+    )
     _check_size(header)
     return header
 
@@ -140,7 +153,7 @@ def _layout(path: Path, raw: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtyp
     if not 1 <= rank <= 7 or any(n < 1 for n in dim[1 : rank + 1]):
         raise CineError(path, f"the dimensions {dim}", "2 to 4 dimensions of at least 1", _EXPORT)
     file_shape = tuple(dim[1 : rank + 1])
-    if rank < 2 or any(n > 1 for n in file_shape[4:]):
+    if rank < 2 or sum(n > 1 for n in file_shape[3:]) > 1:  # ITK stores cines as H x W x D x 1 x T
         raise CineError(path, f"{rank} dimensions {file_shape}", "H x W, H x W x D or H x W x D x T", _EXPORT)
     code = int(raw["datatype"])
     if code not in _DTYPES:

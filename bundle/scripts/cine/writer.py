@@ -13,9 +13,10 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
-from scripts.cine.containers import is_nifti, other_format, stem
+from scripts.cine.containers import is_nifti, other_format
 from scripts.cine.dicom_cine import CINE_SUFFIX
-from scripts.cine.dicom_files import dicom_files, holds_dicom
+from scripts.cine.dicom_files import holds_dicom
+from scripts.cine.folders import images_of_folder, outputs_of
 from scripts.cine.frames import FramesGathered, write_frames
 from scripts.cine.header import read_header
 from scripts.files import CineError, missing, writing
@@ -84,9 +85,11 @@ def find_inputs(
 
     Args:
         input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
-            DICOM images of one exam in or below it; a text file that lists one file or exam a line, relative to its
-            own folder (``listed_paths``); or a list of these.
-        output_dir: folder of the results.
+        input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
+            DICOM images of one exam in or below it, or with NIfTI files in the folders below it; a text file that
+            lists one file or exam a line, relative to its own folder (``listed_paths``); or a list of these.
+        output_dir: folder of the results. It mirrors the folders of the inputs, from the deepest one that holds them
+            all: cohort/1/sa.nii.gz and cohort/2/sa.nii.gz give 1/sa and 2/sa.
         existing: what to do where results exist: "error" where there is any, "skip" the inputs that have them all, or
             "overwrite".
         suffixes: endings of an input's results, NAME + suffix.
@@ -104,18 +107,13 @@ def find_inputs(
     if not isinstance(entries, Sequence) or not all(isinstance(entry, str | Path) and str(entry) for entry in entries):
         raise CineError("input", repr(input), "a path, or a list of them", "Check input.")
     try:
-        images = list(dict.fromkeys(image for entry in entries for image in _expand(Path(entry))))
+        found_images = [image for entry in entries for image in _expand(Path(entry), Path(output_dir))]
     except OSError as error:  # such as a name that is too long
         raise CineError("input", f"a path that cannot be ({error.strerror})", "a path", "Check input.") from error
-    if not images:
+    if not found_images:
         raise CineError("input", "nothing", "at least one image", "Check input.")
-    by_output: dict[Path, Path] = {}
-    for image in images:
-        output = Path(output_dir) / _stem(image)
-        if output in by_output:
-            found = f"{by_output[output]} and {image}, whose results have one name"
-            raise CineError("input", found, "inputs of different names", "Rename one, or use two output folders.")
-        by_output[output] = image
+    images = list({os.path.abspath(image): image for image in found_images}.values())
+    by_output = outputs_of(images, Path(output_dir))
     check_writable(Path(output_dir))
     present = {
         output: [suffix for suffix in _results(image, suffixes) if os.path.exists(f"{output}{suffix}")]
@@ -129,6 +127,7 @@ def find_inputs(
         done = [output for output, found in present.items() if set(suffixes) <= set(found)]
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
         by_output = {output: image for output, image in by_output.items() if output not in done}
+    logger.info("results go to %s", output_dir)  # a folder below it may bear a patient's name
     return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
 
 
@@ -171,10 +170,7 @@ class ResultWriter:
             self.written.append(item["output"])
 
     def _summarise(self, engine: Engine) -> None:
-        folders = sorted({str(Path(output).parent) for output in self.written})
-        logger.info(
-            "%d results (%s) in %s", len(self.written), ", ".join(self.writers), ", ".join(folders) or "no folder"
-        )
+        logger.info("%d results (%s) written", len(self.written), ", ".join(self.writers))
 
 
 def check_writable(folder: Path) -> None:
@@ -185,27 +181,10 @@ def check_writable(folder: Path) -> None:
             pass
 
 
-def _expand(path: Path) -> list[Path]:
+def _expand(path: Path, output_dir: Path) -> list[Path]:
     action = "Check input."
     if path.is_dir():
-        try:
-            names = sorted(entry for entry in path.iterdir() if is_nifti(entry) and not entry.is_dir())
-        except OSError as error:
-            found = f"a folder that cannot be listed ({error.strerror})"
-            raise CineError(path, found, "a folder that can be read", action) from None
-        images = [
-            entry
-            for entry in names
-            if not entry.name.startswith(".") and not _stem(entry).lower().endswith(("_gt", "_seg"))
-        ]
-        if not images and not holds_dicom(path):
-            others = (other_format(entry) for entry in sorted(path.iterdir()) if entry.is_file())
-            what, action = next(filter(None, others), (None, action))
-            found = f"no NIfTI image, but {what}" if what else "no NIfTI image"
-            raise CineError(path, found, "at least one .nii or .nii.gz, or DICOM images", action)
-        if images:
-            _warn_of_dicom(path)
-        return images or [path]
+        return images_of_folder(path, output_dir)
     if not path.is_file():
         found, action = missing(path, action)
         raise CineError(path, found, "a NIfTI file, a folder or a list of paths", action)
@@ -225,21 +204,6 @@ def _expand(path: Path) -> list[Path]:
     if not images:
         raise CineError(path, "no paths", "a NIfTI file's path a line", action)
     return images
-
-
-def _warn_of_dicom(folder: Path) -> None:
-    """A folder of NIfTI images, such as a converter leaves them among the DICOM files that it read."""
-    try:
-        files, _ = dicom_files(folder)
-    except CineError:  # what cannot be read is no matter of the images
-        return
-    if files:
-        logger.warning("%d DICOM files are left out, since their folder holds NIfTI images", len(files))
-
-
-def _stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz; the folder's."""
-    return Path(os.path.abspath(path)).name if path.is_dir() else stem(path)
 
 
 def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:

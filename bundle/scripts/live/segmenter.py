@@ -17,8 +17,9 @@ import torch
 from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
-from scripts.cine.function import SUDDEN_SHARE, volume_ml
+from scripts.cine.function import volume_ml
 from scripts.cine.quality import find_parts, keep_heart
+from scripts.cine.temporal import SUDDEN_SHARE
 from scripts.files import CineError
 from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.live.window import HeartWindow, bounding_box

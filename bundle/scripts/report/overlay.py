@@ -21,8 +21,8 @@ from monai.data import MetaTensor
 
 from scripts.cine import STRUCTURES
 from scripts.cine.containers import stem
-from scripts.cine.direction import DOUBTFUL
-from scripts.cine.function import cardiac_function
+from scripts.cine.flags import IMPLAUSIBLE, of_exam
+from scripts.cine.function import function_of
 from scripts.cine.header import read_header
 from scripts.cine.levels import LEVELS, labelled_slices
 from scripts.cine.phantom import PHANTOM, is_phantom
@@ -41,20 +41,21 @@ DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
 
 
 def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
-    """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["source"]``) over its image."""
+    """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["source"]``) over its image.
+
+    Raises:
+        CineError: the labels have another shape than the file.
+    """
+    function = function_of(item)
     image_path = Path(item["source"])
     header = read_header(image_path)
     labels = np.ascontiguousarray(item["pred"])  # torch refuses reversed views
-    if labels.shape != (header.frames, *header.shape):
-        expected = f"{(header.frames, *header.shape)} (T H W D), as the image"
-        raise CineError(image_path, f"labels of shape {labels.shape}", expected, "Invert the spatial transforms first.")
 
     def in_working_order(voxels_THWD: np.ndarray) -> Any:
         return ShortAxisOrder()(MetaTensor(voxels_THWD, affine=torch.as_tensor(header.affine)))
 
     labels_THWD = in_working_order(labels)
-    affine, spacing_mm = np.asarray(labels_THWD.affine), [float(size) for size in labels_THWD.pixdim]
-    function = cardiac_function(np.asarray(labels_THWD), spacing_mm, affine=affine)
+    spacing_mm = [float(size) for size in labels_THWD.pixdim]
     shown = {t for _, t in shown_phases(header.frames, function["ed_frame"], function["es_frame"])}
     images = {t: np.asarray(in_working_order(x[None])[0]) for t, x in enumerate(read_frames(header)) if t in shown}
     title = stem(image_path) + (f" ({PHANTOM})" if is_phantom(image_path) else "")
@@ -115,8 +116,10 @@ def overlay_figure(
         _draw_volumes(figure.add_subplot(grid[-1, :]), function)
     shown = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
     figure.suptitle(f"{shown}\n{_summary(function)}", fontsize=11, parse_math=False)
-    if {"flag": DOUBTFUL} in function["flags"]:
-        figure.text(0.01, 0.99, DOUBTFUL, color="white", backgroundcolor="#b00020", fontsize=10, va="top")
+    flags = of_exam(function["flags"])
+    flags += [IMPLAUSIBLE] * any(flag["flag"] == IMPLAUSIBLE for flag in function["flags"])
+    if flags:
+        figure.text(0.01, 0.99, "\n".join(flags), color="white", backgroundcolor="#b00020", fontsize=10, va="top")
     patches = [Patch(facecolor=STRUCTURE_COLOURS[name], edgecolor="0.3", label=name) for name in STRUCTURES]
     figure.legend(handles=patches, loc="outside lower center", ncols=3, frameon=False, fontsize=9)
     return figure
@@ -192,22 +195,30 @@ def _draw_volumes(axes: Axes, function: Mapping[str, Any]) -> None:
     edge = [Stroke(linewidth=3.4, foreground="0.25"), Normal()]
     for name in ("LV", "RV"):
         volumes = function["volumes_ml"][name]
-        axes.plot(numbers, volumes, color=STRUCTURE_COLOURS[name], linewidth=2.2, gid=name, path_effects=edge)
+        axes.plot(
+            numbers,
+            np.array(volumes, dtype=float),
+            color=STRUCTURE_COLOURS[name],
+            linewidth=2.2,
+            gid=name,
+            path_effects=edge,
+        )
     for name, key in (("ED", "ed_frame"), ("ES", "es_frame")):
         if function[key] is not None:
             axes.axvline(function[key], color="0.4", linestyle="--", linewidth=1.0, zorder=1, gid=name)
             axes.text(function[key], 1.02, name, transform=axes.get_xaxis_transform(), ha="center", fontsize=9)
     tidy(axes, "frame", "volume (ml)", whole_x=True)
-    axes.set_ylim(0, 1.1 * max(1.0, *(v for name in ("LV", "RV") for v in function["volumes_ml"][name])))
+    axes.set_ylim(0, 1.1 * max(1.0, *(v or 0.0 for name in ("LV", "RV") for v in function["volumes_ml"][name])))
 
 
 def _summary(function: Mapping[str, Any]) -> str:
     """The exam's figures in a line; a dash where one is undefined."""
-    if function["frames"] == 1:
-        return ", ".join(f"{name} {function['volumes_ml'][name][0]:.0f} ml" for name in STRUCTURES)
 
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.0f}"  # noqa: RUF001
+
+    if function["frames"] == 1:
+        return ", ".join(f"{name} {number(function['volumes_ml'][name][0])} ml" for name in STRUCTURES)
 
     ventricles = [
         f"{name}: EDV {number(v['edv_ml'])} ml, ESV {number(v['esv_ml'])} ml, EF {number(v['ef_percent'])} %"
