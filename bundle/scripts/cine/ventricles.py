@@ -18,6 +18,7 @@ def function_of_volumes(
     reasons: dict[str, str],
     sudden: Mapping[str, Collection[int]] | None = None,
     implausible: list[str] | None = None,
+    judged: bool = True,
 ) -> dict[str, Any]:
     """What follows from the volumes at ED and ES: LV and RV (edv_ml, esv_ml, sv_ml, ef_percent), myocardial_mass_g.
 
@@ -28,21 +29,23 @@ def function_of_volumes(
         sudden: structure -> frames in which its volume jumps. Such a frame is no ED or ES of the structure; where the
             myocardium jumps, which keeps its volume, the frame is none of either ventricle.
         implausible: takes up the structures whose values no heart has.
+        judged: whether such values are withheld. An evaluation shows them, since they count as errors of a network.
     """
     odd = sudden or {}
     implausible = [] if implausible is None else implausible
     myo = volumes_ml["MYO"]
-    changed = myo_doubt(myo[ed - 1], myo[es - 1]) if ed is not None and es is not None and myo[es - 1] else ""
+    both = judged and ed is not None and es is not None
+    changed = myo_doubt(myo[ed - 1], myo[es - 1]) if both and myo[es - 1] else ""  # type: ignore[operator]
     ventricles = {}
     for name in ("LV", "RV"):
         jumps = {*odd.get(name, ()), *odd.get("MYO", ())}
-        ventricles[name] = _ventricle(name, volumes_ml[name], ed, es, jumps, reasons, implausible, changed)
+        ventricles[name] = _ventricle(name, volumes_ml[name], ed, es, jumps, reasons, implausible, changed, judged)
     mass = None
     if ed is None:
         reasons["myocardial_mass_g"] = reasons["ed_frame"]
     elif not myo[ed - 1]:
         reasons["myocardial_mass_g"] = "no MYO at ED"
-    elif wrong := mass_doubt(myo[ed - 1] * MYOCARDIAL_DENSITY):
+    elif judged and (wrong := mass_doubt(myo[ed - 1] * MYOCARDIAL_DENSITY)):
         reasons["myocardial_mass_g"] = wrong
         implausible.append("MYO")
     else:
@@ -67,6 +70,7 @@ def _ventricle(
     reasons: dict[str, str],
     implausible: list[str],
     changed: str,
+    judged: bool,
 ) -> dict[str, float | None]:
     result: dict[str, float | None] = dict.fromkeys(("edv_ml", "esv_ml", "sv_ml", "ef_percent"))
     for key, phase, frame in (("edv_ml", "ed", ed), ("esv_ml", "es", es)):
@@ -77,7 +81,7 @@ def _ventricle(
         else:
             result[key] = volumes[frame - 1]
     edv, esv = result["edv_ml"], result["esv_ml"]
-    if edv is not None and (wrong := edv_doubt(name, edv)):
+    if judged and edv is not None and (wrong := edv_doubt(name, edv)):
         implausible.append(name)
         reasons |= {f"{name}.{key}": wrong for key in result}
         return dict.fromkeys(result)
@@ -91,7 +95,7 @@ def _ventricle(
         doubt = changed
     elif esv > edv:
         doubt = "the volume at ES is above that at ED"
-    elif wrong := ef_doubt(name, 100.0 * (edv - esv) / edv):
+    elif judged and (wrong := ef_doubt(name, 100.0 * (edv - esv) / edv)):
         doubt = wrong
         implausible.append(name)
     else:

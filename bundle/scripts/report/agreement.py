@@ -54,7 +54,8 @@ def _function(by_place: Mapping[tuple[str, str], Mapping[str, Any]], column: str
         name: [by_place[phase, name][column] if phase in known else 0.0 for phase in PHASES] for name in STRUCTURES
     }
     ed, es = (number if phase in known else None for number, phase in enumerate(PHASES, start=1))
-    function = function_of_volumes(volumes, ed, es, {"ed_frame": "no exam", "es_frame": "no exam"})
+    reasons = {"ed_frame": "no exam", "es_frame": "no exam"}
+    function = function_of_volumes(volumes, ed, es, reasons, judged=False)
     flat = {f"{name}_{key}": value for name in ("LV", "RV") for key, value in function[name].items()}
     return {key: {**flat, **function}[key] for key in MEASURES}
 
