@@ -90,6 +90,14 @@ def test_a_first_frame_that_was_segmented_badly_gives_no_ejection_fraction():
     assert result["RV"]["ef_percent"] is not None or "RV.ef_percent" in result["reasons"]
 
 
+@pytest.mark.parametrize("shift", range(8))
+def test_where_the_true_ed_was_segmented_badly_the_frame_beside_it_gives_no_ejection_fraction(shift):
+    lv, rv = np.roll([50, 85, 42, 97, 71, 47, 41, 46], shift).tolist(), [70, 68, 70, 60, 50, 45, 55, 65]
+    result = cardiac_function(cine(lv=lv, rv=rv), SPACING)
+    assert result["ed_frame"] == (3 + shift) % 8 + 1 and result["LV"]["ef_percent"] is None
+    assert f"jumps at frame {(2 + shift) % 8 + 1}" in result["reasons"]["LV.ef_percent"]
+
+
 def test_a_frame_without_half_its_myocardium_is_neither_ed_nor_es():
     """Its LV is not far below that of its neighbours, but muscle keeps its volume."""
     myo = [25] + [60] * 7

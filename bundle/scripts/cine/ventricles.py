@@ -26,8 +26,8 @@ def function_of_volumes(
         volumes_ml: structure -> one value a frame.
         ed, es: frames, counted from 1; where one is None, ``reasons`` holds why, under "ed_frame" and "es_frame".
         reasons: takes up why a value is None.
-        sudden: structure -> frames in which its volume jumps. Such a frame is no ED or ES of the structure; where the
-            myocardium jumps, which keeps its volume, the frame is none of either ventricle.
+        sudden: structure -> frames in which its volume jumps. At ED or ES, or beside them, the structure has no
+            ejection fraction; where the myocardium jumps, which keeps its volume, neither ventricle has one.
         implausible: takes up the structures whose values no heart has.
         judged: whether such values are withheld. An evaluation shows them, since they count as errors of a network.
     """
@@ -66,7 +66,7 @@ def _ventricle(
     volumes: Sequence[float],
     ed: int | None,
     es: int | None,
-    sudden: Collection[int],
+    sudden: set[int],
     reasons: dict[str, str],
     implausible: list[str],
     changed: str,
@@ -85,12 +85,14 @@ def _ventricle(
         implausible.append(name)
         reasons |= {f"{name}.{key}": wrong for key in result}
         return dict.fromkeys(result)
+    around = [frame + step for frame in (ed, es) if frame is not None for step in (-1, 0, 1)]
+    beside = {1 + (frame - 1) % len(volumes) for frame in around}
     if edv is None or esv is None:
         doubt = reasons[f"{name}.edv_ml" if edv is None else f"{name}.esv_ml"]
     elif ed == es:
         doubt = "ED and ES are the same frame"
-    elif jumped := [frame for frame in (ed, es) if frame in sudden]:
-        doubt = f"a volume jumps at frame {jumped[0]}: a frame that was segmented badly is no ED or ES"
+    elif jumped := sorted(sudden & beside):
+        doubt = f"a volume jumps at frame {jumped[0]}: ED or ES may be this frame, which was segmented badly"
     elif changed:
         doubt = changed
     elif esv > edv:
