@@ -147,6 +147,13 @@ def test_what_nobody_labels_and_what_only_some_label_is_logged(listed, tmp_path,
     assert not [record for record in said if "enclose" not in record.message]
 
 
+def test_images_of_a_doubtful_spacing_are_counted(listed, tmp_path, caplog):
+    path = listed(volume(5), affine=np.eye(4))
+    nib.save(nib.Nifti1Image(np.arange(192, dtype=np.int16).reshape(8, 8, 3), np.eye(4)), tmp_path / "a.nii.gz")
+    load_exams(datalist=path)
+    assert "The spacing of 1 of 1 images may be wrong" in caplog.text
+
+
 def test_image_and_label_must_share_a_grid(listed):
     moved, zoomed = AFFINE.copy(), AFFINE @ np.diag([1.1, 1, 1, 1])
     moved[0, 3] += 0.08  # of 1.5 mm, more than a twentieth

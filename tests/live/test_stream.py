@@ -55,6 +55,7 @@ def test_every_frame_s_mask_lies_where_its_voxels_are(cine, tmp_path):
     assert written["summary"]["segmented"] == len(written["records"]) == 4
     assert written["summary"]["dropped"] == 0
     assert written["frames_without_mask"] == []
+    assert "field of view doubtful" in written["summary"]["doubts"]  # 16 mm
     assert {key: written[key] for key in written} == {key: result[key] for key in result if key != "output"}
 
 

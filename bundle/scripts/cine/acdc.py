@@ -10,7 +10,15 @@ from scripts.cine.datalist import read_datalist
 from scripts.cine.enclosure import warn_of_order
 from scripts.cine.folds import deal_patients
 from scripts.cine.phantom import cached_phantom
-from scripts.cine.reference import PHASES, UNKNOWN, Exam, check_label_map, labelled_frames, with_structures
+from scripts.cine.reference import (
+    PHASES,
+    UNKNOWN,
+    Exam,
+    check_label_map,
+    labelled_frames,
+    warn_of_spacing,
+    with_structures,
+)
 from scripts.files import CineError
 from scripts.text import read_text
 
@@ -52,6 +60,7 @@ def load_exams(
         raise CineError(str(datalist or dataset_dir), found, expected, "Correct phases or the datalist.")
     exams.sort(key=lambda exam: (exam["patient"], exam["phase"], exam["image"], exam.get("frame", 0)))
     warn_of_order(exams, mapped)
+    warn_of_spacing(exams)
     return with_structures(exams)
 
 

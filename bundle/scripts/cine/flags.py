@@ -11,7 +11,9 @@ import numpy as np
 
 from scripts.cine.coverage import COVERAGE
 from scripts.cine.direction import DOUBT, DOUBTFUL
-from scripts.cine.image_check import IMAGE_DOUBTS
+from scripts.cine.header import Header
+from scripts.cine.image_check import IMAGE_DOUBTS, image_doubts, refuse_labels
+from scripts.cine.plausibility import field_doubt
 from scripts.cine.quality import find_parts
 
 logger = logging.getLogger(__name__)
@@ -30,6 +32,19 @@ EXPLAINED: Mapping[str, str] = {
     **COVERAGE,
 }
 """Flag -> what it means; the others name a frame and explain themselves."""
+
+
+def image_flags(frames_THWD: np.ndarray, header: Header) -> list[str]:
+    """What header and image say against an image before it is segmented.
+
+    Raises:
+        CineError: it is a label map.
+    """
+    for frame_HWD in frames_THWD:
+        refuse_labels(frame_HWD, str(header.path))
+    flags = [SPACING] if header.spacing_doubt else []
+    flags += [FIELD] if field_doubt(header.shape, header.spacing_mm) else []
+    return flags + image_doubts(frames_THWD, np.asarray(header.spacing_mm))
 
 
 def spatial_flags(labels_THWD: np.ndarray, volumes_ml: Mapping[str, Sequence[float]]) -> list[Flag]:

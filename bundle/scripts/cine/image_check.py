@@ -62,7 +62,7 @@ class CheckedImaged(MapTransform):
             if self._seen is None or not result.get(FRAME) or FRAMES not in result:
                 self._seen = ImageStatistics(np.linalg.norm(np.asarray(image.affine)[:3, :3], axis=0))
             for frame_HWD in voxels_THWD:
-                _refuse_labels(frame_HWD, str(result.get("source", key)))
+                refuse_labels(frame_HWD, str(result.get("source", key)))
                 self._seen.add(frame_HWD)
             last = int(result.get(FRAME) or 0) + 1 == int(result[FRAMES]) if FRAMES in result else True
             result[DOUBTS] = ", ".join(self._seen.doubts()) if last else ""
@@ -129,7 +129,8 @@ def _sample(voxels: np.ndarray) -> np.ndarray:
     return flat if flat.size <= SAMPLE else flat[:: flat.size // SAMPLE | 1]
 
 
-def _refuse_labels(frame_HWD: np.ndarray, where: str) -> None:
+def refuse_labels(frame_HWD: np.ndarray, where: str) -> None:
+    """CineError where a frame holds a handful of whole values only."""
     for voxels in (_sample(frame_HWD), frame_HWD):  # few values in a part may be many in the whole
         values = np.unique(voxels)
         if not 1 < len(values) <= MAX_LABELS or not np.array_equal(values, np.rint(values)):

@@ -85,6 +85,14 @@ def with_structures(exams: Sequence[Exam]) -> list[Exam]:
     return [{**exam, "structures": " ".join(named)} for exam in exams]
 
 
+def warn_of_spacing(exams: Sequence[Exam]) -> None:
+    """Log how many images have a spacing that may be wrong: networks would see hearts of another size."""
+    doubts = [header.spacing_doubt for exam in exams if (header := read_header(exam["image"])).spacing_doubt]
+    if doubts:
+        text = "The spacing of %d of %d images may be wrong, and with it the size of hearts and all ml: %s"
+        logger.warning(text, len(doubts), len(exams), doubts[0])
+
+
 def exam_names(exams: Sequence[Exam]) -> list[str]:
     """What tells exams apart wherever their folder lies: patient, phase, file name and, of a 4D file, the frame."""
     return [

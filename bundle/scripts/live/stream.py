@@ -14,7 +14,8 @@ import numpy as np
 from tqdm import tqdm
 
 from scripts.cine.containers import stem
-from scripts.cine.direction import DOUBT, DOUBTFUL, is_doubtful
+from scripts.cine.direction import DOUBTFUL, is_doubtful
+from scripts.cine.flags import image_flags, log_flags
 from scripts.cine.phantom import is_phantom
 from scripts.cine.reader import Header, read_volume
 from scripts.cine.writer import check_writable, write_mask
@@ -122,6 +123,7 @@ def stream_cine(
     frames_THWD, header = read_volume(input)
     output = Path(output_dir) / stem(header.path)
     _check(header, output, per_second, seconds, deadline_ms, existing)
+    doubts = image_flags(frames_THWD, header)
     orientation = Orientation(header.affine, header.shape)
     frames_THWD, spacing_mm = np.ascontiguousarray(orientation.to_working(frames_THWD)), orientation.spacing_mm
     segmenter.prepare(frames_THWD.shape[1:], spacing_mm)
@@ -144,7 +146,8 @@ def stream_cine(
     seen = {record.number % len(masks_THWD) for record in records}
     masks_THWD = orientation.to_source(masks_THWD)
     summary = summarise(records, inbox.dropped, deadline_ms)
-    summary["orientation_doubtful"] = is_doubtful(masks_THWD, header.affine)
+    doubts += [DOUBTFUL] if is_doubtful(masks_THWD, header.affine) else []
+    summary["doubts"] = doubts
     result = {
         "format": FORMAT,
         "input": header.path.name,
@@ -159,8 +162,7 @@ def stream_cine(
     write_mask(f"{output}_seg.nii.gz", masks_THWD, like=input)
     write_json(f"{output}_stream.json", result)
     _log(summary, output)
-    if summary["orientation_doubtful"]:
-        logger.warning("%s: %s", DOUBTFUL, DOUBT)
+    log_flags([{"flag": flag} for flag in doubts], header.path)
     if interrupted is not None:
         raise interrupted
     return {**result, "output": str(output)}
