@@ -1,12 +1,18 @@
-"""What README.md, docs and bundle/docs show: their commands, one by one as the shell has them, and their Python."""
+"""What README.md, docs and bundle/docs show: their commands, one by one as the shell has them, and their Python; and
+the benchmarks among these, to be called."""
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from string import Template
+from types import ModuleType
+
+import pytest
 
 from scripts import BUNDLE_ROOT
 
@@ -60,3 +66,15 @@ def simple_commands(text: str, variables: dict[str, str]) -> Iterator[list[str]]
             if words and words[0] not in _SHELL:
                 yield words
             words = []
+
+
+def load_benchmark(script: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """A benchmark as a module, whose ``main`` reads these options."""
+    monkeypatch.syspath_prepend(script.parent)
+    monkeypatch.setattr(sys, "argv", [str(script), *options])
+    specification = importlib.util.spec_from_file_location(script.stem, script)
+    assert specification and specification.loader
+    module = importlib.util.module_from_spec(specification)
+    monkeypatch.setitem(sys.modules, script.stem, module)
+    specification.loader.exec_module(module)
+    return module

@@ -20,7 +20,7 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
-from documents import DOCUMENTS, ROOT, blocks, commands, simple_commands
+from documents import DOCUMENTS, ROOT, blocks, commands, load_benchmark, simple_commands
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
@@ -97,14 +97,8 @@ def check_benchmark(script: Path, options: list[str], monkeypatch: pytest.Monkey
         parse(parser, *arguments)
         raise Parsed
 
-    monkeypatch.syspath_prepend(script.parent)
     monkeypatch.setattr(argparse.ArgumentParser, "parse_args", only)
-    monkeypatch.setattr(sys, "argv", [str(script), *options])
-    specification = importlib.util.spec_from_file_location(script.stem, script)
-    assert specification and specification.loader
-    module = importlib.util.module_from_spec(specification)
-    monkeypatch.setitem(sys.modules, script.stem, module)
-    specification.loader.exec_module(module)
+    module = load_benchmark(script, options, monkeypatch)
     with pytest.raises(Parsed):
         module.main()
 
@@ -159,7 +153,6 @@ def test_no_command_is_left_out_but_those_of_others():
 def test_every_benchmark_is_imported_and_explains_itself(script, monkeypatch):
     """Those without a command are parts of the others."""
     text = script.read_text(encoding="utf-8")
-    monkeypatch.syspath_prepend(script.parent)
     if "def main" in text:
         with pytest.raises(SystemExit, match="0"):
             check_benchmark(script, ["--help"], monkeypatch)
