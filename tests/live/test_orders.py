@@ -62,7 +62,7 @@ def infer(path: Path, folder: Path) -> np.ndarray:
     parser["input"], parser["output_dir"], parser["device"] = str(path), str(folder), torch.device("cpu")
     parser["network_def"], parser["inferer#amp"] = network, False
     parser["handlers"] = parser["handlers"][2:]  # weights are there; no bar
-    del parser["handlers#0#writers"]["_overlay.png"]
+    del parser["writer#writers"]["_overlay.png"]
     parser.get_parsed_content("evaluator").run()
     return np.asarray(nib.load(folder / f"{path.name.removesuffix('.nii')}_seg.nii.gz").dataobj)
 
