@@ -25,8 +25,9 @@ def write_exams(folder: Path, patients: int = 5, frames: int = 0) -> Path:
                 np.stack([x * (t in (1, frames - 1)) for t in range(frames)], axis=-1) for x in (label, image)
             )
             image += np.arange(frames)
+        image = (image + 0.25).astype(np.float32)  # whole numbers, so few of them, would be labels
         for voxels, key in ((image, "image"), (label, "label")):
-            nib.save(nib.Nifti1Image(voxels.astype(np.uint8), np.diag([-1.5, -1.5, 8, 1])), folder / str(item[key]))
+            nib.save(nib.Nifti1Image(voxels, np.diag([-1.5, -1.5, 8, 1])), folder / str(item[key]))
         items.append(item)
     (folder / "exams.json").write_text(json.dumps({"training": items}))
     return folder / "exams.json"

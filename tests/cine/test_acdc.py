@@ -36,6 +36,7 @@ def test_an_acdc_folder_is_listed_in_order(dataset):
         "group": "NOR",
         "phase": "ED",
         "structures": "RV MYO LV",
+        "lv_voxels": np.count_nonzero(np.asarray(nib.load(exams[0]["label"]).dataobj) == 3),
     }
     assert {exam["phase"] for exam in load_exams(dataset, phases=["ES"])} == {"ES"}
 
@@ -79,6 +80,7 @@ def test_a_datalist_with_labels_numbered_otherwise(dataset):
             "group": "unknown",
             "phase": "unknown",
             "structures": "RV MYO LV",
+            "lv_voxels": np.count_nonzero(other == 500),
         }
     ]
     with pytest.raises(

@@ -21,7 +21,7 @@ def heart(scale: float, rv: slice) -> np.ndarray:
     for depth, radius in enumerate(ED_RADII):
         labels[mm < scale * radius + WALL, depth] = 2
         labels[mm < scale * radius, depth] = 3
-    return labels
+    return np.pad(labels, ((1, 1), (1, 1), (0, 0)))
 
 
 ED, ES = heart(1.0, slice(0, 7)), heart(0.6, RV_SLICES_AT_ES)
@@ -57,9 +57,14 @@ def test_the_base_is_not_judged_without_es():
     assert coverage_flags(ED[..., 3:], None, SPACING) == []
 
 
+def test_a_heart_at_the_side_of_the_image_and_one_too_long_are_flagged():
+    assert coverage_flags(ED[31:], ES[31:], SPACING) == ["side cut off"]  # through the middle of the LV
+    assert coverage_flags(ED, ES, (1.0, 1.0, 8.0)) == ["heart too long"]  # 80 mm for a width of 32 mm
+
+
 def test_slices_that_are_far_apart_are_flagged():
     assert coverage_flags(ED[..., ::2], ES[..., ::2], (2.0, 2.0, 16.0)) == ["slices far apart"]
-    assert coverage_flags(ED, ES, (2.0, 2.0, 12.0)) == []
+    assert coverage_flags(ED, ES, (2.5, 2.5, 12.0)) == []
 
 
 def test_nothing_labelled_is_nothing_to_judge():

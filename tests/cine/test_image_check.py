@@ -42,6 +42,24 @@ def test_inverted_grey_values_and_colours_as_frames_are_seen(cine_THWD):
     assert image_doubts(np.repeat(cine_THWD[:1, ..., :1], 3, axis=0), MM) == ["no motion"]
 
 
+def test_slices_that_are_empty_in_some_frames_and_frames_that_are_empty(cine_THWD):
+    gaps = cine_THWD.copy()
+    gaps[3, :, :, :2] = 0
+    assert image_doubts(gaps, MM) == ["empty slices"]
+    empty = cine_THWD.copy()
+    empty[3] = 0
+    assert image_doubts(empty, MM) == []  # function.json names the frame
+    padded = cine_THWD.copy()
+    padded[..., -1] = 0
+    assert image_doubts(padded, MM) == []  # in all frames
+
+
+def test_one_frame_that_is_shifted_is_no_change_of_axes(cine_THWD):
+    shifted = cine_THWD.copy()
+    shifted[2] = np.roll(shifted[2], 9, axis=0)
+    assert image_doubts(shifted, MM) == []
+
+
 def check(voxels_THWD: np.ndarray):
     image = MetaTensor(voxels_THWD.astype(np.float32), affine=np.diag([*MM, 1]))
     return CheckedImaged("image")({"image": image, "source": "folder/exam.nii.gz"})

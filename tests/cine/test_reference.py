@@ -147,6 +147,41 @@ def test_what_nobody_labels_and_what_only_some_label_is_logged(listed, tmp_path,
     assert not [record for record in said if "enclose" not in record.message]
 
 
+def test_what_is_listed_twice_counts_once(listed, caplog):
+    path = listed(volume(5))
+    items = json.loads(path.read_text())["training"]
+    path.write_text(json.dumps({"training": items * 3}))
+    assert len(load_exams(datalist=path)) == 1
+    assert "2 of 3 exams are listed more than once" in caplog.text
+
+
+def test_phases_that_are_mixed_up_or_come_twice_are_logged(listed, tmp_path, caplog):
+    items = []
+    for name, lv in (("ED", 3), ("ES", 20)):
+        nib.save(nib.Nifti1Image(np.arange(192, dtype=np.int16).reshape(8, 8, 3), AFFINE), tmp_path / f"{name}.nii.gz")
+        nib.save(nib.Nifti1Image(volume(lv), AFFINE), tmp_path / f"{name}_gt.nii.gz")
+        items.append({"image": f"{name}.nii.gz", "label": f"{name}_gt.nii.gz", "patient": "a", "phase": name})
+    path = tmp_path / "list.json"
+    path.write_text(json.dumps({"training": items}))
+    load_exams(datalist=path)
+    assert "the labels' LV is larger at ES than at ED" in caplog.text and "twice" not in caplog.text
+    path.write_text(json.dumps({"training": [{**item, "phase": "ED"} for item in items]}))
+    load_exams(datalist=path)
+    assert "1 of 1 patients have a phase twice" in caplog.text
+
+
+def test_a_label_that_is_not_finite_is_refused(listed):
+    with pytest.raises(CineError, match="label values that are not finite"):
+        load_exams(datalist=listed(np.where(volume(5) == 0, np.nan, volume(5)).astype(np.float32)))
+
+
+def test_a_label_map_as_an_image_is_refused(listed, tmp_path):
+    path = listed(volume(5))
+    nib.save(nib.Nifti1Image(volume(5), AFFINE), tmp_path / "a.nii.gz")
+    with pytest.raises(CineError, match="This seems to be a label map"):
+        LoadExamd(["image", "label"])(load_exams(datalist=path)[0])
+
+
 def test_images_of_a_doubtful_spacing_are_counted(listed, tmp_path, caplog):
     path = listed(volume(5), affine=np.eye(4))
     nib.save(nib.Nifti1Image(np.arange(192, dtype=np.int16).reshape(8, 8, 3), np.eye(4)), tmp_path / "a.nii.gz")

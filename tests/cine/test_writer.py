@@ -163,7 +163,7 @@ def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_refused_before_any_work(folder, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CineError, match="a folder with room and the right to write"):
+    with pytest.raises(CineError, match="a folder for the results"):
         find_inputs(folder, tmp_path / "file")
 
 

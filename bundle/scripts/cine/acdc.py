@@ -16,8 +16,10 @@ from scripts.cine.reference import (
     Exam,
     check_label_map,
     labelled_frames,
+    warn_of_phases,
     warn_of_spacing,
     with_structures,
+    without_repeats,
 )
 from scripts.files import CineError
 from scripts.text import read_text
@@ -58,9 +60,11 @@ def load_exams(
     if not exams:
         found, expected = "no exam", f"labelled items of the phases {', '.join(phases)}"
         raise CineError(str(datalist or dataset_dir), found, expected, "Correct phases or the datalist.")
+    exams = without_repeats(exams)
     exams.sort(key=lambda exam: (exam["patient"], exam["phase"], exam["image"], exam.get("frame", 0)))
     warn_of_order(exams, mapped)
     warn_of_spacing(exams)
+    warn_of_phases(exams)
     return with_structures(exams)
 
 

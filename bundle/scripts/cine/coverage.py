@@ -14,11 +14,14 @@ from scripts.cine import STRUCTURES
 from scripts.cine.levels import labelled_slices
 from scripts.cine.transforms import slice_axis
 
-APEX_CUT, BASE_CUT, SHORT_HEART, FAR_APART = "apex cut off", "base cut off", "heart too short", "slices far apart"
+APEX_CUT, BASE_CUT, SIDE_CUT = "apex cut off", "base cut off", "side cut off"
+SHORT_HEART, LONG_HEART, FAR_APART = "heart too short", "heart too long", "slices far apart"
 COVERAGE = {
     APEX_CUT: "the LV is still large in the last slice: volumes and mass may be too small",
     BASE_CUT: "the ventricles fill the first slice at ED and at ES: volumes and mass may be too small",
+    SIDE_CUT: "the heart lies at the image's edge in plane: volumes and mass may be too small",
     SHORT_HEART: "the LV is too short for its width: slices are missing, or the distance of slices is wrong",
+    LONG_HEART: "the LV is too long for its width: the spacing is wrong, as of an image that was resized",
     FAR_APART: "the heart between the slices is not seen: volumes and mass are coarse",
 }
 """Flag -> what it means."""
@@ -28,6 +31,10 @@ BASE_SHARE = 0.6
 """Area of the RV at ES in the slice at the basal end, over the largest: there the base of a whole heart moves out."""
 BASE_LENGTH, LEAST_LENGTH = 0.9, 0.8
 """Length of the LV with its wall over its width, for a heart that fills the basal end, and for any heart."""
+MAX_LENGTH = 1.8
+"""The same length over width: 0.72 to 1.5 in ACDC's 100 exams."""
+SIDE_SHARE = 0.02
+"""Voxels of the heart at the image's edge in plane, over all of it: none in ACDC's 100 exams."""
 MAX_DISTANCE_MM = 12.0
 """Distance of slices: protocols have 6 to 10 mm, gaps included."""
 
@@ -47,6 +54,9 @@ def coverage_flags(ed_HWD: np.ndarray, es_HWD: np.ndarray | None, spacing_mm: Se
     pixel_mm2 = float(np.prod(spacing_mm)) / distance_mm
     flags = [FAR_APART] if distance_mm > MAX_DISTANCE_MM else []
     ed_HWD = np.moveaxis(ed_HWD, axis, -1)
+    heart = np.count_nonzero(ed_HWD)
+    if heart and 1 - np.count_nonzero(ed_HWD[1:-1, 1:-1]) / heart > SIDE_SHARE:
+        flags.append(SIDE_CUT)
     wall = np.isin(ed_HWD, (STRUCTURES["MYO"], STRUCTURES["LV"]))
     lv, outer = (np.count_nonzero(mask, axis=(0, 1)) for mask in (ed_HWD == STRUCTURES["LV"], wall))
     if not lv.any():
@@ -59,8 +69,8 @@ def coverage_flags(ed_HWD: np.ndarray, es_HWD: np.ndarray | None, spacing_mm: Se
     rv_at_es = _areas(es_HWD, axis, STRUCTURES["RV"]) if es_HWD is not None else np.zeros(1)
     if base in ends and rv_at_es.any() and rv_at_es[base] > BASE_SHARE * rv_at_es.max() and length < BASE_LENGTH:
         flags.append(BASE_CUT)
-    if length < LEAST_LENGTH:
-        flags.append(SHORT_HEART)
+    if not LEAST_LENGTH <= length <= MAX_LENGTH:
+        flags.append(SHORT_HEART if length < LEAST_LENGTH else LONG_HEART)
     return flags
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from scripts.cine.coverage import COVERAGE
 from scripts.cine.direction import DOUBT, DOUBTFUL
 from scripts.cine.header import Header
-from scripts.cine.image_check import IMAGE_DOUBTS, image_doubts, refuse_labels
+from scripts.cine.image_check import IMAGE_DOUBTS, image_doubts
+from scripts.cine.label_maps import refuse_labels
 from scripts.cine.plausibility import field_doubt
 from scripts.cine.quality import find_parts
 

@@ -47,12 +47,7 @@ def images_of_folder(folder: Path, output_dir: Path) -> list[Path]:
     except OSError as error:
         found = f"a folder that cannot be listed ({error.strerror})"
         raise CineError(folder, found, "a folder that can be read", "Check input.") from None
-    results = output_dir.absolute()
-    below = [
-        entry
-        for entry in sorted(folder.glob("*/**/*"))
-        if _is_image(entry) and not entry.absolute().is_relative_to(results)
-    ]
+    below = [entry for entry in _files_below(folder, output_dir) if _is_image(entry)]
     if images:
         _warn_of_dicom(folder)
         if below:
@@ -63,9 +58,24 @@ def images_of_folder(folder: Path, output_dir: Path) -> list[Path]:
     if not below:
         others = (other_format(entry) for entry in sorted(folder.iterdir()) if entry.is_file())
         what, action = next(filter(None, others), (None, "Check input."))
+        masks = [entry for entry in folder.iterdir() if is_nifti(entry)]
+        what = "only label maps (NAME_gt, NAME_seg)" if masks else what
         found = f"no NIfTI image, but {what}" if what else "no NIfTI image"
         raise CineError(folder, found, "at least one .nii or .nii.gz, or DICOM images", action)
     return below
+
+
+def _files_below(folder: Path, output_dir: Path) -> list[Path]:
+    """The files in folders below a folder, also behind links; none in results that have a folder of their own."""
+    results = os.path.realpath(output_dir)
+    visited, files = {os.path.realpath(folder), *([] if results == os.path.realpath(folder) else [results])}, []
+    for place, folders, names in os.walk(folder, followlinks=True):
+        known = [(name, os.path.realpath(os.path.join(place, name))) for name in sorted(folders)]
+        folders[:] = [name for name, real in known if real not in visited]  # each once: links may lead in a circle
+        visited.update(real for _, real in known)
+        if Path(place) != folder:
+            files += [Path(place) / name for name in sorted(names)]
+    return files
 
 
 def _is_image(entry: Path) -> bool:

@@ -13,7 +13,7 @@ from scripts.cine.coverage import coverage_flags
 from scripts.cine.direction import DOUBTFUL, is_doubtful
 from scripts.cine.flags import FEW_SLICES, FIELD, IMPLAUSIBLE, SPACING, SUDDEN, Flag, log_flags, spatial_flags
 from scripts.cine.header import read_header
-from scripts.cine.image_check import AXES, DOUBTS, IMAGE_DOUBTS, INVERTED, STILL
+from scripts.cine.image_check import AXES, DOUBTS, GAPS, IMAGE_DOUBTS, INVERTED, STILL
 from scripts.cine.phantom import PHANTOM, is_phantom
 from scripts.cine.plausibility import edv_doubt, field_doubt
 from scripts.cine.reader import CONSTANT
@@ -92,7 +92,7 @@ def cardiac_function(
     flags += spatial_flags(labels_THWD if all_parts_THWD is None else np.asarray(all_parts_THWD), volumes)
     flags += [{"flag": SUDDEN, "structure": name, "frame": frame} for name, found in sudden.items() for frame in found]
     no_scale = _no_scale(doubts, max(volumes["LV"]))
-    if why := no_scale or next((doubts[flag] for flag in (FEW_SLICES, INVERTED, STILL) if flag in doubts), ""):
+    if why := no_scale or next((doubts[flag] for flag in (FEW_SLICES, INVERTED, STILL, GAPS) if flag in doubts), ""):
         function, withheld = without_function(function, why)
         reasons |= withheld
     else:

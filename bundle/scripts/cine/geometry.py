@@ -88,6 +88,12 @@ def _spacing(path: Path, pixdim: np.ndarray, lengths: np.ndarray) -> tuple[np.nd
     is_dummy, other_is_dummy = (np.allclose(spacing, 1, rtol=0, atol=1e-3) for spacing in (pixdim, lengths))
     if is_dummy and other_is_dummy:
         return pixdim.copy(), "pixdim and affine both say 1 x 1 x 1, as of an array that was saved without its spacing"
+    in_plane = np.sort(pixdim)[:2]
+    if np.allclose(pixdim, lengths, rtol=SAME_SPACING) and np.array_equal(in_plane, (1.0, 1.0)):
+        return (
+            pixdim.copy(),
+            "the spacing in plane is 1 x 1: a dummy, unless the image was resampled to that",
+        )
     if is_dummy:
         logger.debug("%s: pixdim says 1 x 1 x 1, so that the affine's spacing counts", path)
         return lengths.copy(), ""

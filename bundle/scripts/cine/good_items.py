@@ -21,16 +21,16 @@ class GoodItems:
     It has no length, since the number of frames is known once all files are read: MONAI's engine goes on to the end.
 
     Args:
-        dataset: items of whole files, with the path of the image.
-        transform: loads and prepares the frame that an item asks for.
+        dataset: items of whole files, with the path of the image; its transform loads the frame that an item asks for.
+        prepare: makes an item's image a file that holds frames.
         suffixes: endings of an item's results.
 
     Raises:
         CineError: when the engine completes, where a file was refused; with each file's own message.
     """
 
-    def __init__(self, dataset: Dataset, transform: Callable[[Any], Any], suffixes: Iterable[str] = ()):
-        self.dataset, self.transform, self.suffixes = dataset, transform, tuple(suffixes)
+    def __init__(self, dataset: Dataset, prepare: Callable[[Any], Any], suffixes: Iterable[str] = ()):
+        self.dataset, self.prepare, self.suffixes = dataset, prepare, tuple(suffixes)
         self.refused: list[CineError] = []
 
     def __iter__(self) -> Iterator[Any]:
@@ -39,8 +39,8 @@ class GoodItems:
         for number in range(len(self.dataset)):
             try:
                 check_name(self.dataset.data[number], self.suffixes)
-                for item in frame_items(self.dataset[number]):
-                    yield list_data_collate([self.transform(item)])
+                for item in frame_items(self.prepare(self.dataset.data[number])):
+                    yield list_data_collate([self.dataset.transform(item)])
             except Exception as error:  # MONAI wraps what a transform raises
                 refusal = cine_error_of(error)
                 if refusal is None:

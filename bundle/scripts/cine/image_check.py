@@ -15,22 +15,19 @@ from monai.data import MetaTensor
 from monai.transforms import MapTransform
 
 from scripts.cine.frames import FRAME, FRAMES
+from scripts.cine.label_maps import refuse_labels, sample
 from scripts.cine.transforms import slice_axis
-from scripts.files import CineError
 
 DOUBTS = "doubts"
 """Where an item holds the flags of its image, separated by commas; a text, as MONAI's collation keeps it."""
-AXES, INVERTED, STILL = "axes doubtful", "contrast inverted", "no motion"
+AXES, INVERTED, STILL, GAPS = "axes doubtful", "contrast inverted", "no motion", "empty slices"
 IMAGE_DOUBTS = {
     AXES: "frames differ more than slices do: time and slices seem to have changed places; store H x W x D x T",
     INVERTED: "most of the image is bright, as where black and white have changed places; the network expects dark air",
+    GAPS: "some slices show nothing in some frames, so that the heart is not whole there",
     STILL: "all frames show the same: they are no cine, such as the colours of a picture",
 }
 """Flag -> what it means."""
-MAX_LABELS = 16
-"""So few different values, all whole, are labels: a scanner's image has hundreds."""
-SAMPLE = 20_000
-"""Voxels of a frame that stand for all."""
 MIN_FRAMES = 3
 """Two frames may be ED and ES, which differ as much as slices do where the image is cropped to the heart."""
 SLICE_STEP_MM = 8.0
@@ -81,27 +78,36 @@ class ImageStatistics:
         self._frame_changes: list[float] = []
         self._slice_changes: list[float] = []
         self._samples: list[np.ndarray] = []
+        self._empty: list[np.ndarray] = []
         self._last_HWD: np.ndarray | None = None
 
     def add(self, frame_HWD: np.ndarray) -> None:
-        """Take up the next frame."""
+        """Take up the next frame. One without any contrast says nothing of the others."""
         axis = slice_axis(self.spacing_mm, frame_HWD.shape)
         step = max(1, round(SLICE_STEP_MM / self.spacing_mm[axis]))
         stack = np.moveaxis(frame_HWD, axis, 0)
+        empty_D = stack.min(axis=(1, 2)) == stack.max(axis=(1, 2))
+        if empty_D.all():
+            return
+        self._empty.append(empty_D)
         if step < len(stack):
             self._slice_changes.append(_change(stack[step:], stack[:-step]))
         if self._last_HWD is not None:
             self._frame_changes.append(_change(frame_HWD, self._last_HWD))
-        self._samples.append(_sample(frame_HWD))
+        self._samples.append(sample(frame_HWD))
         self._last_HWD = frame_HWD
 
     def doubts(self) -> list[str]:
         """The flags of IMAGE_DOUBTS that hold for the frames so far."""
+        if not self._samples:
+            return []
         low, median, high = np.percentile(np.concatenate(self._samples), (0.5, 50, 99.5))
         flags = [INVERTED] if median - low > MAX_MEDIAN * (high - low) else []
+        if any((empty_D != self._empty[0]).any() for empty_D in self._empty):
+            flags.append(GAPS)
         if not self._frame_changes:
             return flags
-        between_frames = float(np.mean(self._frame_changes))
+        between_frames = float(np.median(self._frame_changes))  # one frame may be spoilt
         between_slices = float(np.mean(self._slice_changes)) if self._slice_changes else 0.0
         if between_frames <= MIN_FRAME_CHANGE * between_slices:
             flags.append(STILL)
@@ -121,20 +127,3 @@ def image_doubts(image_THWD: np.ndarray, spacing_mm: np.ndarray) -> list[str]:
 def _change(volumes: np.ndarray, others: np.ndarray) -> float:
     """Mean difference of voxels."""
     return float(np.abs(volumes - others).mean())
-
-
-def _sample(voxels: np.ndarray) -> np.ndarray:
-    """Voxels from all over an array."""
-    flat = voxels.reshape(-1)
-    return flat if flat.size <= SAMPLE else flat[:: flat.size // SAMPLE | 1]
-
-
-def refuse_labels(frame_HWD: np.ndarray, where: str) -> None:
-    """CineError where a frame holds a handful of whole values only."""
-    for voxels in (_sample(frame_HWD), frame_HWD):  # few values in a part may be many in the whole
-        values = np.unique(voxels)
-        if not 1 < len(values) <= MAX_LABELS or not np.array_equal(values, np.rint(values)):
-            return
-    found = f"{len(values)} different values, all whole ({', '.join(f'{value:g}' for value in values[:6])} ...)"
-    action = "This seems to be a label map: hand over the image itself, or move label maps out of the folder."
-    raise CineError(where, found, "an image with its grey values", action)

@@ -15,12 +15,14 @@ from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
 from scripts.cine.containers import is_nifti
 from scripts.cine.header import READ_ERRORS, Header, check_memory, open_file, read_header, unreadable
+from scripts.cine.label_maps import refuse_labels
 from scripts.files import CineError
 
 __all__ = ["CineReader", "Header", "LoadExamd", "read_frames", "read_header", "read_volume"]
 
 logger = logging.getLogger(__name__)
 
+IMAGE = "image"
 CONSTANT = "constant"
 """Metadata of an image: for each frame, whether all its voxels are equal."""
 LARGEST = 1e15
@@ -102,7 +104,11 @@ class LoadExamd(LoadImaged):
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
         """Paths -> C H W D; CineError where a file does not pass the gate, or has no such frame."""
         frame = data.get(self.frame_key)
-        return super().__call__(data, reader if frame is None else CineReader(int(frame)))
+        loaded = super().__call__(data, reader if frame is None else CineReader(int(frame)))
+        if IMAGE in self.keys and IMAGE in data:
+            for frame_HWD in np.asarray(loaded[IMAGE]):
+                refuse_labels(frame_HWD, str(data[IMAGE]))
+        return loaded
 
 
 def read_volume(path: str | Path, frame: int | None = None) -> tuple[np.ndarray, Header]:
@@ -170,6 +176,9 @@ def _frame(header: Header, index: int, stored_HWD: np.ndarray, of_any_contrast: 
             frame_HWD = stored_HWD.astype(np.float32)
         else:
             frame_HWD = (stored_HWD.astype(np.float64) * header.slope + header.intercept).astype(np.float32)
+    if of_any_contrast and not np.isfinite(frame_HWD).all():
+        action = "Write 0 where nothing is labelled."
+        raise CineError(header.path, "label values that are not finite", "whole numbers", action)
     _make_finite(header, index, frame_HWD)
     if not of_any_contrast:
         _check_contrast(header, index, frame_HWD, stored_HWD)

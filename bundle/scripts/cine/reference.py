@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import itertools
 import logging
+import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +20,7 @@ from scripts.files import CineError
 logger = logging.getLogger(__name__)
 Exam = dict[str, Any]
 """image, label (paths), patient, group, phase; structures, the names that the whole data set labels (text); frame, from
-0, of 4D files; fold (number) or part (training, validation), where a datalist chooses them."""
+0, of 4D files; lv_voxels, of its label; fold (number) or part (training, validation), where a datalist chooses them."""
 
 PHASES = ("ED", "ES")
 UNKNOWN = "unknown"
@@ -57,7 +59,7 @@ def labelled_frames(exam: Exam, mapped: Mapped) -> list[Exam]:
     _check_grid(image, label)
     counts = _count_voxels(label, mapped)
     if label.frames == 1:
-        return [{**exam, "structures": _names(counts)}]
+        return [{**exam, "structures": _names(counts), "lv_voxels": counts[0].get(STRUCTURES["LV"], 0)}]
     frames = [frame for frame, count in enumerate(counts) if count]
     if not frames:
         logger.warning("A 4D label has no labelled frame: it gives no exam")
@@ -67,7 +69,13 @@ def labelled_frames(exam: Exam, mapped: Mapped) -> list[Exam]:
         raise CineError(label.path, found, "one", "Leave the phase out: it follows from the labels.")
     phases = _phases(counts) if len(frames) > 1 else dict.fromkeys(frames, exam["phase"])
     return [
-        {**exam, "frame": frame, "phase": phases.get(frame, UNKNOWN), "structures": _names([counts[frame]])}
+        {
+            **exam,
+            "frame": frame,
+            "phase": phases.get(frame, UNKNOWN),
+            "structures": _names([counts[frame]]),
+            "lv_voxels": counts[frame].get(STRUCTURES["LV"], 0),
+        }
         for frame in frames
     ]
 
@@ -91,6 +99,31 @@ def warn_of_spacing(exams: Sequence[Exam]) -> None:
     if doubts:
         text = "The spacing of %d of %d images may be wrong, and with it the size of hearts and all ml: %s"
         logger.warning(text, len(doubts), len(exams), doubts[0])
+
+
+def without_repeats(exams: Sequence[Exam]) -> list[Exam]:
+    """The exams, each once: of a frame of a file that is listed again, the first; logs how many repeats there are."""
+    once = {(exam["patient"], os.path.realpath(exam["image"]), exam.get("frame")): exam for exam in reversed(exams)}
+    if len(once) < len(exams):
+        logger.warning("%d of %d exams are listed more than once: each counts once", len(exams) - len(once), len(exams))
+    return list(reversed(once.values()))
+
+
+def warn_of_phases(exams: Sequence[Exam]) -> None:
+    """Log of how many patients no EF can be told, since a phase comes twice or the LV grows from ED to ES."""
+    of_patients: dict[str, list[Exam]] = {}
+    for exam in exams:
+        of_patients.setdefault(exam["patient"], []).append(exam)
+    twice = grown = 0
+    for listed in of_patients.values():
+        lv = {exam["phase"]: exam["lv_voxels"] for exam in listed}
+        twice += any(count > 1 for phase, count in Counter(exam["phase"] for exam in listed).items() if phase in PHASES)
+        grown += set(PHASES) <= set(lv) and 0 < lv["ED"] < lv["ES"]
+    if twice:
+        logger.warning("%d of %d patients have a phase twice: they give no EF and no volumes", twice, len(of_patients))
+    if grown:
+        text = "Of %d of %d patients, the labels' LV is larger at ES than at ED: are the phases mixed up?"
+        logger.warning(text, grown, len(of_patients))
 
 
 def exam_names(exams: Sequence[Exam]) -> list[str]:

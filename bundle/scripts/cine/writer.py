@@ -124,11 +124,21 @@ def find_inputs(
         found = f"{len(begun)} inputs with results" if len(begun) > 1 else "a result that exists"
         raise CineError(begun[0], found, "none", "Set existing to skip or overwrite, or choose another output_dir.")
     if existing == "skip":
-        done = [output for output, found in present.items() if set(suffixes) <= set(found)]
+        whole = [output for output, found in present.items() if set(suffixes) <= set(found)]
+        done = [output for output in whole if not _is_newer(by_output[output], output, suffixes)]
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
+        if len(done) < len(whole):
+            logger.warning("%d inputs are newer than their results and are done again", len(whole) - len(done))
         by_output = {output: image for output, image in by_output.items() if output not in done}
     logger.info("results go to %s", output_dir)  # a folder below it may bear a patient's name
     return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
+
+
+def _is_newer(image: Path, output: Path, suffixes: Sequence[str]) -> bool:
+    """Whether an input changed after its results were written; of a folder of DICOM images, any file of it."""
+    files = [file for file in image.rglob("*") if file.is_file()] if image.is_dir() else [image]
+    written = min(os.stat(f"{output}{suffix}").st_mtime for suffix in suffixes)
+    return any(file.stat().st_mtime > written for file in files if file.exists())
 
 
 class ResultWriter:
@@ -175,6 +185,8 @@ class ResultWriter:
 
 def check_writable(folder: Path) -> None:
     """Make the folder where there is none; CineError where it cannot be written."""
+    if folder.exists() and not folder.is_dir():
+        raise CineError(folder, "a file", "a folder for the results", "Name a folder, or another place.")
     with writing(folder):
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -185,6 +197,9 @@ def _expand(path: Path, output_dir: Path) -> list[Path]:
     action = "Check input."
     if path.is_dir():
         return images_of_folder(path, output_dir)
+    if path.suffix.lower() == ".json":
+        action = "Name the images, or a text file with one path a line; train and evaluate take datalists."
+        raise CineError(path, "a JSON file, such as a datalist", "a NIfTI file, a folder or a list of paths", action)
     if not path.is_file():
         found, action = missing(path, action)
         raise CineError(path, found, "a NIfTI file, a folder or a list of paths", action)
