@@ -17,6 +17,12 @@ def _seeded():
     torch.manual_seed(0)
 
 
+@pytest.fixture(autouse=True)
+def _logging_stays(monkeypatch):
+    """MONAI's run() configures the root logger, which closes pytest's handlers and shows INFO to all later tests."""
+    monkeypatch.setattr("monai.bundle.workflows.fileConfig", lambda *_, **__: None)
+
+
 @pytest.fixture
 def space() -> Space:
     """Small enough to enumerate, large enough to have every kind of cell."""

@@ -160,5 +160,5 @@ def test_less_than_a_volume_is_a_volume(cine, tmp_path):
 
 def test_a_folder_that_cannot_be_written_is_found_before_the_stream(cine, tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(CineError, match="a folder with room and the right to write"):
+    with pytest.raises(CineError, match="a folder for the results"):
         stream_cine(str(cine[0]), Doubler(), str(tmp_path / "file"), seconds=3600)
