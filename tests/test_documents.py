@@ -134,7 +134,8 @@ def test_every_command_in_the_documents_starts(document, words, over, monkeypatc
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_of_make_is_explained_and_its_commands_start(target, over, monkeypatch):
-    done = subprocess.run(["make", "-n", target, "EVALUATED=w"], cwd=ROOT, capture_output=True, text=True, check=False)
+    command = ["make", "-n", "--no-print-directory", target, "EVALUATED=w"]  # the tests themselves run within make
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for words in simple_commands(done.stdout, {"PWD": "."}):
         check_command(words, over, monkeypatch)
