@@ -115,6 +115,8 @@ def check_command(words: list[str], over: Path, monkeypatch: pytest.MonkeyPatch)
             del rest[:2]
         if rest[:2] == ["-m", "monai.bundle"]:
             check_bundle(rest[2:], over)
+        elif rest[:2] == ["-m", "pip"]:
+            pass  # to look for pip makes setuptools unable to load in this process
         elif rest[0] == "-m":
             assert importlib.util.find_spec(rest[1]), f"no module {rest[1]}"
         elif rest[0] == "-c":
@@ -134,7 +136,8 @@ def test_every_command_in_the_documents_starts(document, words, over, monkeypatc
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_of_make_is_explained_and_its_commands_start(target, over, monkeypatch):
-    command = ["make", "-n", "--no-print-directory", target, "EVALUATED=w"]  # the tests themselves run within make
+    # all commands, whether their results are there or not; the tests themselves run within make
+    command = ["make", "--dry-run", "--always-make", "--no-print-directory", target, "EVALUATED=w"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     for words in simple_commands(done.stdout, {"PWD": "."}):
