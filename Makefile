@@ -41,7 +41,7 @@ lint: install
 
 # two test files at a time, each on one thread: OpenMP threads of two programs on the same cores wait for each other
 test: lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --numprocesses 2 --dist loadfile
+	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # a venv of its own, all of it pinned: what MONAI Label asks for does not go together with what the bundle runs on
 $(LABEL)/.installed: constraints.txt tests/label/requirements.txt

@@ -133,6 +133,8 @@ def begun(folder: Path, prepare: Callable[[Path], None]) -> bytes:
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
+    for partial in (folder / "search").glob(".partial-*"):  # of this kill: what comes later shall leave none
+        partial.unlink()
     return checkpoints(folder)[0]
 
 

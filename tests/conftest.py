@@ -11,6 +11,13 @@ from scripts.latency.timer import Timing
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 
+LONGEST = ("tests/test_commands.py", "tests/compare/", "tests/test_distributed.py", "tests/search/test_one_shot.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The files that take longest come first, so that the processes of pytest-xdist end together."""
+    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+
 
 @pytest.fixture(autouse=True)
 def _seeded():

@@ -16,6 +16,7 @@ from scripts.files import CineError
 from scripts.live.window import bounding_box
 
 PERCENTILES = 0.5, 99.5
+MAX_VOXELS = 2048
 
 
 class InPlaneGrid:
@@ -25,6 +26,9 @@ class InPlaneGrid:
         size: H, W of the volume.
         spacing_mm: distance of its voxels along H and W.
         network_spacing_mm: distance of the network's.
+
+    Raises:
+        CineError: the spacing makes the network's grid larger than an image can be.
     """
 
     def __init__(self, size: tuple[int, int], spacing_mm: tuple[float, float], network_spacing_mm: tuple[float, float]):
@@ -32,6 +36,9 @@ class InPlaneGrid:
         self.ratio = tuple(new / old for new, old in zip(network_spacing_mm, spacing_mm, strict=True))
         height, width = (round((n - 1) / ratio + 1) for n, ratio in zip(size, self.ratio, strict=True))
         self.size = height, width
+        if max(self.size) > MAX_VOXELS:
+            found = f"{spacing_mm} mm, a field of {self.size} voxels of {network_spacing_mm} mm"
+            raise CineError("spacing", found, f"at most {MAX_VOXELS} a side", "Take it from the volume's header.")
         self.is_same = self.ratio == (1.0, 1.0)
         rows, columns = (torch.arange(n) * ratio for n, ratio in zip(self.size, self.ratio, strict=True))
         self._to_network = _sampling_grid(rows, columns, size)

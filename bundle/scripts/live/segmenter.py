@@ -33,7 +33,6 @@ from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
 
 logger = logging.getLogger(__name__)
-MOST_VOXELS = 2048
 LARGEST = 1e15  # the squares of what is larger overflow
 
 
@@ -115,9 +114,6 @@ class Segmenter:
             raise CineError("volume", f"shape {shape}", "H, W, D", "Hand over one volume at a time, slices last.")
         if self.shape is None:
             grid = InPlaneGrid(shape[:2], spacing[:2], self.spacing_mm)  # type: ignore[arg-type]
-            if max(grid.size) > MOST_VOXELS:
-                found = f"{spacing} mm, a field of {grid.size} voxels of {self.spacing_mm} mm"
-                raise CineError("spacing", found, f"at most {MOST_VOXELS} a side", "Take it from the volume's header.")
             self._warm_up(grid, shape[2])
             self.shape, self.volume_spacing_mm, self._grid = shape, spacing, grid
         if (shape, spacing) != (self.shape, self.volume_spacing_mm):
