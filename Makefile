@@ -69,7 +69,7 @@ audit: $(AUDIT)/.installed
 	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 manifest: install
-	PYTHONPATH=bundle $(PY) -m scripts.manifest bundle/models
+	PYTHONPATH=bundle $(PY) -m scripts.core.manifest bundle/models
 
 metrics: install
 	PYTHONPATH=bundle $(PY) -m release.eval_metrics "$(EVALUATED)"

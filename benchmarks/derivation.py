@@ -34,7 +34,7 @@ def main() -> None:
             for method in METHODS:
                 one = replace(deriver, method=method, fitness="latency", paths=count)
                 best = one.propose(mixing, judge.table, judge.space, (count, count))[0]
-                ms, weight = best.provenance["predicted_ms"], best.provenance["accumulated_weight"]
+                ms, weight = best.provenance.predicted_ms, best.provenance.accumulated_weight
                 if best.digest not in measured:
                     measured[best.digest] = judge.measure(best).timing.median_ms
                 row = {"pool": pool, "paths": count, "method": method, "predicted_ms": ms, "weight": weight}

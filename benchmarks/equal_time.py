@@ -24,21 +24,21 @@ import torch
 from monai.bundle import ConfigParser
 from tqdm import tqdm
 
-from scripts.checkpoint import initialise
 from scripts.compare.costs import time_side_by_side
-from scripts.files import read_json, write_json
+from scripts.core.json_files import read_json, write_json
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
 from scripts.report.comparison_figure import scatter_figure
 from scripts.report.style import save_figure
 from scripts.runtime.deploy import Runtime
-from scripts.search.acceptance import derive
+from scripts.search.acceptance import derive_within_budget
 from scripts.search.constraint import Constraint
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
+from scripts.train.checkpoint import initialise
 
-PEERS = ("unet_monai", "dynunet_16")
+BASELINES = ("unet_monai", "dynunet_16")
 SEEDS = 3
 ROUNDS, STEPS = 4, 3
 ALIKE = 0.05  # a random architecture of equal latency: predicted within 5 %
@@ -64,7 +64,7 @@ def architectures(search_dir: Path, overlay: str) -> dict[str, Architecture]:
     drawn = equally_fast(judge.space, judge.table, judge.table.predict(searched), SEEDS)
     return {
         "searched": searched,
-        "uniform beta": derive(mixings["uniform beta"], deriver, judge),
+        "uniform beta": derive_within_budget(mixings["uniform beta"], deriver, judge),
         **{f"random {i}": architecture for i, architecture in enumerate(drawn, start=1)},
         "hand-drawn": shared.hand_drawn(judge.space),
     }
@@ -172,9 +172,11 @@ def main() -> None:
         for name, architecture in known.items():
             architecture.save(drawings / f"{name}.json")
     runs = {f"searched, seed {seed}": ("searched", seed) for seed in range(SEEDS)}
-    runs |= {name: (name, 0) for name in (*known, *PEERS) if name != "searched"}
+    runs |= {name: (name, 0) for name in (*known, *BASELINES) if name != "searched"}
     folders = {name: arguments.work_dir / name.replace(", ", "_").replace(" ", "_") for name in runs}
-    overlays = {network: [overlay, *([f"peer_{network}"] if network in PEERS else [])] for network, _ in runs.values()}
+    overlays = {
+        network: [overlay, *([f"baseline_{network}"] if network in BASELINES else [])] for network, _ in runs.values()
+    }
     trainings = {}
     for name, (network, _) in runs.items():
         if network in known:

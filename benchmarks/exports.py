@@ -16,13 +16,13 @@ import torch
 from monai.bundle import ckpt_export
 
 from scripts import BUNDLE_ROOT
-from scripts.checkpoint import initialise, save
 from scripts.latency.timer import Timing, time_in_turn
-from scripts.model import load_model
 from scripts.runtime.backends import Call
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.exports import FORMATS, SLICES, export_network, largest_difference, padded
 from scripts.space.network import CineNet
+from scripts.train.checkpoint import initialise, save
+from scripts.train.weights import load_model
 
 ROUNDS, SECONDS = 3, 0.5
 

@@ -27,8 +27,8 @@ import torch
 from monai.bundle import run
 
 from scripts import BUNDLE_ROOT
-from scripts.entry import as_command, report
-from scripts.files import write_json
+from scripts.core.json_files import write_json
+from scripts.run.start import as_command, report
 from scripts.space.architecture import Architecture
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))

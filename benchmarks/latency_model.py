@@ -25,7 +25,7 @@ from scripts.latency.network import JUDGED, Sample, reference_network, sample_ne
 from scripts.latency.profile import describe, measure
 from scripts.latency.table import Entry, LatencyTable
 from scripts.latency.visits import Visit, Visitor
-from scripts.runtime.choice import choose_runtime
+from scripts.runtime.autotune import choose_runtime
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture

@@ -34,9 +34,10 @@ from monai.bundle import run
 
 from scripts import BUNDLE_ROOT
 from scripts.cine import STRUCTURES
-from scripts.cine.acdc import cached_phantom, load_exams
 from scripts.cine.reader import read_volume
-from scripts.files import CineError, write_json
+from scripts.core.errors import CineError
+from scripts.core.json_files import write_json
+from scripts.exams.load import cached_phantom, load_exams
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 from scripts.space.space import Space

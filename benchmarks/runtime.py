@@ -18,28 +18,28 @@ from monai.bundle import ConfigParser
 from monai.metrics import compute_dice
 
 from scripts import BUNDLE_ROOT
-from scripts.cine.acdc import load_exams
-from scripts.compare.entries import PEERS
-from scripts.files import CineError
+from scripts.compare.entries import BASELINES
+from scripts.core.errors import CineError
+from scripts.exams.load import load_exams
 from scripts.latency.timer import Timing, time_in_turn
-from scripts.model import load_model
+from scripts.runtime.autotune import choose_runtime
 from scripts.runtime.backends import BACKENDS
-from scripts.runtime.choice import choose_runtime
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import Architecture
 from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
+from scripts.train.weights import load_model
 
 SIZES = ((128, 112, 20), (128, 112, 10))
 ROUNDS, SECONDS = 3, 0.5
 Named = tuple[str, Deployable]
 
 
-def peers(names: Sequence[str]) -> list[Named]:
-    """The networks of some ``peer_*.json``, by the name in the file's."""
+def baselines(names: Sequence[str]) -> list[Named]:
+    """The networks of some ``baseline_*.json``, by the name in the file's."""
     found = []
     for name in names:
-        parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / f"peer_{name}.json"))
+        parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / f"baseline_{name}.json"))
         found.append((name, parser.get_parsed_content("network_def")))
     return found
 
@@ -89,7 +89,9 @@ def equality(work_dir: str, runtime: Runtime, acdc_dir: str, volumes: int = 10) 
 def main() -> None:
     options = shared.parser(__doc__ or "")
     options.add_argument("--work_dir", help="of a search; its network is judged beside the hand-drawn one")
-    options.add_argument("--peers", nargs="*", choices=PEERS, default=PEERS, help="all, where it is not given")
+    options.add_argument(
+        "--baselines", nargs="*", choices=BASELINES, default=BASELINES, help="all, where it is not given"
+    )
     arguments = options.parse_args()
     device = arguments.device
     chosen = choose_runtime(device, arguments.precision, arguments.backend)
@@ -111,7 +113,7 @@ def main() -> None:
         result["backends"][name] = {
             title: {"ms": t.median_ms, "p95_ms": t.p95_ms, "ratio": base / t.median_ms} for title, t in timings.items()
         }
-    everything = [*derived, *peers(arguments.peers)]
+    everything = [*derived, *baselines(arguments.baselines)]
     for size in SIZES:
         timings = time_all({name: chosen.deploy(network) for name, network in everything}, size, device)
         if size == SIZES[0]:

@@ -22,13 +22,13 @@ from tqdm import tqdm
 from trainings import PatientDice, mean_of_patients
 
 from scripts.compare.costs import time_side_by_side
-from scripts.files import write_json
+from scripts.core.json_files import write_json
 from scripts.latency.network import deployed_call
 from scripts.search.searcher import Searcher
 from scripts.search.shared_weights import mean_dice
 from scripts.space.architecture import Architecture
+from scripts.space.mixing import Mixing
 from scripts.space.network import CineNet
-from scripts.space.supernet import Mixing
 
 MARGIN = 0.01
 """The Dice by which a search must beat chance to be worth its time; set before the study ran."""

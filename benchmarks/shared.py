@@ -14,14 +14,14 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "bundle"))
 from monai.bundle import ConfigParser
 
 from scripts import BUNDLE_ROOT
-from scripts.files import write_json
+from scripts.core.json_files import write_json
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.search.history import load_history
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture
+from scripts.space.mixing import Mixing
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 
 
 def parser(description: str, runtime: bool = True) -> argparse.ArgumentParser:

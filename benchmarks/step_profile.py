@@ -14,7 +14,7 @@ import shared
 from supernet import SIZES, Search, Size, positive
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from scripts.files import write_json
+from scripts.core.json_files import write_json
 from scripts.runtime.device import keep_memory
 
 REST = "Python, autograd and the rest"

@@ -9,11 +9,11 @@ import nibabel as nib
 import numpy as np
 import shared
 
-from scripts.cine.acdc import sample_cine
 from scripts.cine.reader import read_volume
+from scripts.exams.load import sample_cine
 from scripts.live.segmenter import Segmenter
 from scripts.live.stream import stream_cine
-from scripts.runtime.choice import choose_runtime
+from scripts.runtime.autotune import choose_runtime
 
 LATENCIES = ("p50_ms", "p95_ms", "p99_ms", "max_ms", "mean_ms", "network_p50_ms", "network_p95_ms")
 KEYS = (*LATENCIES, "per_second", "missed", "dropped", "first_ms")

@@ -18,15 +18,16 @@ import shared
 from monai.bundle import ConfigParser
 from trainings import FOLDS, PatientDice, Trainings, mean_of_patients, write_datalists
 
-from scripts.files import CineError, write_json
+from scripts.core.errors import CineError
+from scripts.core.json_files import write_json
 from scripts.latency.table import LatencyTable
 from scripts.search.decoding import gene_pool
 from scripts.search.derive import Deriver
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture
+from scripts.space.mixing import Mixing
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 from scripts.space.trellis import cells_of
 
 ALIKE = 0.03

@@ -23,7 +23,7 @@ from monai.losses import DiceCELoss
 from monai.networks.nets import DiNTS, TopologySearch
 from torch import nn
 
-from scripts.files import write_json
+from scripts.core.json_files import write_json
 from scripts.runtime.device import describe_device, keep_memory
 from scripts.runtime.precision import autocast
 from scripts.search.memory import step_memory

@@ -20,13 +20,13 @@ from monai.bundle import ConfigParser
 from monai.metrics import compute_dice
 from tqdm import tqdm
 
-from scripts.checkpoint import initialise, seed_epoch
-from scripts.cine.acdc import load_exams
-from scripts.cine.folds import split_exams
-from scripts.files import write_json
+from scripts.core.json_files import write_json
+from scripts.exams.folds import split_exams
+from scripts.exams.load import load_exams
 from scripts.runtime.precision import autocast
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
+from scripts.train.checkpoint import initialise, seed_epoch
 
 FOLDS = 4
 """Of the inner split: a quarter of the patients judges."""

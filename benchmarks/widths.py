@@ -19,7 +19,7 @@ from monai.bundle import ConfigParser
 from trainings import FOLDS, Trainings, mean_of_patients, write_datalists
 
 from scripts.compare.costs import time_side_by_side
-from scripts.files import write_json
+from scripts.core.json_files import write_json
 from scripts.latency.network import deployed_call
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet

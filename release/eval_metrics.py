@@ -11,11 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from scripts import BUNDLE_ROOT, record
+from scripts import BUNDLE_ROOT
 from scripts.cine import STRUCTURES
-from scripts.cine.variants import ORDERS, TURNED
-from scripts.entry import report
-from scripts.files import CineError, read_json, replacing, sha256
+from scripts.core.errors import CineError
+from scripts.core.files import replacing, sha256
+from scripts.core.json_files import read_json
+from scripts.exams.variants import ORDERS, TURNED
+from scripts.run import run_log
+from scripts.run.start import report
 
 ACTION = "Run the step evaluate with the shipped model as model_file, and name its work_dir."
 ACTION_VARIANTS = "Run it with evaluate_variants.json too."
@@ -73,7 +76,7 @@ def _exams(work_dir: Path, file: str, model: Path) -> list[str]:
     """The patients that a file of metrics is of; run.json names them, and by SHA-256 the weights."""
     if not model.exists():
         raise CineError(model, "no such file", "the weights that are shipped", "Ship a model before its figures.")
-    evaluation = read_json(work_dir / "run.json", record.SCHEMA, ACTION)["steps"].get("evaluate")
+    evaluation = read_json(work_dir / "run.json", run_log.SCHEMA, ACTION)["steps"].get("evaluate")
     if evaluation is None:
         raise CineError(work_dir / "run.json", "no step evaluate", "its record", ACTION)
     if evaluation["outputs"].get(file) != sha256(work_dir / file):

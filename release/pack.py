@@ -10,9 +10,11 @@ import sys
 import zipfile
 from pathlib import Path
 
-from scripts import BUNDLE_ROOT, manifest
-from scripts.entry import report
-from scripts.files import CineError, replacing
+from scripts import BUNDLE_ROOT
+from scripts.core import manifest
+from scripts.core.errors import CineError
+from scripts.core.files import replacing
+from scripts.run.start import report
 
 NAME = "cardiac_cine_mri_rtdnas_segmentation"
 _EARLIEST = (1980, 1, 1, 0, 0, 0)  # that a zip can hold

@@ -16,12 +16,12 @@ from typing import Any
 
 from release.eval_metrics import ACTION, VARIANTS
 from scripts.cine import STRUCTURES
-from scripts.entry import report
-from scripts.files import read_json
+from scripts.core.json_files import read_json
 from scripts.report.agreement import MEASURES, agreement_cells
 from scripts.report.comparison_tables import markdown
 from scripts.report.metrics_table import cell, missing_labels
 from scripts.report.variants import format_variants
+from scripts.run.start import report
 
 COLUMNS = (*STRUCTURES, "mean")
 KEYS = ("patients", "dice", "hd95_mm", "dice_by_group", "dice_by_level", "function")

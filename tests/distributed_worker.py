@@ -26,11 +26,12 @@ from small_search import (
     small_volumes,
 )
 
-from scripts import checkpoint, distributed
-from scripts.files import CineError
+from scripts.core import distributed
+from scripts.core.errors import CineError
 from scripts.search.candidates import LatencyCost
 from scripts.search.coarse_to_fine import search_coarse_to_fine
 from scripts.search.constraint import BudgetMissed
+from scripts.train import checkpoint
 
 
 def shared_out(items: list[Any], noise: float = 0.5) -> Any:
@@ -85,7 +86,7 @@ def one_shot(folder: Path) -> dict[str, Any]:
         judge_of(ONE_SHOT_SPACE, table=table, volumes_per_second=0.001),
         **{"candidates": 8, "fine_tuned": 2, "fine_tune_steps": 3},
     )
-    return {**states(searcher), "chosen": chosen.digest, "measured": chosen.provenance["measured_ms"]}
+    return {**states(searcher), "chosen": chosen.digest, "measured": chosen.provenance.measured_ms}
 
 
 @distributed.on_main

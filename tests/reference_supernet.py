@@ -6,8 +6,10 @@ from typing import cast
 
 import torch
 
+from scripts.space.mixed_cell import MixedCell
+from scripts.space.mixing import Mixing
 from scripts.space.network import pad_in_plane
-from scripts.space.supernet import MixedCell, Mixing, Supernet
+from scripts.space.supernet import Supernet
 from scripts.space.trellis import Tile
 
 

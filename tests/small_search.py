@@ -23,8 +23,9 @@ from scripts.search.objective import LatencyMultiplier, LatencyObjective
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.relaxation import JointSoftmax
 from scripts.search.searcher import Searcher
+from scripts.space.mixing import Mixing
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing, Supernet
+from scripts.space.supernet import Supernet
 
 DICE_CE = DiceCELoss(to_onehot_y=True, softmax=True)
 SPACE = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))

@@ -21,8 +21,8 @@ from documents import ROOT, load_benchmark
 from scipy import ndimage
 from tiny_exams import write_exams
 
-from scripts import checkpoint
 from scripts.space.network import CineNet
+from scripts.train import checkpoint
 
 SPACE = {"_target_": "scripts.space.space.Space", "layers": 6, "scales": 4, "nodes": 2, "channels": 4, "stem_stride": 2}
 SMALL = {
@@ -56,7 +56,7 @@ RUNS = {
         lambda m: once(m, named_cases=lambda voxels: [("as it was", m.nifti(voxels), True)], real_volume=volume),
     ),
     "runtime": (
-        ["--peers", *PLAIN],
+        ["--baselines", *PLAIN],
         SMALL,
         lambda m: once(m, ROUNDS=1, SECONDS=0.001, SIZES=((48, 16, 4),), BACKENDS=["eager"]),
     ),

@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from scripts import BUNDLE_ROOT
-from scripts.cine.phantom import write_phantom
+from scripts.exams.phantom import write_phantom
 from scripts.report.variants import ROWS
 from scripts.space.architecture import Architecture
 
@@ -105,10 +105,10 @@ def test_search_leaves_an_architecture_that_kept_its_budget_by_measurement(workp
     architecture = Architecture.load(workplace.folder / "work" / "architecture.json")
     assert 1 <= len(architecture.paths) <= 3
     provenance = architecture.provenance
-    assert 0 <= provenance["shared_dice"] <= 1 and 0 <= provenance["fine_tuned_dice"] <= 1
-    assert provenance["measured_ms"]["p95_ms"] <= provenance["budget_ms"] == 5000.0
+    assert 0 <= provenance.shared_dice <= 1 and 0 <= provenance.fine_tuned_dice <= 1
+    assert provenance.measured_ms["p95_ms"] <= provenance.budget_ms == 5000.0
     assert "Accepted" in workplace.logs["search"]
-    assert len(provenance["uniform_pool"]) == len(provenance["pool"])
+    assert len(provenance.notes["uniform_pool"]) == len(provenance.notes["pool"])
     for name in ("trellis", "cells", "evolution", "curves", "latency"):
         assert (workplace.folder / "work" / "figures" / f"{name}.png").stat().st_size > 5000
 
@@ -118,7 +118,7 @@ def test_derive_finds_another_network_without_searching(workplace):
     kept = (folder / "architecture.json").read_bytes()
     workplace.must("derive", "derive", paths=4, method="exhaustive")
     architecture = Architecture.load(folder / "architecture.json")
-    assert (len(architecture.paths), architecture.provenance["method"]) == (4, "exhaustive")
+    assert (len(architecture.paths), architecture.provenance.method) == (4, "exhaustive")
     stale = workplace.run("infer", "inference", output_dir="stale")  # model.pt is that of the other network
     assert stale.returncode == 2
     assert "run train again" in stale.stderr
@@ -297,26 +297,26 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
 
 
-def test_a_peer_takes_the_place_of_the_derived_network(workplace):
+def test_a_baseline_takes_the_place_of_the_derived_network(workplace):
     """Trained, scored, and run on files and as a stream by one overlay, without an architecture of ours."""
-    peer, here = "peer_unet_2d_d3_16", {"work_dir": "peer"}
+    baseline, here = "baseline_unet_2d_d3_16", {"work_dir": "baseline"}
     data, size = {"dataset_dir": workplace.data}, {"network_def#deployment_size": [32, 32, 4]}
-    workplace.must("train", "train", peer, train_epochs=2, val_interval=2, **here, **data)
-    workplace.must("evaluate", "train", "evaluate", peer, **here, **data, **size)
-    latency = json.loads((workplace.folder / "peer" / "metrics.json").read_text())["latency"]
+    workplace.must("train", "train", baseline, train_epochs=2, val_interval=2, **here, **data)
+    workplace.must("evaluate", "train", "evaluate", baseline, **here, **data, **size)
+    latency = json.loads((workplace.folder / "baseline" / "metrics.json").read_text())["latency"]
     assert latency["deployment_size"] == [32, 32, 4]
     assert latency["median_ms"] > 0 and latency["budget_ms"] is None
     cine = workplace.data / "patient003" / "patient003_4d.nii.gz"
-    workplace.must("infer", "inference", peer, input=cine, **here)
-    workplace.must("stream", "stream", peer, input=cine, per_second=0, **here)
+    workplace.must("infer", "inference", baseline, input=cine, **here)
+    workplace.must("stream", "stream", baseline, input=cine, per_second=0, **here)
     for step in ("infer", "stream"):
-        mask = nib.load(workplace.folder / "peer" / step / "patient003_4d_seg.nii.gz")
+        mask = nib.load(workplace.folder / "baseline" / step / "patient003_4d_seg.nii.gz")
         assert mask.shape == nib.load(cine).shape
-    steps = json.loads((workplace.folder / "peer" / "run.json").read_text())["steps"]
+    steps = json.loads((workplace.folder / "baseline" / "run.json").read_text())["steps"]
     assert not any("architecture.json" in path for step in steps.values() for path in step["inputs"])
-    other = workplace.run("evaluate", "train", "evaluate", "peer_unet_3d_d3_16", **here, **data, **size)
+    other = workplace.run("evaluate", "train", "evaluate", "baseline_unet_3d_d3_16", **here, **data, **size)
     assert other.returncode == 2
-    assert "name the overlay of the peer that was trained" in other.stderr
+    assert "name the overlay of the baseline that was trained" in other.stderr
 
 
 def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace):
@@ -369,7 +369,7 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
     assert refused.returncode == 2
     assert "--target foreign" in refused.stderr
     assert "ms, not measured" in workplace.must("derive", "derive", target="foreign")
-    assert Architecture.load(folder / "architecture.json").provenance["measured_ms"] is None
+    assert Architecture.load(folder / "architecture.json").provenance.measured_ms is None
     streamed = workplace.run("stream", "stream", output_dir="never")
     assert streamed.returncode == 2
     assert "Run the step verify" in streamed.stderr
@@ -377,7 +377,7 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
     assert missed.returncode == 2
     assert "profile this device and derive again" in missed.stderr
     assert "kept" in workplace.must("verify", "verify")
-    assert Architecture.load(folder / "architecture.json").provenance["verdict"] == "measured"
+    assert Architecture.load(folder / "architecture.json").provenance.verdict == "measured"
     for name, content in kept.items():
         (folder / name).write_bytes(content)
 

@@ -9,7 +9,7 @@ from monai.bundle import ConfigParser
 from tiny_exams import write_exams
 
 from scripts import BUNDLE_ROOT
-from scripts.keys import check_values
+from scripts.run.config_schema import check_values
 
 CONFIGS = BUNDLE_ROOT / "configs"
 STEPS = {
@@ -49,7 +49,7 @@ def test_the_image_is_treated_alike_where_the_label_stays_on_its_grid(name):
         "LoadImaged": "scripts.cine.reader.LoadExamd",
     }
     alone = [t | {"_target_": own.get(t["_target_"], t["_target_"])} for t in alone]
-    alone = [t for t in alone if t["_target_"] != "scripts.cine.image_check.CheckedImaged"]
+    alone = [t for t in alone if t["_target_"] != "scripts.quality.image_check.CheckedImaged"]
     assert [t["_target_"] for t in shared] == [t["_target_"] for t in alone]
     for ours, theirs in zip(shared[1:], alone[1:], strict=True):
         assert theirs["keys"] == "image"
@@ -64,7 +64,7 @@ def test_a_degradation_comes_before_all_else_and_changes_nothing_beside():
         parser.parse()
     transforms = degraded["preprocessing#transforms"]
     first, ordering = transforms[1]["transforms"]
-    assert first["_target_"] == "scripts.cine.degradation.Degraded" and first["keys"] == ["image", "label"]
+    assert first["_target_"] == "scripts.exams.degradation.Degraded" and first["keys"] == ["image", "label"]
     assert [transforms[0], ordering, *transforms[2:]] == plain["preprocessing#transforms"]
     folder, seen = degraded.get_parsed_content("results_dir"), degraded.get_parsed_content("preprocessing").flatten()
     assert folder == "runs/rtdnas/degraded/noise-0.5"
@@ -82,7 +82,7 @@ def test_a_degradation_comes_before_all_else_and_changes_nothing_beside():
 def test_every_step_answers_to_its_name_and_to_run(step, files):
     parser = ConfigParser(read(*files))
     parser.parse()
-    start = {"_target_": "scripts.entry.start"}
+    start = {"_target_": "scripts.run.start.start"}
     # who writes into work_dir holds it; the others may write elsewhere
     run = "train#run" if step == "train" else "run"  # there it is a reference, so that no step comes twice
     assert parser[f"{run}#0"] == (
@@ -115,8 +115,8 @@ def test_quick_over_another_system_leaves_epochs_for_all_its_phases(system):
     assert 1 <= parser.get_parsed_content(phase) < parser.get_parsed_content("search_epochs")
 
 
-@pytest.mark.parametrize("path", sorted(CONFIGS.glob("peer_*.json")), ids=lambda path: path.stem)
-def test_a_peer_says_where_it_is_from_and_is_nothing_but_a_network(path):
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("baseline_*.json")), ids=lambda path: path.stem)
+def test_a_baseline_says_where_it_is_from_and_is_nothing_but_a_network(path):
     overlay = json.loads(path.read_text())
     assert list(overlay) == ["network_def"]
     assert overlay["network_def"]["_desc_"]

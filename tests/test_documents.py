@@ -25,11 +25,12 @@ from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
 from release.pack import NAME
-from scripts import BUNDLE_ROOT, checkpoint
-from scripts.entry import check_keys
-from scripts.keys import check_values
+from scripts import BUNDLE_ROOT
+from scripts.run.config_schema import check_values
+from scripts.run.start import check_keys
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import CineNet
+from scripts.train import checkpoint
 
 MAKEFILE = (ROOT / "Makefile").read_text(encoding="utf-8")
 TARGETS = re.search(r"^\.PHONY: (.*)$", MAKEFILE, re.MULTILINE)[1].split()  # type: ignore[index]

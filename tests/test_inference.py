@@ -19,7 +19,7 @@ from scipy.spatial.transform import Rotation
 
 from scripts import BUNDLE_ROOT
 from scripts.cine import STRUCTURES
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 GREY = {0: 200, 1: 100, 2: 300, 3: 400}  # label -> voxels; neighbours in space are neighbours in grey
 CENTRE = np.array([12.0, -30.0, 45.0])  # mm

@@ -11,12 +11,13 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts import BUNDLE_ROOT, checkpoint
+from scripts import BUNDLE_ROOT
 from scripts.cine.writer import write_mask
 from scripts.live.segmenter import Segmenter
 from scripts.live.stream import stream_cine
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import CineNet
+from scripts.train import checkpoint
 
 NAME = "jane_doe_1950"
 

@@ -28,7 +28,7 @@ def project(request, tmp_path, monkeypatch):
 def test_it_wins_over_one_in_the_user_s_folder(project, caplog):
     rtdnas_first.prefer_own_package()
     assert importlib.import_module("scripts").BUNDLE_ROOT == BUNDLE_ROOT
-    importlib.import_module("scripts.files")
+    importlib.import_module("scripts.core.files")
     assert not caplog.text
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
-from scripts import BUNDLE_ROOT, entry
+from scripts import BUNDLE_ROOT
+from scripts.run import start
 
 GOLDEN = Path(__file__).with_name("surface.txt")
 REMEDY = """The public surface is another one than tests/surface.txt says:
@@ -42,7 +43,7 @@ def keys(config: dict) -> set[str]:
 
 def exit_codes() -> dict[str, int]:
     """Those of Python itself, for success and for a fault of ours, are tested where they arise."""
-    return {"done": 0, "fault": 1, "bad_input": entry.BAD_INPUT, "interrupted": entry.INTERRUPTED}
+    return {"done": 0, "fault": 1, "bad_input": start.BAD_INPUT, "interrupted": start.INTERRUPTED}
 
 
 def formats() -> dict[str, str]:
@@ -67,7 +68,7 @@ def run_ids(config: dict) -> list[str]:
 
 
 def _starts(value: object) -> bool:
-    return isinstance(value, list) and bool(value) and "scripts.entry.start" in str(value[0])
+    return isinstance(value, list) and bool(value) and "scripts.run.start.start" in str(value[0])
 
 
 def test_the_public_surface_is_frozen():

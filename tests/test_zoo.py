@@ -27,11 +27,13 @@ from packaging.requirements import Requirement
 from tiny_exams import write_exams
 
 from release.pack import NAME, files_of, pack
-from scripts import BUNDLE_ROOT, checkpoint, manifest, model
-from scripts.files import sha256
+from scripts import BUNDLE_ROOT
+from scripts.core import manifest
+from scripts.core.files import sha256
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
+from scripts.train import checkpoint, weights
 
 ROOT = BUNDLE_ROOT.parent
 PROJECT = (ROOT / "pyproject.toml").read_text()
@@ -69,7 +71,7 @@ def shipped(place):
     network = CineNet(architecture)
     architecture.save(bundle / "models" / "architecture.json")
     checkpoint.save(bundle / "models" / "model.pt", network.state_dict())
-    card = {"format": model.FORMAT, "architecture": architecture.digest, "exams": []}
+    card = {"format": weights.FORMAT, "architecture": architecture.digest, "exams": []}
     (bundle / "models" / "model.json").write_text(json.dumps(card))
     manifest.write(bundle / "models")
     return bundle, network

@@ -7,8 +7,8 @@ import zipfile
 
 import pytest
 
-from scripts import checkpoint, model
 from scripts.space.network import CineNet
+from scripts.train import checkpoint, weights
 
 
 @pytest.fixture
@@ -16,7 +16,7 @@ def model_dir(architecture, tmp_path):
     architecture.save(tmp_path / "architecture.json")
     network = CineNet(architecture)
     checkpoint.save(tmp_path / "model.pt", network.state_dict())
-    card = {"format": model.FORMAT, "architecture": architecture.digest, "exams": []}
+    card = {"format": weights.FORMAT, "architecture": architecture.digest, "exams": []}
     (tmp_path / "model.json").write_text(json.dumps(card))
     return tmp_path
 
@@ -26,14 +26,14 @@ def opens():
     """Open a model's folder as inference does."""
 
     def open_model(folder):
-        model.load_model(folder / "model.pt", CineNet(str(folder / "architecture.json")))
+        weights.load_model(folder / "model.pt", CineNet(str(folder / "architecture.json")))
 
     return open_model
 
 
 @pytest.fixture
 def repack(model_dir):
-    """Write model.pt anew from its entries, after ``change`` of their [(ZipInfo, content)]."""
+    """Write weights.pt anew from its entries, after ``change`` of their [(ZipInfo, content)]."""
 
     def write(change):
         path = model_dir / "model.pt"
@@ -49,7 +49,7 @@ def repack(model_dir):
 
 @pytest.fixture
 def with_pickle(repack):
-    """Replace the pickle in model.pt."""
+    """Replace the pickle in weights.pt."""
 
     def write(content):
         return repack(lambda entries: [(e, content if e.filename.endswith("/data.pkl") else c) for e, c in entries])

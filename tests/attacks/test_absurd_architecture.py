@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 HUGE = 10**9
 FIELDS = {

@@ -7,8 +7,8 @@ import subprocess
 
 import pytest
 
-from scripts import manifest
-from scripts.files import CineError
+from scripts.core import manifest
+from scripts.core.errors import CineError
 
 
 @pytest.fixture

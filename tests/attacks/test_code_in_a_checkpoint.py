@@ -8,8 +8,9 @@ import sys
 import pytest
 import torch
 
-from scripts import BUNDLE_ROOT, checkpoint
-from scripts.files import CineError
+from scripts import BUNDLE_ROOT
+from scripts.core.errors import CineError
+from scripts.train import checkpoint
 
 
 class Payload:

@@ -6,7 +6,7 @@ import zipfile
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 
 def test_a_storage_of_a_thousand_times_its_size(repack, model_dir, opens):

@@ -7,7 +7,8 @@ import os
 
 import pytest
 
-from scripts.files import CineError, read_json
+from scripts.core.errors import CineError
+from scripts.core.json_files import read_json
 
 ANY = {"type": "object", "properties": {"a": {"type": ["number", "string", "array", "object"]}}}
 TEXTS = {

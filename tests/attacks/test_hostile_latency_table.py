@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.table import LatencyTable, relevant
 from scripts.runtime.deploy import Runtime
 

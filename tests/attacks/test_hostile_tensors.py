@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts import checkpoint
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.space.network import CineNet
+from scripts.train import checkpoint
 
 TENSORS = {
     "a shape of terabytes over four bytes": (lambda: torch.zeros(1).expand(2**40), "over fewer bytes"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 NODES = {kind: [[0, "conv_3x3x3"], [1, "max_pool_3x3x3"]] for kind in ("contracting", "non_scaling", "expanding")}
 

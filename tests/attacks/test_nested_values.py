@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 
 def test_a_list_in_a_list_without_end(with_pickle, model_dir, opens):
@@ -21,7 +21,7 @@ def test_a_list_that_holds_itself(with_pickle, model_dir, opens):
 
 def test_ten_of_ten_of_ten(with_pickle, model_dir, opens, monkeypatch):
     """Each list holds the one before ten times: 200 bytes that are 10**12 values."""
-    monkeypatch.setattr("scripts.archive.MOST_VALUES", 10_000)
+    monkeypatch.setattr("scripts.core.safe_load.MAX_VALUES", 10_000)
     with_pickle(b"\x80\x02]q\x00" + b"".join(b"](" + b"h%c" % n * 10 + b"eq%c" % (n + 1) for n in range(12)) + b".")
     with pytest.raises(CineError, match="more than 10000 values"):
         opens(model_dir)
@@ -34,7 +34,7 @@ def test_an_integer_that_cannot_be_shown(with_pickle, model_dir, opens):
 
 
 def test_a_pickle_beyond_any_checkpoint(with_pickle, model_dir, opens, monkeypatch):
-    monkeypatch.setattr("scripts.archive.MOST_PICKLE_BYTES", 10_000)
+    monkeypatch.setattr("scripts.core.safe_load.MAX_PICKLE_BYTES", 10_000)
     with_pickle(b"\x80\x02](" + b"N" * 20_000 + b"e.")
     with pytest.raises(CineError, match="a pickle of 0 MiB"):
         opens(model_dir)

@@ -7,7 +7,7 @@ import zipfile
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 
 @pytest.mark.parametrize(

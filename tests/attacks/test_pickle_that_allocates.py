@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 TERA = b"\x8a\x06" + (10**12).to_bytes(6, "little")
 

@@ -14,9 +14,9 @@ from monai.transforms import LoadImaged
 
 from scripts.cine import reader
 from scripts.cine.frames import FramesGathered, LoadFramed, frame_items, write_frames
-from scripts.cine.good_items import GoodItems
 from scripts.cine.reader import CONSTANT, CineReader
-from scripts.files import CineError
+from scripts.core.errors import CineError
+from scripts.exams.skip_invalid import GoodItems
 
 VOXELS = np.random.default_rng(0).integers(0, 99, (4, 5, 3, 6)).astype(np.int16)
 

@@ -15,7 +15,7 @@ from monai.transforms import LoadImage, LoadImaged
 
 from scripts.cine import header as header_module
 from scripts.cine.reader import CineReader, read_header, read_volume
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 SHEAR = {"srow_x": [1.5, 0.5, 0, 0]}
 

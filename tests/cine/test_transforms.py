@@ -19,7 +19,7 @@ from scripts.cine.transforms import (
     SpacingBesideTextd,
     slice_axis,
 )
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 VOXELS = torch.arange(2 * 4 * 5 * 3, dtype=torch.float32).reshape(2, 4, 5, 3)
 ACDC = torch.diag(torch.tensor([-1.5, -1.5, 10.0, 1.0], dtype=torch.float64))

@@ -13,8 +13,9 @@ from ignite.engine import Engine
 from monai.data import MetaTensor
 
 from scripts.cine.reader import read_volume
-from scripts.cine.writer import ResultWriter, find_inputs, save_mask, write_mask
-from scripts.files import CineError
+from scripts.cine.writer import ResultWriter, save_mask, write_mask
+from scripts.core.errors import CineError
+from scripts.exams.inputs import find_inputs
 
 GEOMETRY = {  # byte ranges of a NIfTI-1 header
     "dim": (40, 56),

@@ -13,7 +13,7 @@ import pytest
 from comparing import command
 from test_commands import TINY
 
-from scripts.cine.phantom import write_phantom
+from scripts.exams.phantom import write_phantom
 from scripts.space.architecture import Architecture
 
 OVERLAY = {

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from scripts.compare.entries import read_networks, read_searches
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 SEARCHES = [{"name": "rt"}, {"name": "hw", "configs": ["hw_nas"], "overlays": ["quick"], "overrides": {"seed": 1}}]
 
@@ -11,7 +11,7 @@ SEARCHES = [{"name": "rt"}, {"name": "hw", "configs": ["hw_nas"], "overlays": ["
 def test_each_has_a_folder_of_its_name_s_letters_and_digits():
     searches = read_searches("work", SEARCHES)
     assert [str(search.folder) for search in searches.values()] == ["work/searches/rt", "work/searches/hw"]
-    (network,) = read_networks("work", [{"name": "RT-DNAS N=3, genetic", "system": "s", "peer": "dints"}], searches)
+    (network,) = read_networks("work", [{"name": "RT-DNAS N=3, genetic", "system": "s", "baseline": "dints"}], searches)
     assert str(network.folder) == "work/networks/rt_dnas_n_3_genetic"
 
 
@@ -21,7 +21,7 @@ def test_each_has_a_folder_of_its_name_s_letters_and_digits():
         ({"search": "rt"}, True),
         ({"search": "rt", "derive": {"paths": 3}}, True),
         ({"search": "rt", "random": 0}, False),
-        ({"peer": "dints"}, False),
+        ({"baseline": "dints"}, False),
         ({"architecture": "a.json"}, False),
     ],
 )
@@ -35,9 +35,9 @@ def test_a_network_has_one_origin(origin, searched):
     [
         ({}, "no origin"),
         ({"random": 3}, "found random;"),
-        ({"peer": "unet", "search": "rt"}, "search with peer"),
+        ({"baseline": "unet", "search": "rt"}, "search with baseline"),
         ({"search": "rt", "derive": {}, "random": 3}, "search with derive with random"),
-        ({"peer": "unet_4d"}, r"the peer unet_4d; expected one of \['bix_nas', .*'unet_monai'\]"),
+        ({"baseline": "unet_4d"}, r"the baseline unet_4d; expected one of \['bix_nas', .*'unet_monai'\]"),
         ({"search": "ms"}, r"the search ms; expected one of \['rt', 'hw'\]"),
     ],
 )
@@ -48,6 +48,6 @@ def test_other_origins_are_refused(origin, found):
 
 @pytest.mark.parametrize("names", [("N=3", "n 3"), ("a", "a"), ("=", "b")])
 def test_networks_that_would_share_a_folder_are_refused(names):
-    entries = [{"name": name, "system": "s", "peer": "dints"} for name in names]
+    entries = [{"name": name, "system": "s", "baseline": "dints"} for name in names]
     with pytest.raises(CineError, match="differ in their letters or digits"):
         read_networks("w", entries, {})

@@ -6,7 +6,7 @@ import pytest
 
 from scripts.compare import front
 from scripts.compare.front import folder_of, load_front, search_front
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.front_figure import evaluated, front_figure, report_front
 
 FILES, CHANGED = ["search.json", "front.json"], {"budgets": [20.0, 10.0], "seed": 3, "work_dir": "elsewhere"}

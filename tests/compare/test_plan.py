@@ -9,8 +9,8 @@ from monai.bundle import ConfigParser
 
 from scripts.compare.entries import read_networks, read_searches
 from scripts.compare.plan import CONFIGS, UNBOUND
-from scripts.files import CineError
-from scripts.keys import check_values
+from scripts.core.errors import CineError
+from scripts.run.config_schema import check_values
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture
 
@@ -54,7 +54,7 @@ def test_overrides_of_a_search_stand_over_those_of_all(make_plan):
 
 
 def test_an_override_reaches_only_the_steps_that_know_it(make_plan):
-    """Another number of training epochs must not search anew, nor another search train a peer anew."""
+    """Another number of training epochs must not search anew, nor another search train a baseline anew."""
     overrides = {"search_epochs": 2, "train_epochs": 5, "space#layers": 4}
     reached = {
         step.step: sorted(set(overrides) & step.settings.keys()) for step in make_plan(overrides=overrides).steps
@@ -87,7 +87,7 @@ def test_only_searches_that_networks_come_of_are_run(make_plan):
             {"searches": [{"name": "rt", "overrides": {"space#deployment_size": [64, 64, 6]}}]},
             r"search rt: found deployment_size \[64, 64, 6\]; expected \[128, 112, 20\]",
         ),
-        ({"networks": [{"name": "a", "system": "s", "peer": "nobody"}]}, "networks, a: found the peer nobody"),
+        ({"networks": [{"name": "a", "system": "s", "baseline": "nobody"}]}, "networks, a: found the baseline nobody"),
     ],
 )
 def test_what_no_step_could_use_is_refused_before_any_runs(make_plan, options, found):

@@ -16,7 +16,7 @@ from scripts import BUNDLE_ROOT
 from scripts.compare import steps
 from scripts.compare.plan import Step
 from scripts.compare.steps import name_failures, run_plan, run_step
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.space.architecture import Architecture
 
 
@@ -157,7 +157,7 @@ def test_each_network_starts_from_its_origin(outcomes):
     assert json.loads(genetic.history_file.read_text()) == HISTORY
     assert plain.architecture_file.read_text() == "{}"
     architecture = Architecture.load(chance.architecture_file)
-    assert (architecture.provenance["method"], architecture.provenance["seed"]) == ("random", 7)
+    assert (architecture.provenance.method, architecture.provenance.seed) == ("random", 7)
     run_plan(plan)
     assert Architecture.load(chance.architecture_file) == architecture
 

@@ -10,7 +10,7 @@ import pytest
 from comparing import command
 from test_commands import TINY
 
-from scripts.cine.phantom import write_phantom
+from scripts.exams.phantom import write_phantom
 from scripts.space.architecture import Architecture
 
 SMALL = {"space#layers": 3, "space#channels": 4, "space#deployment_size": [64, 64, 6]}
@@ -66,7 +66,7 @@ def test_a_system_ends_in_a_trained_and_judged_network_and_its_figures(folder, n
     assert paths in (None, len(architecture.paths))
     assert architecture.space.skip == (name != "hypersegnas")
     assert architecture.space.share_cells == (name != "hypersegnas")
-    assert architecture.provenance["measured_ms"]["p95_ms"] > 0
+    assert architecture.provenance.measured_ms["p95_ms"] > 0
     assert json.loads((network / "metrics.json").read_text())["dice"]["mean"]["count"] > 0
     assert {path.stem for path in (folder / "searches" / search / "figures").iterdir()} == figures
     rows = json.loads((folder / "comparison.json").read_text())["networks"]

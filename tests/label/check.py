@@ -25,11 +25,11 @@ import torch
 from server import ANSWER_S, Server, app, infer
 
 from release.pack import NAME, pack
-from scripts import manifest
-from scripts.cine.acdc import load_exams
 from scripts.cine.header import read_header
-from scripts.cine.phantom import write_phantom
-from scripts.files import sha256
+from scripts.core import manifest
+from scripts.core.files import sha256
+from scripts.exams.load import load_exams
+from scripts.exams.phantom import write_phantom
 
 LABELS = {"rv": 1, "myo": 2, "lv": 3}  # MONAI Label writes names in lower case
 FRAME = 3

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.decoding import decode_cells
 from scripts.search.discrete import draw_network

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.counts import counts_of, keys_of, merges_of, repeats_of
 from scripts.latency.profile import load_or_measure, profile
 from scripts.latency.table import Entry, LatencyTable, relevant

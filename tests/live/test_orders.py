@@ -15,13 +15,13 @@ import torch
 from monai.bundle import ConfigParser
 
 from scripts import BUNDLE_ROOT
-from scripts.cine.phantom import write_phantom
-from scripts.cine.variants import ORDERS
+from scripts.exams.phantom import write_phantom
+from scripts.exams.variants import ORDERS
 from scripts.live.segmenter import Segmenter
 from scripts.live.stream import stream_cine
-from scripts.model import load_model
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import CineNet
+from scripts.train.weights import load_model
 
 DOCS = Path(__file__).parents[2] / "docs" / "live.md"
 MODELS = BUNDLE_ROOT / "models"

@@ -10,15 +10,15 @@ import pytest
 import torch
 from torch import nn
 
-from scripts import checkpoint, model
-from scripts.files import CineError
+from scripts.baselines.baseline import Baseline
+from scripts.core.errors import CineError
 from scripts.live import segmenter as module
 from scripts.live.segmenter import Segmenter
-from scripts.peers.peer import Peer
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 from scripts.space.space import Space
+from scripts.train import checkpoint, weights
 
 SPACING = (1.5, 1.5, 8.0)
 
@@ -198,7 +198,7 @@ def test_a_network_spacing_that_is_none_is_refused(model_dir, spacing):
 
 def test_the_spacing_of_the_training_must_be_kept(model_dir):
     architecture = Architecture.load(model_dir / "architecture.json")
-    card = {"format": model.FORMAT, "architecture": architecture.digest, "exams": [], "spacing_mm": [1.2, 1.2]}
+    card = {"format": weights.FORMAT, "architecture": architecture.digest, "exams": [], "spacing_mm": [1.2, 1.2]}
     (model_dir / "model.json").write_text(json.dumps(card))
     with pytest.raises(CineError, match="trained at"):
         Segmenter(model_dir, Runtime("cpu", "float32"))
@@ -230,11 +230,11 @@ def test_a_latency_that_was_never_measured_is_refused(model_dir):
         Segmenter(model_dir)
 
 
-def test_a_peer_needs_no_architecture_file(model_dir):
-    peer = Peer(partial(torch.nn.Conv3d, 1, 4, 3, padding=1), multiple=4, deployment_size=(16, 16, 3))
-    checkpoint.save(model_dir / "model.pt", peer.state_dict())
+def test_a_baseline_needs_no_architecture_file(model_dir):
+    baseline = Baseline(partial(torch.nn.Conv3d, 1, 4, 3, padding=1), multiple=4, deployment_size=(16, 16, 3))
+    checkpoint.save(model_dir / "model.pt", baseline.state_dict())
     (model_dir / "architecture.json").unlink()
-    segmenter = Segmenter(model_dir, Runtime("cpu", "float32"), network=peer)
+    segmenter = Segmenter(model_dir, Runtime("cpu", "float32"), network=baseline)
     assert (segmenter.window.size, segmenter.window.step) == ((16, 16), 4)
     volume = np.random.default_rng(0).normal(size=(30, 26, 3))
     assert segmenter.segment(volume, SPACING)[0].shape == volume.shape

@@ -7,7 +7,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.live.segmenter import Status
 from scripts.live.stream import Record, stream_cine, summarise
 from scripts.runtime.deploy import Runtime

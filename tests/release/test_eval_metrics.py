@@ -7,8 +7,9 @@ import pytest
 
 from release.eval_metrics import write
 from scripts import BUNDLE_ROOT
-from scripts.cine.variants import ORDERS, TURNED
-from scripts.files import CineError, sha256
+from scripts.core.errors import CineError
+from scripts.core.files import sha256
+from scripts.exams.variants import ORDERS, TURNED
 from scripts.report.metrics import LEVEL_COLUMNS, summarise
 
 

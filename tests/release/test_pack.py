@@ -7,8 +7,9 @@ import zipfile
 import pytest
 
 from release.pack import NAME, files_of, pack
-from scripts import BUNDLE_ROOT, manifest
-from scripts.files import CineError
+from scripts import BUNDLE_ROOT
+from scripts.core import manifest
+from scripts.core.errors import CineError
 
 LARGEST = 25e6  # bytes a file in the model zoo; larger ones would have to be listed in large_files.yml
 

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from release.results import tables
-from scripts.cine.variants import ORDERS, TURNED
-from scripts.files import CineError
+from scripts.core.errors import CineError
+from scripts.exams.variants import ORDERS, TURNED
 from scripts.report.metrics import LEVEL_COLUMNS, summarise
 
 

@@ -13,8 +13,8 @@ from scripts.latency.counts import keys_of
 from scripts.latency.table import Entry, LatencyTable
 from scripts.latency.timer import Timing
 from scripts.space.architecture import Architecture
+from scripts.space.mixing import Mixing
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 
 PATHS = ((0, 0, 1, 0, 0), (0, 0, 1, 1, 0), (0, 1, 1, 1, 0))
 

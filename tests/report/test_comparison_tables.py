@@ -66,14 +66,14 @@ def test_all_networks_with_what_they_cost_and_those_that_failed():
     text = tables(
         comparison(
             row("net", predicted_ms=19.876, seen=True),
-            row("peer", seen=None, kept=None),
+            row("baseline", seen=None, kept=None),
             row("bad", dice=None, failure="no\nexams"),
         )
     )
     section = text.split("## All networks")[1]
     assert cells(section, "net")[3:] == ["19.88", "20.00 (22.00)", "50.0", "12,345", "6.79", "3.0", "yes", "yes"]
-    assert cells(section, "peer")[3] == "-"
-    assert cells(section, "peer")[-2:] == ["?", "?"]
+    assert cells(section, "baseline")[3] == "-"
+    assert cells(section, "baseline")[-2:] == ["?", "?"]
     assert text.endswith("## Failed\n\n- bad: no exams\n")
     assert "| bad |" not in text
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.agreement import MEASURES
 from scripts.report.evaluation_figures import agreement_figure, groups_figure
 from scripts.report.exams_figure import exams_figure, view_exam

@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from matplotlib.colors import to_hex
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.one_shot_figures import (
     candidates_figure,
     correlation_figure,

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from scripts.cine.function import cardiac_function
-from scripts.files import CineError
+from scripts.core.errors import CineError
+from scripts.measures.function import cardiac_function
 from scripts.report import overlay
 from scripts.report.overlay import heart_window, overlay_figure, save_overlay, shown_phases, shown_slices
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from matplotlib.image import imread
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.search_figures import (
     breakdown_figure,
     cells_figure,

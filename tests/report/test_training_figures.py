@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.training_figures import dice_box_figure, training_curves_figure
 
 

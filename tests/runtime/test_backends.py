@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from scripts import BUNDLE_ROOT
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.runtime.backends import BACKENDS, channels_last
 from scripts.runtime.deploy import Runtime
 from scripts.space.network import CineNet

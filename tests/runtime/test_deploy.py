@@ -6,7 +6,7 @@ from monai.data import MetaTensor
 from monai.networks.blocks import Convolution
 from torch import nn
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.runtime.deploy import Runtime, fold_norms
 from scripts.runtime.device import describe_device
 from scripts.runtime.inferer import CineInferer

@@ -15,13 +15,14 @@ from monai.bundle import ConfigParser
 from monai.data import MetaTensor
 from monai.networks.utils import convert_to_onnx
 
-from scripts import BUNDLE_ROOT, checkpoint
+from scripts import BUNDLE_ROOT
 from scripts.cine.reader import read_volume
-from scripts.entry import check_keys
-from scripts.files import CineError
+from scripts.core.errors import CineError
+from scripts.run.start import check_keys
 from scripts.runtime import exports
 from scripts.runtime.exports import FORMATS, export_network
 from scripts.space.network import CineNet
+from scripts.train import checkpoint
 
 SIZES = [(16, 16, 2), (24, 8, 1), (32, 40, 6), (48, 24, 21)]
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.inferer import CineInferer
 from scripts.space.network import CineNet

@@ -4,7 +4,7 @@ import torch
 from scipy import ndimage
 from torch import nn
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.quantization import QuantizedConv, observe, quantizable, quantize
 from scripts.space.architecture import Architecture

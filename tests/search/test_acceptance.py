@@ -6,14 +6,14 @@ from functools import partial
 import pytest
 from small_search import judge_of, random_mixing
 
-from scripts import manifest
-from scripts.files import CineError
+from scripts.core import manifest
+from scripts.core.errors import CineError
 from scripts.latency.timer import Timing
 from scripts.latency.visits import Measured
 from scripts.runtime.deploy import Runtime
 from scripts.search import judge as judging
 from scripts.search import verify as verification
-from scripts.search.acceptance import derive, derive_from_search
+from scripts.search.acceptance import derive_from_search, derive_within_budget
 from scripts.search.constraint import BudgetMissed, Constraint
 from scripts.search.derive import Deriver
 from scripts.search.history import save_history
@@ -62,28 +62,28 @@ def test_the_budget_is_for_the_95th_percentile_and_the_throughput_for_the_mean()
 def test_auto_takes_the_most_paths_that_keep_the_measured_budget(space, make_table, clock):
     table = make_table(space)
     mixing = random_mixing(space)
-    architecture = derive(mixing, fastest(), judge_of(space, 20.0, table))
+    architecture = derive_within_budget(mixing, fastest(), judge_of(space, 20.0, table))
     count = len(architecture.paths)
     assert 1.1 * len(architecture.union) <= 20
     for more in range(count + 1, 9):  # every larger number of paths was measured and refused
         tried = [a for a in clock if len(a.paths) == more]
         assert tried
         assert all(1.1 * len(a.union) > 20 for a in tried)
-    assert architecture.provenance["budget_ms"] == 20.0
-    assert architecture.provenance["measured_ms"]["p95_ms"] == pytest.approx(1.1 * len(architecture.union))
-    assert architecture.provenance["volumes_per_second"] == pytest.approx(1000 / len(architecture.union))
+    assert architecture.provenance.budget_ms == 20.0
+    assert architecture.provenance.measured_ms["p95_ms"] == pytest.approx(1.1 * len(architecture.union))
+    assert architecture.provenance.volumes_per_second == pytest.approx(1000 / len(architecture.union))
 
 
 def test_prediction_alone_accepts_nothing(space, make_table, clock):
     """The table promises 0.1 ms a cell, the device takes 1."""
     table = make_table(space, lambda name, scale: 0.01)
     with pytest.raises(CineError):
-        derive(random_mixing(space), fastest(paths=3), judge_of(space, 5.0, table))
+        derive_within_budget(random_mixing(space), fastest(paths=3), judge_of(space, 5.0, table))
 
 
 def test_an_infeasible_budget_names_the_fastest_network(space, make_table, clock):
     with pytest.raises(CineError, match="single path") as caught:
-        derive(random_mixing(space), fastest(), judge_of(space, 2.0, make_table(space)))
+        derive_within_budget(random_mixing(space), fastest(), judge_of(space, 2.0, make_table(space)))
     named = clock[-1]
     assert len(named.paths) == 1
     assert "".join(map(str, named.paths[0])) in str(caught.value)
@@ -92,21 +92,23 @@ def test_an_infeasible_budget_names_the_fastest_network(space, make_table, clock
 
 
 def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table, clock, caplog):
-    architecture = derive(random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)))
+    architecture = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)))
     assert len(architecture.paths) == 1  # six cells take 6.6 ms, and any second path adds one
     assert "No network of 3 paths or more keeps the budget" in caplog.text
 
 
 def test_what_knows_no_constraint_is_measured_and_said_to_miss_it(space, make_table, clock, caplog):
     with caplog.at_level("INFO"):
-        architecture = derive(
+        architecture = derive_within_budget(
             random_mixing(space), fastest("dijkstra", paths=4), judge_of(space, 0.5, make_table(space), enforced=False)
         )
     assert len(architecture.paths) == 4
-    assert architecture.provenance["measured_ms"]["p95_ms"] > architecture.provenance["budget_ms"] == 0.5
+    assert architecture.provenance.measured_ms["p95_ms"] > architecture.provenance.budget_ms == 0.5
     assert "accepted, though it misses" in caplog.text
     with pytest.raises(CineError, match="which no derived network of 4 paths"):
-        derive(random_mixing(space), fastest("dijkstra", paths=4), judge_of(space, 0.5, make_table(space)))
+        derive_within_budget(
+            random_mixing(space), fastest("dijkstra", paths=4), judge_of(space, 0.5, make_table(space))
+        )
 
 
 def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, clock):
@@ -122,15 +124,15 @@ def test_an_auto_budget_can_be_kept_whatever_cells_were_found(space, make_table,
     save_history(tmp_path, 0.1, True, [entry(random_mixing(space))])  # what the search aimed at is of no use any more
     architecture = derive_from_search(str(tmp_path), fastest(), judge_of(space, "auto", make_table(space)))
     eight = fastest("dijkstra").propose(random_mixing(space), make_table(space), space, (8, 8))[0]
-    assert architecture.provenance["budget_ms"] == pytest.approx(0.6 * len(eight.union), abs=0.005)
-    assert 1.1 * len(architecture.union) <= architecture.provenance["budget_ms"]
+    assert architecture.provenance.budget_ms == pytest.approx(0.6 * len(eight.union), abs=0.005)
+    assert 1.1 * len(architecture.union) <= architecture.provenance.budget_ms
 
 
 def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, clock):
     mixing = uniform_mixing(space)
-    provenance = derive(mixing, fastest(), judge_of(space, 50.0, make_table(space))).provenance
-    assert provenance["uniform_pool"] == provenance["pool"]
-    assert provenance["uniform_pool_overlap"] == 1.0
+    provenance = derive_within_budget(mixing, fastest(), judge_of(space, 50.0, make_table(space))).provenance
+    assert provenance.notes["uniform_pool"] == provenance.notes["pool"]
+    assert provenance.notes["uniform_pool_overlap"] == 1.0
 
 
 def test_deriving_again_needs_the_history_alone(space, make_table, clock, tmp_path):
@@ -138,8 +140,8 @@ def test_deriving_again_needs_the_history_alone(space, make_table, clock, tmp_pa
     deriver = fastest("dijkstra", paths=4)
     architecture = derive_from_search(str(tmp_path), deriver, judge_of(space, "auto", make_table(space)))
     assert Architecture.load(tmp_path / "architecture.json") == architecture
-    assert architecture.provenance["budget_ms"] == 30.0
-    assert architecture.provenance["searched_exams"] == ["p1 ED a", "p2 ED b"]
+    assert architecture.provenance.budget_ms == 30.0
+    assert architecture.provenance.searched_exams == ["p1 ED a", "p2 ED b"]
     assert len(architecture.paths) == 4
 
 
@@ -152,13 +154,13 @@ def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_no
     assert again(fastest("exhaustive"), judge) == before
     assert len(clock) == measured, "it was measured again"
     assert len(again(fastest("exhaustive", paths=3), judge).paths) == 3, "other settings derive again"
-    assert again(fastest("exhaustive", paths=3), judge.under(29.0)).provenance["budget_ms"] == 29.0
+    assert again(fastest("exhaustive", paths=3), judge.under(29.0)).provenance.budget_ms == 29.0
 
 
 def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(space, make_table, clock, tmp_path):
     save_history(tmp_path, 1.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), fastest(), keep=True)
-    assert again(judge_of(space, 1.0, make_table(space), enforced=False)).provenance["measured_ms"]["p95_ms"] > 1
+    assert again(judge_of(space, 1.0, make_table(space), enforced=False)).provenance.measured_ms["p95_ms"] > 1
     with pytest.raises(BudgetMissed):
         again(judge_of(space, 1.0, make_table(space)))
 
@@ -208,32 +210,32 @@ def foreign(table):
 def test_a_foreign_table_predicts_and_says_so(space, make_table, clock):
     """Every entry 1 ms: a cell of one node takes 2, and so the budget decides without a measurement."""
     table = foreign(make_table(space))
-    architecture = derive(random_mixing(space), fastest(), judge_of(space, 30.0, table))
+    architecture = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, table))
     assert not clock  # nothing was measured
     provenance = architecture.provenance
-    assert provenance["verdict"] == "predicted, not measured"
-    assert provenance["measured_ms"] is None
-    assert provenance["device"]["name"] == "the scanner's GPU"
+    assert provenance.verdict == "predicted, not measured"
+    assert provenance.measured_ms is None
+    assert provenance.device["name"] == "the scanner's GPU"
     assert table.predict(architecture) <= 30
     with pytest.raises(BudgetMissed, match="single path"):
-        derive(random_mixing(space), fastest(), judge_of(space, 3.0, table))
+        derive_within_budget(random_mixing(space), fastest(), judge_of(space, 3.0, table))
 
 
 def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, tmp_path):
     file = str(tmp_path / "architecture.json")
-    derive(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
+    derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
     verified = verify(file, runtime)
     assert Architecture.load(file) == verified
     cells = len(verified.union)
-    assert verified.provenance["verdict"] == "measured"
-    assert verified.provenance["measured_ms"]["median_ms"] == cells
-    assert verified.provenance["device"]["kind"] == "cpu"
-    assert verified.provenance["predicted_ms"] > 0  # what was predicted stays
+    assert verified.provenance.verdict == "measured"
+    assert verified.provenance.measured_ms["median_ms"] == cells
+    assert verified.provenance.device["kind"] == "cpu"
+    assert verified.provenance.predicted_ms > 0  # what was predicted stays
 
 
 def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
-    derive(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
+    derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
     for name in ("model.pt", "model.json"):
         (tmp_path / name).write_text("trained")
     manifest.write(tmp_path)
@@ -243,7 +245,7 @@ def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_tabl
 
 def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
-    derive(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
+    derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
     before = file.read_bytes()
     with pytest.raises(BudgetMissed, match="profile this device and derive again") as caught:
         verify(str(file), runtime, budget_ms=5.0)
@@ -253,7 +255,9 @@ def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_ta
 
 def test_without_the_last_resort_no_fewer_than_three_paths_are_tried(space, make_table, clock):
     with pytest.raises(BudgetMissed) as caught:
-        derive(random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)), last_resort=False)
+        derive_within_budget(
+            random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)), last_resort=False
+        )
     tried = clock[:-1]  # the last is the fastest single path, for the message
     assert min(len(a.paths) for a in tried) == 3
     assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))
@@ -265,8 +269,8 @@ def test_a_busy_hour_refuses_nothing_that_the_device_can_do_and_says_what_is_met
     """In the fast state 10 ms, over all visits of this hour up to 90."""
     fast, met = Timing(10.0, 10.0, 11.0, 0.0, 9), Timing(40.0, 50.0, 90.0, 30.0, 30)
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(fast, met, 10, 3, 1.5))
-    found = derive(random_mixing(space), fastest(), judge_of(space, 50.0, make_table(space)))
-    assert (found.provenance["measured_ms"]["p95_ms"], found.provenance["met_ms"]["p95_ms"]) == (11.0, 90.0)
+    found = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 50.0, make_table(space)))
+    assert (found.provenance.measured_ms["p95_ms"], found.provenance.met_ms["p95_ms"]) == (11.0, 90.0)
     assert "it is slower now (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
 
 
@@ -274,8 +278,8 @@ def test_where_the_device_was_never_fast_what_was_met_is_judged(space, make_tabl
     met = Timing(40.0, 41.0, 60.0, 1.0, 30)
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(None, met, 10, 0, 1.5))
     with pytest.raises(BudgetMissed):
-        derive(random_mixing(space), fastest(), judge_of(space, 50.0, make_table(space)))
-    derive(random_mixing(space), fastest(), judge_of(space, 70.0, make_table(space)))
+        derive_within_budget(random_mixing(space), fastest(), judge_of(space, 50.0, make_table(space)))
+    derive_within_budget(random_mixing(space), fastest(), judge_of(space, 70.0, make_table(space)))
     assert "never in its fast state" in caplog.text
 
 
@@ -288,8 +292,8 @@ def test_what_the_reference_network_takes_goes_with_the_network(space, make_tabl
         lambda *_, reference_ms: known.append(reference_ms) or Measured(once, once, 9, 9, 1.5),
     )
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
-    provenance = derive(random_mixing(space), fastest(), judge_of(space, 50.0, table)).provenance
-    assert set(known) == {1.25} and provenance["fast_reference_ms"] == 1.5
+    provenance = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 50.0, table)).provenance
+    assert set(known) == {1.25} and provenance.fast_reference_ms == 1.5
 
 
 @pytest.mark.parametrize(("now_ms", "said"), [(1.2, False), (1.0, True)])
@@ -297,13 +301,13 @@ def test_a_table_of_a_slower_state_is_named(space, make_table, monkeypatch, capl
     once = Timing.of([10.0])
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(once, once, 9, 9, now_ms))
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
-    derive(random_mixing(space), fastest(), judge_of(space, 50.0, table))
+    derive_within_budget(random_mixing(space), fastest(), judge_of(space, 50.0, table))
     assert ("1.25 times as fast as when it was profiled" in caplog.text) is said
 
 
 @pytest.mark.parametrize(("budget", "rate"), [(0, None), ("auto", None), (None, 0), ("abc", None)])
 def test_verify_takes_numbers_alone(space, make_table, runtime, clock, tmp_path, budget, rate):
     file = str(tmp_path / "architecture.json")
-    derive(random_mixing(space), fastest(), judge_of(space, 30.0, make_table(space))).save(file)
+    derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, make_table(space))).save(file)
     with pytest.raises(CineError):
         verify(file, runtime, budget, rate)

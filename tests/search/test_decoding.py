@@ -9,8 +9,8 @@ from small_search import random_mixing
 
 from scripts.search.decoding import cell_pool, decode_cells, gene_pool, pool_overlap
 from scripts.search.relaxation import JointSoftmax, uniform_mixing
+from scripts.space.mixing import Mixing
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 from scripts.space.trellis import cells_of
 
 

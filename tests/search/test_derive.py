@@ -6,7 +6,7 @@ from random import Random
 import pytest
 from small_search import random_mixing
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.search.decoding import decode_cells, gene_pool
 from scripts.search.derive import Deriver
 from scripts.space.architecture import Architecture
@@ -37,7 +37,7 @@ def test_genetic_finds_the_exhaustive_optimum(space, table, count, seed):
     )
     assert table.predict(exact) == pytest.approx(fastest)
     assert genetic.paths == exact.paths
-    assert genetic.provenance["predicted_ms"] == pytest.approx(table.predict(genetic))
+    assert genetic.provenance.predicted_ms == pytest.approx(table.predict(genetic))
 
 
 def test_dijkstra_takes_the_best_paths(space, table):
@@ -80,7 +80,7 @@ def test_the_most_accurate_within_the_band_against_all_individuals(space, table,
     for method in ("exhaustive", "genetic"):
         found = Deriver(method, seed=seed).propose(mixing, table, space, (1, 5), (0.9 * limit_ms, limit_ms), value)[0]
         assert found.paths == best.paths
-        assert found.provenance["shared_dice"] == (value and value(best))
+        assert found.provenance.shared_dice == (value and value(best))
 
 
 def test_the_genetic_algorithm_finds_the_best_cells_too(space, table):
@@ -104,7 +104,7 @@ def test_where_all_are_below_the_band_the_slowest_comes_first(space, table):
     every = (
         Architecture(space, cells, tuple(path for _, path in chosen)) for chosen in itertools.combinations(pool, 5)
     )
-    assert found.provenance["predicted_ms"] == pytest.approx(max(map(table.predict, every)))
+    assert found.provenance.predicted_ms == pytest.approx(max(map(table.predict, every)))
 
 
 def test_where_nothing_keeps_the_limit_the_fastest_comes_first(space, table):
@@ -117,7 +117,7 @@ def test_where_nothing_keeps_the_limit_the_fastest_comes_first(space, table):
 def test_equally_accurate_networks_rank_by_latency(space, table):
     mixing = random_mixing(space)
     found = Deriver("exhaustive").propose(mixing, table, space, (3, 3), accuracy=lambda architecture: 0.5)
-    predicted = [one.provenance["predicted_ms"] for one in found]
+    predicted = [one.provenance.predicted_ms for one in found]
     assert predicted == sorted(predicted)
     assert found[0].paths == Deriver("exhaustive", "latency").propose(mixing, table, space, (3, 3))[0].paths
 
@@ -147,7 +147,7 @@ def test_an_individual_is_the_union_of_its_paths(space, table):
     expected = table["stem", 0] + table["head", 0] + sum(table.cell(cell, architecture) for cell in union)
     tiles = {cell.target_tile for cell in union}
     expected += sum(table["merge", t.scale] * (sum(c.target_tile == t for c in union) - 1) for t in tiles)
-    assert architecture.provenance["predicted_ms"] == pytest.approx(expected)
+    assert architecture.provenance.predicted_ms == pytest.approx(expected)
 
 
 @pytest.mark.parametrize(

@@ -9,13 +9,14 @@ from conftest import table_of
 from small_search import SPACE as SMALL_SPACE
 from small_search import small_search
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.discrete import draw_network
 from scripts.search.relaxation import JointSoftmax
+from scripts.space.mixing import Mixing
 from scripts.space.passing import drawn, passing
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing, Supernet
+from scripts.space.supernet import Supernet
 from scripts.space.trellis import union_of
 
 SPACE = Space(layers=3, scales=2, nodes=2, channels=4, deployment_size=(8, 8, 2))

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.runtime.device import has_native_bfloat16
 from scripts.search import memory
 from scripts.search.memory import FIXED, KEPT, fit_memory, step_memory

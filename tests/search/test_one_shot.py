@@ -12,7 +12,7 @@ from identical import identical
 from monai.data import DataLoader, Dataset
 from small_search import ONE_SHOT_SPACE, blocks, judge_of, small_one_shot
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.search import candidates
 from scripts.search.candidates import CandidateFile, LatencyCost, MemoryCost, sample
 from scripts.search.coarse_to_fine import search_coarse_to_fine
@@ -199,9 +199,9 @@ def test_coarse_to_fine_ends_in_the_best_that_keeps_the_constraint(build, valida
     ranked = sorted(content, key=lambda entry: -entry["dice"])
     tuned = [entry for entry in content if entry["fine_tuned_dice"] is not None]
     assert sorted(entry["dice"] for entry in tuned) == sorted(entry["dice"] for entry in ranked[:3])
-    assert chosen.provenance["fine_tuned_dice"] == max(entry["fine_tuned_dice"] for entry in tuned)
-    assert chosen.provenance["measured_ms"]["p95_ms"] > 0
-    assert chosen.provenance["predicted_ms"] == table.predict(chosen)
+    assert chosen.provenance.fine_tuned_dice == max(entry["fine_tuned_dice"] for entry in tuned)
+    assert chosen.provenance.measured_ms["p95_ms"] > 0
+    assert chosen.provenance.predicted_ms == table.predict(chosen)
 
 
 def test_a_killed_evaluation_goes_on_and_ends_alike(build, validation, make_table, tmp_path, monkeypatch):
@@ -244,7 +244,7 @@ def test_a_constraint_that_no_candidate_keeps_by_measurement_is_an_error(build, 
     with pytest.raises(BudgetMissed, match="none of the 3 fine-tuned candidates"):
         choose(build(), validation, table, judged={"budget_ms": 1e-3})
     chosen = choose(build(), validation, table, judged={"budget_ms": 1e-3, "enforced": False})
-    assert chosen.provenance["measured_ms"]["p95_ms"] > chosen.provenance["budget_ms"]
+    assert chosen.provenance.measured_ms["p95_ms"] > chosen.provenance.budget_ms
 
 
 def test_a_broken_file_of_candidates_is_refused(tmp_path, space):

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.search.relaxation import JointSoftmax, SeparateSoftmax, entropies, parameter_free_share, uniform_mixing
 from scripts.space.space import Space
 from scripts.space.trellis import Cell

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.search.constraint import BudgetMissed
 from scripts.search.rounds import search_in_rounds
 

@@ -9,7 +9,7 @@ from conftest import table_of
 from identical import identical
 from small_search import SPACE, discrete_search, small_search
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.history import load_history
 from scripts.space.supernet import Supernet

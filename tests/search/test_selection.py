@@ -81,7 +81,7 @@ def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, ta
     deriver = Deriver("exhaustive", paths=5)
     taken, found = Selection(mixing, deriver, judge_of(SPACE, budget_ms, table)).take()
     keeping = [pair for pair in networks(mixing, 5) if 0.9 * budget_ms <= p95_ms(pair[0]) <= budget_ms]
-    assert taken.provenance["accumulated_weight"] == pytest.approx(max(weight for _, weight in keeping))
+    assert taken.provenance.accumulated_weight == pytest.approx(max(weight for _, weight in keeping))
     assert found.timing.p95_ms == pytest.approx(p95_ms(taken))
     assert p95_ms(taken) <= budget_ms
     assert len(clock) <= 9
@@ -106,8 +106,8 @@ def test_shared_weights_choose_and_fine_tuning_has_the_last_word(mixing, table, 
     assert 1 < len(shared.tuned) <= 3
     assert all(16.2 <= p95_ms(one) <= 18.0 for one in shared.tuned), "the budget is missed, or not used"
     assert shared.dice(taken) == min(map(shared.dice, shared.tuned))
-    assert taken.provenance["fine_tuned_dice"] == 1 - shared.dice(taken)
-    assert taken.provenance["shared_dice"] == shared.dice(taken)
+    assert taken.provenance.fine_tuned_dice == 1 - shared.dice(taken)
+    assert taken.provenance.shared_dice == shared.dice(taken)
 
 
 def test_no_network_is_judged_twice(mixing, table, clock):
@@ -131,4 +131,4 @@ def test_a_table_of_another_device_decides_by_its_predictions(mixing, table, clo
     taken, _ = Selection(mixing, Deriver("exhaustive", paths=5), judge_of(SPACE, 18.0, foreign)).take()
     assert not clock
     within = [weight for one, weight in networks(mixing, 5) if 16.2 <= table.predict(one) <= 18.0]
-    assert taken.provenance["accumulated_weight"] == pytest.approx(max(within))
+    assert taken.provenance.accumulated_weight == pytest.approx(max(within))

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 from scripts.space.trellis import Cell

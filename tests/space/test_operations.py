@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.space.fused import refuse_unknown
 from scripts.space.operations import Scaling, build_operation, search_norm, upsample_in_plane
 from scripts.space.registry import OPERATIONS, PARAMETER_FREE, REGISTRY, Operation

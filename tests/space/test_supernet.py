@@ -8,11 +8,12 @@ import torch
 from reference_supernet import ReferenceSupernet, run_cell
 from torch.nn import functional as F
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.search.relaxation import JointSoftmax, SeparateSoftmax
+from scripts.space.mixing import Mixing
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing, Supernet
+from scripts.space.supernet import Supernet
 
 CANDIDATES = (
     "conv_3x3x3",

@@ -18,7 +18,8 @@ from monai.transforms import LoadImaged
 
 from scripts.cine.header import Header, read_header
 from scripts.cine.reader import CONSTANT, CineReader, metadata, read_frames
-from scripts.files import CineError, replacing
+from scripts.core.errors import CineError
+from scripts.core.files import replacing
 
 FRAME, FRAMES = "frame", "frames"
 """Keys of an item that is one frame of a cine: its number, counted from 0, and how many there are."""

@@ -10,7 +10,7 @@ import nibabel as nib
 import numpy as np
 from scipy.linalg import polar
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 logger = logging.getLogger(__name__)
 

@@ -12,9 +12,10 @@ from typing import IO
 import nibabel as nib
 import numpy as np
 
-from scripts.cine.containers import other_format
+from scripts.cine.formats import other_format
 from scripts.cine.geometry import geometry
-from scripts.files import CineError, missing
+from scripts.core.errors import CineError
+from scripts.core.files import missing
 from scripts.runtime.device import available_memory
 
 MEMORY_SHARE = 0.5

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 MAX_LABELS = 16
 """So few different values, all whole, are labels: a scanner's image has hundreds."""

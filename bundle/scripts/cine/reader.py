@@ -13,10 +13,10 @@ from monai.data import ImageReader
 from monai.transforms import LoadImaged
 from monai.utils import MetaKeys, SpaceKeys, ensure_tuple
 
-from scripts.cine.containers import is_nifti
+from scripts.cine.formats import is_nifti
 from scripts.cine.header import READ_ERRORS, Header, check_memory, open_file, read_header, unreadable
 from scripts.cine.label_maps import refuse_labels
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 __all__ = ["CineReader", "Header", "LoadExamd", "read_frames", "read_header", "read_volume"]
 
@@ -27,7 +27,7 @@ CONSTANT = "constant"
 """Metadata of an image: for each frame, whether all its voxels are equal."""
 LARGEST = 1e15
 """The squares of larger voxels overflow float32 when an image is normalised."""
-LEAST_CONTRAST = 1e-15
+MIN_CONTRAST = 1e-15
 """The squares of what differs by less underflow."""
 RESOLUTION = 2.0**-15
 """Least contrast as a share of the largest voxel: it leaves float32 512 grey levels."""
@@ -207,7 +207,7 @@ def _check_contrast(header: Header, index: int, frame_HWD: np.ndarray, stored_HW
     largest = max(-low, high)
     # float32 may have rounded a contrast away
     constant = low == high and np.ptp(stored_HWD[np.isfinite(stored_HWD)]) == 0
-    if largest > LARGEST or not (constant or high - low >= max(LEAST_CONTRAST, RESOLUTION * largest)):
+    if largest > LARGEST or not (constant or high - low >= max(MIN_CONTRAST, RESOLUTION * largest)):
         raise CineError(
             header.path,
             f"voxels from {low:g} to {high:g} in frame {index + 1} of {header.frames}",

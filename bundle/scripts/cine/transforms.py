@@ -16,7 +16,7 @@ from monai.data import MetaTensor, get_track_meta
 from monai.transforms import InvertibleTransform, MapTransform, Spacingd, Transform
 from monai.utils import MetaKeys, TraceKeys, convert_to_tensor
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 logger = logging.getLogger(__name__)
 

@@ -1,11 +1,11 @@
-"""Results out: which inputs there are, masks with their input's header geometry, and one handler that writes all."""
+"""Masks with their input's header geometry, and one handler that writes all results."""
 
 from __future__ import annotations
 
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,14 @@ import numpy as np
 from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
-from scripts.cine.containers import is_nifti, other_format
-from scripts.cine.dicom_cine import CINE_SUFFIX
-from scripts.cine.dicom_files import holds_dicom
-from scripts.cine.folders import images_of_folder, outputs_of
 from scripts.cine.frames import FramesGathered, write_frames
 from scripts.cine.header import read_header
-from scripts.files import CineError, missing, writing
-from scripts.text import listed_paths
+from scripts.core.errors import CineError
+from scripts.core.files import writing
 
 logger = logging.getLogger(__name__)
+CINE_SUFFIX = "_cine.nii.gz"
+"""Of the NIfTI cine that is written of an exam in DICOM."""
 
 _INTENT_LABEL = 1002
 _DESCRIPTION = ", ".join(f"{label} {name}" for name, label in STRUCTURES.items())
@@ -75,72 +73,6 @@ def save_mask(item: Mapping[str, Any], path: str | Path) -> None:
     write_mask(path, item["pred"], like=item["source"])
 
 
-def find_inputs(
-    input: str | Path | Sequence[str | Path],
-    output_dir: str | Path,
-    existing: str = "error",
-    suffixes: Sequence[str] = ("_seg.nii.gz", "_function.json", "_overlay.png"),
-) -> list[dict[str, str]]:
-    """List the images to work on, and where their results go.
-
-    Args:
-        input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
-        input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
-            DICOM images of one exam in or below it, or with NIfTI files in the folders below it; a text file that
-            lists one file or exam a line, relative to its own folder (``listed_paths``); or a list of these.
-        output_dir: folder of the results. It mirrors the folders of the inputs, from the deepest one that holds them
-            all: cohort/1/sa.nii.gz and cohort/2/sa.nii.gz give 1/sa and 2/sa.
-        existing: what to do where results exist: "error" where there is any, "skip" the inputs that have them all, or
-            "overwrite".
-        suffixes: endings of an input's results, NAME + suffix.
-
-    Returns:
-        Dicts with image and source (the input's path) and output (the result's path, without a suffix).
-
-    Raises:
-        CineError: nothing found, a missing file, two inputs of one name, results that exist, or a folder that cannot
-            be written. What is in the files is for the gate to judge, one by one: a bad one must not stop the others.
-    """
-    if existing not in ("error", "skip", "overwrite"):
-        raise CineError("existing", repr(existing), "error, skip or overwrite", "Correct existing.")
-    entries = [input] if isinstance(input, (str, Path)) else input
-    if not isinstance(entries, Sequence) or not all(isinstance(entry, str | Path) and str(entry) for entry in entries):
-        raise CineError("input", repr(input), "a path, or a list of them", "Check input.")
-    try:
-        found_images = [image for entry in entries for image in _expand(Path(entry), Path(output_dir))]
-    except OSError as error:  # such as a name that is too long
-        raise CineError("input", f"a path that cannot be ({error.strerror})", "a path", "Check input.") from error
-    if not found_images:
-        raise CineError("input", "nothing", "at least one image", "Check input.")
-    images = list({os.path.abspath(image): image for image in found_images}.values())
-    by_output = outputs_of(images, Path(output_dir))
-    check_writable(Path(output_dir))
-    present = {
-        output: [suffix for suffix in _results(image, suffixes) if os.path.exists(f"{output}{suffix}")]
-        for output, image in by_output.items()
-    }
-    begun = [f"{output}{found[0]}" for output, found in present.items() if found]
-    if begun and existing == "error":
-        found = f"{len(begun)} inputs with results" if len(begun) > 1 else "a result that exists"
-        raise CineError(begun[0], found, "none", "Set existing to skip or overwrite, or choose another output_dir.")
-    if existing == "skip":
-        whole = [output for output, found in present.items() if set(suffixes) <= set(found)]
-        done = [output for output in whole if not _is_newer(by_output[output], output, suffixes)]
-        logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
-        if len(done) < len(whole):
-            logger.warning("%d inputs are newer than their results and are done again", len(whole) - len(done))
-        by_output = {output: image for output, image in by_output.items() if output not in done}
-    logger.info("results go to %s", output_dir)  # a folder below it may bear a patient's name
-    return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
-
-
-def _is_newer(image: Path, output: Path, suffixes: Sequence[str]) -> bool:
-    """Whether an input changed after its results were written; of a folder of DICOM images, any file of it."""
-    files = [file for file in image.rglob("*") if file.is_file()] if image.is_dir() else [image]
-    written = min(os.stat(f"{output}{suffix}").st_mtime for suffix in suffixes)
-    return any(file.stat().st_mtime > written for file in files if file.exists())
-
-
 class ResultWriter:
     """Ignite handler that writes the results of each cine once its last frame is done.
 
@@ -191,36 +123,3 @@ def check_writable(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
             pass
-
-
-def _expand(path: Path, output_dir: Path) -> list[Path]:
-    action = "Check input."
-    if path.is_dir():
-        return images_of_folder(path, output_dir)
-    if path.suffix.lower() == ".json":
-        action = "Name the images, or a text file with one path a line; train and evaluate take datalists."
-        raise CineError(path, "a JSON file, such as a datalist", "a NIfTI file, a folder or a list of paths", action)
-    if not path.is_file():
-        found, action = missing(path, action)
-        raise CineError(path, found, "a NIfTI file, a folder or a list of paths", action)
-    if is_nifti(path):
-        return [path]
-    if other := other_format(path):
-        raise CineError(path, other[0], "a NIfTI file (.nii, .nii.gz), a folder or a list of paths", other[1])
-    images = []
-    for where, image in listed_paths(path):
-        exam = holds_dicom(image) if image.is_dir() else is_nifti(image) and image.is_file()
-        if not exam:
-            other = other_format(image) if image.is_file() else None
-            what, action = other or ("no NIfTI file", "Correct the list.")
-            expected = "the path of a .nii or .nii.gz, or of a folder of DICOM images"
-            raise CineError(where, f"{str(image)!r}, which is {what}", expected, action)
-        images.append(image)
-    if not images:
-        raise CineError(path, "no paths", "a NIfTI file's path a line", action)
-    return images
-
-
-def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:
-    """The endings of all that is written for an input."""
-    return (*suffixes, CINE_SUFFIX) if image.is_dir() else tuple(suffixes)

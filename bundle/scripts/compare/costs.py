@@ -16,7 +16,9 @@ from torch import nn
 from tqdm import tqdm
 
 from scripts.compare.plan import Plan
-from scripts.files import CineError, read_json, sha256, write_json
+from scripts.core.errors import CineError
+from scripts.core.files import sha256
+from scripts.core.json_files import read_json, write_json
 from scripts.latency.network import JUDGED, reference_network
 from scripts.latency.visits import Call, Measured, Visit, Visitor
 from scripts.runtime.cost import inference_cost

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from scripts import BUNDLE_ROOT
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
-PEERS = sorted(path.stem.removeprefix("peer_") for path in (BUNDLE_ROOT / "configs").glob("peer_*.json"))
+BASELINES = sorted(path.stem.removeprefix("baseline_") for path in (BUNDLE_ROOT / "configs").glob("baseline_*.json"))
 Entry = Mapping[str, Any]
 
 
@@ -58,7 +58,7 @@ class Network(_Place):
         search: the search that it comes of; of a random network, the one whose space it is drawn from.
         derive: keys of the step derive; None: what the search itself derived.
         random: seed of a random architecture.
-        peer: the configuration ``peer_NAME.json`` that defines it.
+        baseline: the configuration ``baseline_NAME.json`` that defines it.
         architecture: the path of its architecture.json.
     """
 
@@ -68,7 +68,7 @@ class Network(_Place):
     search: Search | None = None
     derive: Mapping[str, Any] | None = None
     random: int | None = None
-    peer: str | None = None
+    baseline: str | None = None
     architecture: str | None = None
 
     @property
@@ -89,7 +89,7 @@ def read_networks(work_dir: str, entries: Sequence[Entry], searches: Mapping[str
     """The networks in their order, in ``work_dir/networks``.
 
     Raises:
-        CineError: none or several origins, an unknown search or peer, or two that share a folder.
+        CineError: none or several origins, an unknown search or baseline, or two that share a folder.
     """
     folders = _folders(Path(work_dir) / "networks", entries)
     return [_network(entry, folder, searches) for entry, folder in zip(entries, folders, strict=True)]
@@ -97,15 +97,15 @@ def read_networks(work_dir: str, entries: Sequence[Entry], searches: Mapping[str
 
 def _network(entry: Entry, folder: Path, searches: Mapping[str, Search]) -> Network:
     where = f"networks, {entry['name']}"
-    origin = {key: entry[key] for key in ("search", "derive", "random", "peer", "architecture") if key in entry}
+    origin = {key: entry[key] for key in ("search", "derive", "random", "baseline", "architecture") if key in entry}
     if sorted(origin) not in (
         *(["search"], ["derive", "search"], ["random", "search"]),
-        *(["peer"], ["architecture"]),
+        *(["baseline"], ["architecture"]),
     ):
-        expected = "search (alone, or with derive or random), peer or architecture"
+        expected = "search (alone, or with derive or random), baseline or architecture"
         raise CineError(where, " with ".join(origin) or "no origin", expected, "Correct the entry.")
-    if "peer" in origin and origin["peer"] not in PEERS:
-        raise CineError(where, f"the peer {origin['peer']}", f"one of {PEERS}", "Correct the name.")
+    if "baseline" in origin and origin["baseline"] not in BASELINES:
+        raise CineError(where, f"the baseline {origin['baseline']}", f"one of {BASELINES}", "Correct the name.")
     name = origin.pop("search", None)
     if name is not None and name not in searches:
         raise CineError(where, f"the search {name}", f"one of {list(searches)}", "Name it in searches.")

@@ -12,8 +12,8 @@ from tqdm import tqdm
 
 from scripts.compare.plan import Step
 from scripts.compare.steps import run_step
-from scripts.entry import files_and_settings
-from scripts.files import read_json, write_json
+from scripts.core.json_files import read_json, write_json
+from scripts.run.start import files_and_settings
 from scripts.space.architecture import Architecture
 
 logger = logging.getLogger(__name__)
@@ -63,7 +63,7 @@ def entry_of(folder: Path, budget_ms: float) -> dict[str, Any]:
         "folder": folder.name,
         "paths": len(architecture.paths),
         "cells": len(architecture.union),
-        **{key: provenance.get(key) for key in ("predicted_ms", "measured_ms", "shared_dice", "fine_tuned_dice")},
+        **{key: getattr(provenance, key) for key in ("predicted_ms", "measured_ms", "shared_dice", "fine_tuned_dice")},
     }
 
 

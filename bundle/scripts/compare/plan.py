@@ -18,8 +18,9 @@ from torch import nn
 
 from scripts import BUNDLE_ROOT
 from scripts.compare.entries import Network, Search, read_networks, read_searches
-from scripts.entry import check_keys
-from scripts.files import CineError, write_json
+from scripts.core.errors import CineError
+from scripts.core.json_files import write_json
+from scripts.run.start import check_keys
 from scripts.search.constraint import Constraint
 from scripts.search.history import load_history
 from scripts.space.space import Space
@@ -130,7 +131,7 @@ class Plan:
             settings = {**self._of_search(network.search, files), **unbound, **network.derive, "work_dir": str(folder)}
             output = network.architecture_file
             steps.append(Step("derive", name, folder, files, settings, (network.history_file,), output))
-        inputs = () if network.peer else (network.architecture_file,)
+        inputs = () if network.baseline else (network.architecture_file,)
         files = train, *others = self._network_files(network)
         model = folder / "model.pt"
         settings = {**self.settings, **self._reaching(files), "work_dir": str(folder)}
@@ -140,7 +141,7 @@ class Plan:
         return [*steps, Step("evaluate", name, folder, files, settings, inputs, folder / "metrics.json")]
 
     def _network_files(self, network: Network) -> tuple[str, ...]:
-        return _config_files("train", *self.overlays, *([f"peer_{network.peer}"] if network.peer else []))
+        return _config_files("train", *self.overlays, *([f"baseline_{network.baseline}"] if network.baseline else []))
 
     def _of_search(self, search: Search, files: tuple[str, ...]) -> dict[str, Any]:
         own = {"work_dir": str(search.folder), "latency_file": self.latency_file(search)}

@@ -19,8 +19,10 @@ from tqdm import tqdm
 
 from scripts.compare.entries import Network, Search
 from scripts.compare.plan import Plan, Step
-from scripts.files import CineError, read_json, replacing, sha256, write_json, writing
-from scripts.interruption import interrupted
+from scripts.core.errors import CineError
+from scripts.core.files import replacing, sha256, writing
+from scripts.core.interruption import interrupted
+from scripts.core.json_files import read_json, write_json
 from scripts.search.history import load_history
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_architecture

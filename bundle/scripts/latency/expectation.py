@@ -10,12 +10,12 @@ from typing import Literal
 
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.table import LatencyTable
+from scripts.space.mixing import Mixing
 from scripts.space.passing import Passing, drawn, passing
 from scripts.space.registry import POOLING
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 from scripts.space.trellis import Cell, Path, Tile, cells_of, union_of
 
 CellReading = Literal["sequential", "critical_path"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from random import Random
@@ -21,6 +21,7 @@ from scripts.runtime.device import describe_device
 from scripts.space.architecture import Architecture
 from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
+from scripts.space.provenance import Provenance
 from scripts.space.registry import OPERATIONS
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
@@ -61,10 +62,10 @@ def reference_network(space: Space, runtime: Runtime) -> Callable[[], torch.Tens
     return deployed_call(CineNet(architecture), space, runtime)
 
 
-def known_reference_ms(provenance: Mapping[str, Any], runtime: Runtime) -> float | None:
+def known_reference_ms(provenance: Provenance, runtime: Runtime) -> float | None:
     """ms of the reference network in the fast state, as an architecture's provenance knows it of this device."""
-    here = {"device": describe_device(runtime.device), "runtime": runtime.describe()}
-    return provenance.get("fast_reference_ms") if here.items() <= provenance.items() else None
+    here = (describe_device(runtime.device), runtime.describe())
+    return provenance.fast_reference_ms if here == (provenance.device, provenance.runtime) else None
 
 
 def measure_network(network: Deployable, runtime: Runtime, reference_ms: float | None = None) -> Measured:
@@ -146,9 +147,9 @@ def latency_report(network: Deployable, runtime: Runtime) -> dict[str, Any]:
             "visits": found.visits,
             "fast_visits": found.fast_visits,
             "volumes_per_second": 1000 / found.timing.mean_ms,
-            "predicted_ms": provenance.get("predicted_ms"),
-            "budget_ms": provenance.get("budget_ms"),
-            "volumes_per_second_required": provenance.get("volumes_per_second_required"),
+            "predicted_ms": provenance.predicted_ms,
+            "budget_ms": provenance.budget_ms,
+            "volumes_per_second_required": provenance.volumes_per_second_required,
             "deployment_size": list(network.space.deployment_size),
             "device": describe_device(runtime.device),
             "runtime": runtime.describe(),

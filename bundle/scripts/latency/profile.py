@@ -7,8 +7,8 @@ import time
 from pathlib import Path
 from random import Random
 
-from scripts.distributed import on_main
-from scripts.files import CineError
+from scripts.core.distributed import on_main
+from scripts.core.errors import CineError
 from scripts.latency.calibration import calibrate
 from scripts.latency.isolated import time_operations
 from scripts.latency.network import reference_network, sample_networks

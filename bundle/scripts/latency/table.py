@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from scripts.files import CineError, read_json, write_json
+from scripts.core.errors import CineError
+from scripts.core.json_files import read_json, write_json
 from scripts.latency.counts import (
     REPEATED,
     SPACE_KEYS,

@@ -17,20 +17,20 @@ import torch
 from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
-from scripts.cine.function import volume_ml
-from scripts.cine.quality import find_parts, keep_heart
-from scripts.cine.temporal import SUDDEN_SHARE
-from scripts.files import CineError
-from scripts.live.preparation import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
-from scripts.live.window import HeartWindow, bounding_box
-from scripts.model import load_model
+from scripts.core.errors import CineError
+from scripts.live.heart_tracker import HeartWindow, bounding_box
+from scripts.live.preprocessing import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
+from scripts.measures.function import volume_ml
+from scripts.measures.temporal import SUDDEN_SHARE
+from scripts.quality.fragments import find_parts, keep_heart
+from scripts.runtime.autotune import accepted_precision, choose_runtime
 from scripts.runtime.backends import BACKENDS
-from scripts.runtime.choice import accepted_precision, choose_runtime
 from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
-from scripts.space.architecture import PREDICTED
 from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
+from scripts.space.provenance import PREDICTED
+from scripts.train.weights import load_model
 
 logger = logging.getLogger(__name__)
 LARGEST = 1e15  # the squares of what is larger overflow
@@ -81,7 +81,7 @@ class Segmenter:
         network: Deployable | None = None,
     ):
         network = network or CineNet(str(Path(model_dir) / "architecture.json"))
-        if network.provenance.get("verdict") == PREDICTED:
+        if network.provenance.verdict == PREDICTED:
             raise CineError(
                 Path(model_dir) / "architecture.json",
                 "a latency that was predicted for another device, not measured",
@@ -89,7 +89,7 @@ class Segmenter:
                 "Run the step verify with this work_dir.",
             )
         self.runtime = runtime or choose_runtime(dtype=accepted_precision(network))
-        measured_on, here = network.provenance.get("device"), describe_device(self.runtime.device)
+        measured_on, here = network.provenance.device, describe_device(self.runtime.device)
         if measured_on not in (None, here):
             logger.warning(
                 "The network was accepted on %s, this is %s: see how long its volumes take", measured_on, here

@@ -13,17 +13,18 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from scripts.cine.containers import stem
-from scripts.cine.direction import DOUBTFUL, is_doubtful
-from scripts.cine.flags import image_flags, log_flags
-from scripts.cine.phantom import is_phantom
+from scripts.cine.formats import stem
 from scripts.cine.reader import Header, read_volume
 from scripts.cine.writer import check_writable, write_mask
-from scripts.files import CineError, write_json
+from scripts.core.errors import CineError
+from scripts.core.json_files import write_json
+from scripts.exams.phantom import is_phantom
 from scripts.latency.visits import QUANTILE, SLOW
-from scripts.live.inbox import Inbox, Late, Replay
 from scripts.live.orientation import Orientation
 from scripts.live.segmenter import Segmenter, Status
+from scripts.live.volume_queue import Inbox, Late, Replay
+from scripts.quality.direction import DOUBTFUL, is_doubtful
+from scripts.quality.flags import image_flags, log_flags
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-stream-1"

@@ -7,8 +7,8 @@ from statistics import StatisticsError, correlation, fmean, stdev
 from typing import Any
 
 from scripts.cine import STRUCTURES
-from scripts.cine.reference import PHASES
-from scripts.cine.ventricles import function_of_volumes
+from scripts.exams.reference import PHASES
+from scripts.measures.ventricles import function_of_volumes
 
 MEASURES = {
     "LV_ef_percent": "LV EF (%)",

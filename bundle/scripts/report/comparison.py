@@ -12,12 +12,14 @@ from typing import Any
 from scripts.cine import STRUCTURES
 from scripts.compare.entries import Network
 from scripts.compare.plan import Plan
-from scripts.files import CineError, read_json, replacing, write_json
+from scripts.core.errors import CineError
+from scripts.core.files import replacing
+from scripts.core.json_files import read_json, write_json
 from scripts.latency.table import LatencyTable
-from scripts.record import SCHEMA as RUN_SCHEMA
 from scripts.report.comparison_figure import scatter_figure
 from scripts.report.comparison_tables import everything, tables
 from scripts.report.style import save_figure
+from scripts.run.run_log import SCHEMA as RUN_SCHEMA
 from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import Constraint
 from scripts.space.architecture import Architecture
@@ -90,9 +92,9 @@ def row_of(
         "dice": {name: dict.fromkeys(_STATISTICS) for name in (*STRUCTURES, "mean")},
         "failure": failures.get(network.name),
     }
-    if network.peer is None and network.architecture_file.exists() and row["failure"] is None:
+    if network.baseline is None and network.architecture_file.exists() and row["failure"] is None:
         architecture = Architecture.load(network.architecture_file)
-        row["method"], row["paths"] = architecture.provenance.get("method"), len(architecture.paths)
+        row["method"], row["paths"] = architecture.provenance.method, len(architecture.paths)
         row["predicted_ms"] = _predicted_ms(network, plan, architecture, runtime)
     if row["failure"] is not None:
         return row
@@ -112,7 +114,7 @@ def row_of(
 
 def _predicted_ms(network: Network, plan: Plan, architecture: Architecture, runtime: Runtime) -> float | None:
     """As its provenance says; of a random network, by the latency table of the search whose space it is of."""
-    known = architecture.provenance.get("predicted_ms")
+    known = architecture.provenance.predicted_ms
     if known is not None or network.search is None:
         return known
     path = Path(plan.latency_file(network.search))
@@ -129,7 +131,7 @@ def _seen(network: Network) -> bool | None:
     assert network.search is not None
     try:
         search, scored = (
-            read_json(folder / "run.json", RUN_SCHEMA, "It is written by each step.", most_mib=64)["steps"][step]
+            read_json(folder / "run.json", RUN_SCHEMA, "It is written by each step.", max_mib=64)["steps"][step]
             for folder, step in ((network.search.folder, "search"), (network.folder, "evaluate"))
         )
         read = {patient for part in ("weights", "architecture") for patient in search["patients"][part]}

@@ -13,7 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Patch
 
 from scripts.cine import STRUCTURES
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.overlay import draw_contours, draw_slice, heart_window, shown_slices
 from scripts.report.style import STRUCTURE_COLOURS
 

@@ -19,10 +19,11 @@ from monai.networks.utils import one_hot
 from monai.utils import convert_to_tensor
 
 from scripts.cine import STRUCTURES
-from scripts.cine.function import volume_ml
 from scripts.cine.levels import LEVELS, slices_by_level
 from scripts.cine.transforms import ShortAxisOrder
-from scripts.files import replacing, write_json
+from scripts.core.files import replacing
+from scripts.core.json_files import write_json
+from scripts.measures.function import volume_ml
 from scripts.report.agreement import agreement, function_of_patients
 from scripts.report.evaluation_figures import agreement_figure, groups_figure
 from scripts.report.exams_figure import exams_figure, view_exam

@@ -10,8 +10,8 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from scripts.distributed import on_main
-from scripts.files import read_json
+from scripts.core.distributed import on_main
+from scripts.core.json_files import read_json
 from scripts.latency.table import LatencyTable
 from scripts.report.search_figures import breakdown_figure
 from scripts.report.style import latency_note, readable, save_figure, tidy
@@ -33,8 +33,8 @@ def report_one_shot(work_dir: str, table: LatencyTable) -> None:
     """Draw trellis.png, curves.png, candidates.png and latency.png into the folder ``figures`` of ``work_dir``."""
     folder = Path(work_dir)
     architecture = Architecture.load(folder / "architecture.json")
-    curve = read_json(folder / "search" / ONE_SHOT, _of(CURVE, "epochs"), ACTION, most_mib=64)
-    candidates = read_json(folder / "search" / "candidates.json", CANDIDATES, ACTION, most_mib=256)
+    curve = read_json(folder / "search" / ONE_SHOT, _of(CURVE, "epochs"), ACTION, max_mib=64)
+    candidates = read_json(folder / "search" / "candidates.json", CANDIDATES, ACTION, max_mib=256)
     figures = {
         "trellis.png": edges_figure(architecture),
         "curves.png": curve_figure(curve["epochs"]),

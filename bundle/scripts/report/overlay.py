@@ -20,19 +20,19 @@ from matplotlib.patheffects import Normal, Stroke
 from monai.data import MetaTensor
 
 from scripts.cine import STRUCTURES
-from scripts.cine.containers import stem
-from scripts.cine.flags import IMPLAUSIBLE, of_exam
-from scripts.cine.function import function_of
+from scripts.cine.formats import stem
 from scripts.cine.header import read_header
 from scripts.cine.levels import LEVELS, labelled_slices
-from scripts.cine.phantom import PHANTOM, is_phantom
 from scripts.cine.reader import read_frames
 from scripts.cine.transforms import ShortAxisOrder
-from scripts.files import CineError
+from scripts.core.errors import CineError
+from scripts.exams.phantom import PHANTOM, is_phantom
+from scripts.measures.function import function_of
+from scripts.quality.flags import IMPLAUSIBLE, of_exam
 from scripts.report.style import STRUCTURE_COLOURS, save_figure, tidy
 
 MARGIN_MM = 15.0
-LEAST_EXTENT_MM = 80.0
+MIN_EXTENT_MM = 80.0
 LONGEST_TITLE = 80
 FILL = 0.3
 """Opacity of a structure within its contour."""
@@ -161,7 +161,7 @@ def heart_window(labels_THWD: np.ndarray, spacing_mm: Sequence[float]) -> tuple[
         if not len(filled):
             return slice(0, labels_THWD.shape[1]), slice(0, labels_THWD.shape[2])
         centre = (filled[0] + filled[-1] + 1) / 2
-        half = max((filled[-1] + 1 - filled[0]) / 2 + MARGIN_MM / mm, LEAST_EXTENT_MM / 2 / mm)
+        half = max((filled[-1] + 1 - filled[0]) / 2 + MARGIN_MM / mm, MIN_EXTENT_MM / 2 / mm)
         window.append(slice(max(0, int(centre - half)), min(size, int(centre + half) + 1)))
     return window[0], window[1]
 

@@ -8,8 +8,8 @@ from typing import Any
 from ignite.engine import Engine, Events
 from tqdm import tqdm
 
-from scripts.distributed import is_main, on_main
-from scripts.files import read_json, write_json
+from scripts.core.distributed import is_main, on_main
+from scripts.core.json_files import read_json, write_json
 from scripts.report.style import save_figure
 from scripts.report.training_figures import training_curves_figure
 

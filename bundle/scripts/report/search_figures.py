@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.counts import counts_of, operation_of
 from scripts.latency.table import LatencyTable
 from scripts.report.cell_figures import cells_figure
@@ -26,9 +26,9 @@ from scripts.report.style import (
 )
 from scripts.report.trellis_figures import trellis_figure
 from scripts.space.architecture import Architecture
+from scripts.space.mixing import Mixing
 from scripts.space.registry import REGISTRY
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 
 __all__ = [
     "breakdown_figure",
@@ -170,7 +170,7 @@ def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
             heights += values
     for x, height in enumerate(heights):
         axes.text(x, height, f"{height:.1f}", ha="center", va="bottom", fontsize=9)
-    known = {**architecture.provenance, "predicted_ms": float(heights.sum())}
+    known = architecture.provenance.updated(predicted_ms=float(heights.sum()))
     tidy(axes, "", "predicted ms", f"The derived network: {latency_note(known)}")
     axes.set_ylim(0, 1.1 * heights.max())
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0), fontsize=9, frameon=False, reverse=True)

@@ -5,12 +5,12 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from scripts.distributed import on_main
+from scripts.core.distributed import on_main
 from scripts.latency.table import LatencyTable
 from scripts.report.search_figures import write_search_figures
 from scripts.search.history import load_history
 from scripts.space.architecture import Architecture
-from scripts.space.supernet import Mixing
+from scripts.space.mixing import Mixing
 
 logger = logging.getLogger(__name__)
 

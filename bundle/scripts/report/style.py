@@ -5,9 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import warnings
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 from unicodedata import bidirectional
 
 import numpy as np
@@ -17,7 +15,8 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.text import Text
 from matplotlib.ticker import MaxNLocator
 
-from scripts.files import replacing
+from scripts.core.files import replacing
+from scripts.space.provenance import Provenance
 
 STRUCTURE_COLOURS = {"RV": "#e41a1c", "MYO": "#2b6fd6", "LV": "#ffd92f"}
 """Red, blue and yellow."""
@@ -41,13 +40,13 @@ def scale_of(group: str) -> int:
     return int(last) if last.isdecimal() else 0
 
 
-def latency_note(provenance: Mapping[str, Any]) -> str:
-    """Predicted and measured ms and the budget, as far as the provenance of an architecture knows them."""
-    measured = provenance.get("measured_ms")
+def latency_note(provenance: Provenance) -> str:
+    """Predicted and measured ms and the budget, where they are known."""
+    measured = provenance.measured_ms
     parts = [
-        f"predicted {provenance['predicted_ms']:.1f} ms" if "predicted_ms" in provenance else None,
+        None if provenance.predicted_ms is None else f"predicted {provenance.predicted_ms:.1f} ms",
         f"measured {measured['median_ms']:.1f} ms (p95 {measured['p95_ms']:.1f})" if measured else None,
-        f"budget {provenance['budget_ms']:.1f} ms" if "budget_ms" in provenance else None,
+        None if provenance.budget_ms is None else f"budget {provenance.budget_ms:.1f} ms",
     ]
     return ", ".join(part for part in parts if part)
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from scripts.cine import STRUCTURES
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.style import STRUCTURE_COLOURS, spread, tidy
 
 

@@ -14,10 +14,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import Normal, Stroke
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.report.style import latency_note
 from scripts.space.architecture import Architecture
-from scripts.space.supernet import Mixing
+from scripts.space.mixing import Mixing
 from scripts.space.trellis import Cell, Tile, cells_of
 
 POINTS = 8.0

@@ -12,8 +12,8 @@ import torch
 from ignite.engine import Engine, Events
 
 from scripts.cine import STRUCTURES
-from scripts.cine.variants import AS_STORED, SLICES, VARIANTS, middle_slices
-from scripts.files import write_json
+from scripts.core.json_files import write_json
+from scripts.exams.variants import AS_STORED, SLICES, VARIANTS, middle_slices
 from scripts.report.comparison_tables import markdown
 from scripts.report.metrics import in_working_order, labelled_dice, statistics_of
 from scripts.report.metrics_table import cell

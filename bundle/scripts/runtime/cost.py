@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.runtime.deploy import Runtime
-from scripts.runtime.living import LivingTensors
+from scripts.runtime.memory_tracker import LivingTensors
 
 
 @dataclass(frozen=True)

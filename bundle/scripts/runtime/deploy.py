@@ -16,7 +16,7 @@ import torch
 from torch import nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.runtime.backends import BACKENDS, Call
 from scripts.runtime.device import DTYPES, check_device, has_native_bfloat16, keep_memory
 from scripts.runtime.quantization import Ranges, observe, quantize

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 
 GROUP, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where Linux mounts control groups, such as a container's, and says in which of them a process is."""
@@ -140,5 +140,5 @@ def keep_memory() -> bool:
     if platform.libc_ver()[0] != "glibc":
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    most_mappings, trim_threshold = -4, -1
-    return all([mallopt(most_mappings, 0), mallopt(trim_threshold, -1)])
+    max_mappings, trim_threshold = -4, -1
+    return all([mallopt(max_mappings, 0), mallopt(trim_threshold, -1)])

@@ -16,7 +16,9 @@ import torch
 from torch import nn
 from torch.export import Dim
 
-from scripts.files import CineError, replacing, write_json
+from scripts.core.errors import CineError
+from scripts.core.files import replacing
+from scripts.core.json_files import write_json
 from scripts.runtime.backends import BACKENDS, Call, load_onnx, to_onnx
 from scripts.runtime.deploy import fold_norms
 from scripts.space.deployable import Deployable

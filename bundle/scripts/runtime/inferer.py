@@ -13,10 +13,10 @@ from monai.data import MetaTensor
 from monai.inferers import Inferer
 from monai.utils import convert_to_dst_type
 
+from scripts.core.checks import explaining_memory
 from scripts.runtime.backends import channels_last
 from scripts.runtime.deploy import Deployed, Runtime
 from scripts.runtime.precision import autocast
-from scripts.safety import explaining_memory
 
 
 class CineInferer(Inferer):

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from scripts.runtime.device import describe_device, has_native_bfloat16
-from scripts.runtime.once import measured_once
+from scripts.runtime.measurement_cache import measured_once
 
 FORMAT = "rtdnas-precision-1"
 RUNS = 7

@@ -20,7 +20,7 @@ from scripts.space.operations import PointwiseSum
 
 Ranges = Mapping[str, tuple[float, float]]
 LEVELS = 255
-LEAST_STEP = 1e-8
+MIN_STEP = 1e-8
 
 
 class QuantizedConv(nn.Module):
@@ -38,10 +38,10 @@ class QuantizedConv(nn.Module):
         super().__init__()
         self.conv = conv
         least, greatest = min(least, 0.0), max(greatest, 0.0)  # so that zero, which surrounds volumes, stays zero
-        self.step = max((greatest - least) / LEVELS, LEAST_STEP)
+        self.step = max((greatest - least) / LEVELS, MIN_STEP)
         self.zero = round(-least / self.step)
         steps = conv.weight.detach().abs().flatten(1).amax(1) / (LEVELS // 2)
-        self.register_buffer("steps", steps.clamp(min=LEAST_STEP))
+        self.register_buffer("steps", steps.clamp(min=MIN_STEP))
         self.register_buffer("zeros", torch.zeros(len(steps), dtype=torch.int32))
 
     def forward(self, x_BCHWD: torch.Tensor | list[torch.Tensor]) -> torch.Tensor:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from scripts.distributed import on_main
+from scripts.core.distributed import on_main
 from scripts.search.decoding import gene_pool, pool_overlap
 from scripts.search.derive import Deriver
 from scripts.search.history import load_history
@@ -18,13 +18,13 @@ from scripts.search.relaxation import uniform_mixing
 from scripts.search.selection import Selection
 from scripts.search.shared_weights import SharedWeights
 from scripts.space.architecture import Architecture
-from scripts.space.supernet import Mixing
+from scripts.space.mixing import Mixing
 from scripts.space.trellis import text_of
 
 logger = logging.getLogger(__name__)
 
 
-def derive(
+def derive_within_budget(
     mixing: Mixing,
     deriver: Deriver,
     judge: Judge,
@@ -46,8 +46,10 @@ def derive(
     pool = gene_pool(mixing, space, deriver.pool_size, deriver.score)
     uniform = gene_pool(uniform_mixing(space), space, deriver.pool_size, deriver.score)
     return judge.accepted(architecture, found).with_provenance(
-        uniform_pool=[{"weight": weight, "path": list(path)} for weight, path in uniform],
-        uniform_pool_overlap=pool_overlap(pool, uniform),
+        notes={
+            "uniform_pool": [{"weight": weight, "path": list(path)} for weight, path in uniform],
+            "uniform_pool_overlap": pool_overlap(pool, uniform),
+        }
     )
 
 
@@ -78,17 +80,17 @@ def derive_from_search(
     )
     if keep and path.exists():
         before = Architecture.load(path)
-        if before.provenance.get("derived_from") == derived_from:
+        if before.provenance.derived_from == derived_from:
             logger.info("%s was accepted before and stays. The step derive derives again", path)
             return before
     if judge.constraint.budget_ms == "auto":
         if not history["auto_budget"] or deriver.fitness == "accuracy":
             judge = judge.under(history["budget_ms"])
         judge = judge.resolved(mixing, deriver)
-    architecture = derive(mixing, deriver, judge, shared, fine_tune_steps, last_resort)
+    architecture = derive_within_budget(mixing, deriver, judge, shared, fine_tune_steps, last_resort)
     architecture = architecture.with_provenance(searched_exams=history.get("exams", []), derived_from=derived_from)
     architecture.save(path)
-    overlap = architecture.provenance["uniform_pool_overlap"]
+    overlap = architecture.provenance.notes["uniform_pool_overlap"]
     logger.info("%.0f %% of the pool's paths are also the best where nothing was learned (uniform beta)", 100 * overlap)
     logger.info("Cells: %s", architecture.cells)
     logger.info("Paths: %s; saved %s", " ".join(map(text_of, architecture.paths)), path)

@@ -8,9 +8,9 @@ import torch
 
 from scripts.latency.expectation import LatencyExpectation
 from scripts.search.relaxation import JointSoftmax
+from scripts.space.mixing import Mixing
 from scripts.space.registry import PARAMETER_FREE
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 
 logger = logging.getLogger(__name__)
 
@@ -42,18 +42,18 @@ def _extreme(expectation: LatencyExpectation, largest: bool) -> float:
 
 def warn_of_a_budget_that_cannot_bind(expectation: LatencyExpectation, aim_ms: float) -> None:
     """Warn where the whole space is below the budget, or above it."""
-    least_ms, largest_ms = extreme_expectations(expectation)
+    min_ms, largest_ms = extreme_expectations(expectation)
     if largest_ms < aim_ms:
         logger.warning(
             "The whole space is below the budget: its largest networks of %d paths take about %.1f ms, the budget "
             "is %.1f ms. Raise space#channels or paths, or lower budget_ms",
             *(expectation.count, largest_ms, aim_ms),
         )
-    if least_ms > aim_ms:
+    if min_ms > aim_ms:
         logger.warning(
             "The whole space is above the budget: its fastest networks take about %.1f ms, the budget is %.1f ms. "
             "Raise budget_ms, or lower space#channels or space#layers",
-            *(least_ms, aim_ms),
+            *(min_ms, aim_ms),
         )
 
 

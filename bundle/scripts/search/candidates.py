@@ -14,8 +14,9 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from scripts.distributed import on_main
-from scripts.files import CineError, read_json, write_json
+from scripts.core.distributed import on_main
+from scripts.core.errors import CineError
+from scripts.core.json_files import read_json, write_json
 from scripts.latency.table import LatencyTable
 from scripts.search.memory import measured_step_memory
 from scripts.space.architecture import Architecture
@@ -74,15 +75,15 @@ class MemoryCost:
     """The peak memory of a training step of a candidate, measured, in MiB.
 
     Args:
-        most_mib: the bound.
+        max_mib: the bound.
         batch_size, patch_size: of the step, H W D in voxels.
         device: where it is measured.
     """
 
     unit = "MiB"
 
-    def __init__(self, most_mib: float, batch_size: int, patch_size: list[int], device: str | torch.device = "cpu"):
-        self.most, self.batch_size, self.patch_size, self.device = most_mib, batch_size, patch_size, device
+    def __init__(self, max_mib: float, batch_size: int, patch_size: list[int], device: str | torch.device = "cpu"):
+        self.most, self.batch_size, self.patch_size, self.device = max_mib, batch_size, patch_size, device
 
     def resolved(self, space: Space, seed: int) -> float:
         del space, seed
@@ -109,7 +110,7 @@ class CandidateFile:
         """The candidates there, none where the file is another run's or does not exist."""
         if not self.path.exists():
             return []
-        content = read_json(self.path, SCHEMA, "Delete it to sample anew.", most_mib=256)
+        content = read_json(self.path, SCHEMA, "Delete it to sample anew.", max_mib=256)
         if content["identity"] != self.identity:
             return []
         candidates = []

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from tqdm import tqdm
 
-from scripts.distributed import is_main, on_main
+from scripts.core.distributed import is_main, on_main
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, MemoryCost, sample
 from scripts.search.constraint import BudgetMissed
 from scripts.search.judge import Judge
@@ -65,10 +65,12 @@ def search_coarse_to_fine(
     fill(found, "fine_tuned_dice", best, lambda a: shared.fine_tuned_dice(a, fine_tune_steps), file)
     ranked = sorted((found[i] for i in best), key=lambda candidate: -(candidate.fine_tuned_dice or 0.0))
     architecture = _first_that_keeps(ranked, judge).with_provenance(
+        notes={
+            "assistance": searcher.assistance,
+            "cost": {"unit": cost.unit, "most": most},
+            "candidates": len(found),
+        },
         method="coarse_to_fine",
-        assistance=searcher.assistance,
-        cost={"unit": cost.unit, "most": most},
-        candidates=len(found),
         seed=seed,
         searched_exams=searcher.identity.get("exams", []),
     )
@@ -102,12 +104,12 @@ def _first_that_keeps(ranked: Sequence[Candidate], judge: Judge) -> Architecture
         least = min(least, excess)
         logger.info(
             "Dice %.3f with shared weights, %.3f fine-tuned; predicted %.2f ms, measured %.2f (p95 %.2f): %s",
-            *(candidate.dice, candidate.fine_tuned_dice, architecture.provenance["predicted_ms"]),
+            *(candidate.dice, candidate.fine_tuned_dice, architecture.provenance.predicted_ms),
             *(found.timing.median_ms, found.timing.p95_ms, "kept" if excess <= 1 else "missed"),
         )
         if judge.keeps(found):
             return judge.accepted(architecture, found).with_provenance(
-                dice=candidate.dice, fine_tuned_dice=candidate.fine_tuned_dice
+                shared_dice=candidate.dice, fine_tuned_dice=candidate.fine_tuned_dice
             )
     error = BudgetMissed(
         "budget_ms and volumes_per_second",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.timer import Timing
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from scipy.stats import kendalltau, spearmanr
 
-from scripts.files import CineError, write_json
+from scripts.core.errors import CineError
+from scripts.core.json_files import write_json
 from scripts.latency.table import LatencyTable
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, sample
 from scripts.search.coarse_to_fine import fill

@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from typing import Literal
 
 from scripts.space.architecture import Node
+from scripts.space.mixing import Mixing
 from scripts.space.registry import PARAMETER_FREE, ZERO
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 from scripts.space.trellis import Path
 
 Score = Literal["sum", "product", "lift"]

@@ -8,13 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.latency.table import LatencyTable
 from scripts.search.decoding import Decoding, Score, cell_pool, gene_pool
 from scripts.search.genetic import Evolution, Fitness, Individual, Ranking
 from scripts.space.architecture import Architecture
+from scripts.space.mixing import Mixing
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 from scripts.space.trellis import cells_of
 
 Method = Literal["genetic", "exhaustive", "dijkstra"]
@@ -124,13 +124,15 @@ class Deriver:
         ranking = Ranking(fitness)
         return [
             architecture_of(individual).with_provenance(
+                notes={
+                    "fitness": self.fitness,
+                    "score": self.score,
+                    "decoding": self.decoding,
+                    "pool": [{"weight": weight, "path": list(path)} for weight, path in pool],
+                    "genes": list(individual.paths),
+                    "cell_genes": list(individual.cells),
+                },
                 method=self.method,
-                fitness=self.fitness,
-                score=self.score,
-                decoding=self.decoding,
-                pool=[{"weight": weight, "path": list(path)} for weight, path in pool],
-                genes=list(individual.paths),
-                cell_genes=list(individual.cells),
                 accumulated_weight=ranking[individual].weight,
                 path_weight=ranking[individual].likely,
                 shared_dice=ranking[individual].accuracy,

@@ -13,9 +13,10 @@ from dataclasses import dataclass
 import torch
 
 from scripts.space.architecture import Architecture, Node
+from scripts.space.mixing import Mixing
 from scripts.space.passing import drawn, passing
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing, Supernet
+from scripts.space.supernet import Supernet
 from scripts.space.trellis import Cell, Path, Tile, step_of
 
 

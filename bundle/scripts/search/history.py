@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from scripts.distributed import on_main
-from scripts.files import CineError, read_json, write_json
+from scripts.core.distributed import on_main
+from scripts.core.errors import CineError
+from scripts.core.json_files import read_json, write_json
 
 FORMAT = "rtdnas-search-1"
 ONE_SHOT = "one_shot.json"  # the curve of a search that leaves no probabilities
@@ -35,7 +36,7 @@ def load_history(work_dir: str | Path) -> dict[str, Any]:
     if (folder / ONE_SHOT).exists():
         action = "Give its search again, with another --budget_ms: it chooses anew and trains no shared weights again."
         raise CineError(folder, "a one-shot search (HyperSegNAS)", "one that leaves probabilities", action)
-    return read_json(folder / "history.json", SCHEMA, "Run the step search first.", most_mib=256)
+    return read_json(folder / "history.json", SCHEMA, "Run the step search first.", max_mib=256)
 
 
 SCHEMA: dict[str, Any] = {

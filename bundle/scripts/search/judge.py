@@ -6,7 +6,7 @@ import logging
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from scripts.distributed import on_main
+from scripts.core.distributed import on_main
 from scripts.latency.network import measure_network
 from scripts.latency.table import LatencyTable
 from scripts.latency.timer import Timing
@@ -15,10 +15,11 @@ from scripts.runtime.deploy import Runtime
 from scripts.runtime.device import describe_device
 from scripts.search.constraint import Constraint
 from scripts.search.derive import Deriver
-from scripts.space.architecture import PREDICTED, Architecture
+from scripts.space.architecture import Architecture
+from scripts.space.mixing import Mixing
 from scripts.space.network import CineNet
+from scripts.space.provenance import PREDICTED
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 
 logger = logging.getLogger(__name__)
 AUTO_SHARE = 0.6
@@ -45,7 +46,7 @@ class Judge:
     def measure(self, architecture: Architecture) -> Measured:
         """What a network takes: measured here, or as predicted where the table is of another device."""
         if self.table.foreign:
-            predicted_ms = architecture.provenance["predicted_ms"]
+            predicted_ms = architecture.provenance.number("predicted_ms")
             timing = Timing(predicted_ms, predicted_ms, predicted_ms, 0.0, 0)
             return Measured(timing, timing, 0, 0, 0.0)
         profiled_ms = self.table.calibration.get("reference_ms")

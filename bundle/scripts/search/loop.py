@@ -14,17 +14,17 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from scripts import checkpoint
-from scripts.distributed import any_process, average_gradients, is_main, mean, world_size
-from scripts.files import CineError
-from scripts.interruption import Interruption, interrupted
+from scripts.core.checks import check_finite, explaining_memory
+from scripts.core.distributed import any_process, average_gradients, is_main, mean, world_size
+from scripts.core.errors import CineError
+from scripts.core.interruption import Interruption, interrupted
 from scripts.runtime.device import keep_memory
 from scripts.runtime.precision import autocast
-from scripts.safety import check_finite, explaining_memory
 from scripts.search.memory import SMALLER
 from scripts.space.architecture import Architecture
 from scripts.space.supernet import Supernet
-from scripts.tracking import CurveWriter
+from scripts.train import checkpoint
+from scripts.train.tracking import CurveWriter
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]

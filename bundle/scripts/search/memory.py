@@ -9,16 +9,17 @@ from typing import Any
 
 import torch
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.runtime.device import available_memory
-from scripts.runtime.living import LivingTensors
+from scripts.runtime.memory_tracker import LivingTensors
 from scripts.runtime.precision import autocast
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture, Node
+from scripts.space.mixing import Mixing
 from scripts.space.network import CineNet
 from scripts.space.registry import PARAMETER_FREE, ZERO
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing, Supernet
+from scripts.space.supernet import Supernet
 from scripts.space.trellis import Path, union_of
 
 logger = logging.getLogger(__name__)

@@ -9,9 +9,10 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from scripts.distributed import on_main
-from scripts.files import CineError, write_json
-from scripts.keys import check_phase
+from scripts.core.distributed import on_main
+from scripts.core.errors import CineError
+from scripts.core.json_files import write_json
+from scripts.run.config_schema import check_phase
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
 from scripts.search.history import ONE_SHOT
 from scripts.search.loop import Batch, Carried, EpochLoop, Half, cosine

@@ -9,10 +9,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
+from scripts.space.mixing import Mixing
 from scripts.space.registry import PARAMETER_FREE
 from scripts.space.space import Space
-from scripts.space.supernet import Mixing
 from scripts.space.trellis import Cell, Tile
 
 Normalise = Callable[[torch.Tensor], torch.Tensor]  # parameters to probabilities, along the last axis

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.search.constraint import BudgetMissed
 from scripts.search.searcher import Searcher
 from scripts.space.architecture import Architecture

@@ -12,11 +12,12 @@ from typing import Any
 
 import torch
 
-from scripts.distributed import average_gradients, mean, on_main
-from scripts.files import CineError, replacing
-from scripts.keys import check_phase
+from scripts.core.checks import check_finite
+from scripts.core.distributed import average_gradients, mean, on_main
+from scripts.core.errors import CineError
+from scripts.core.files import replacing
 from scripts.latency.expectation import LatencyExpectation
-from scripts.safety import check_finite
+from scripts.run.config_schema import check_phase
 from scripts.search.advice import log_how_it_ended, warn_of_a_budget_that_cannot_bind, warn_of_collapse
 from scripts.search.derive import Deriver
 from scripts.search.discrete import draw_network
@@ -25,7 +26,8 @@ from scripts.search.judge import Judge
 from scripts.search.loop import Batch, Carried, EpochLoop, Half, cosine
 from scripts.search.objective import Objective
 from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
-from scripts.space.supernet import Mixing, Supernet
+from scripts.space.mixing import Mixing
+from scripts.space.supernet import Supernet
 from scripts.space.trellis import Path
 
 

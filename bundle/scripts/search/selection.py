@@ -14,7 +14,7 @@ from scripts.search.derive import MIN_PATHS, Deriver
 from scripts.search.judge import Judge
 from scripts.search.shared_weights import SharedWeights
 from scripts.space.architecture import Architecture
-from scripts.space.supernet import Mixing
+from scripts.space.mixing import Mixing
 from scripts.space.trellis import text_of
 
 logger = logging.getLogger(__name__)
@@ -71,7 +71,7 @@ class Selection:
         judged: dict[str, tuple[Architecture, Measured]] = {}
         for _ in range(ATTEMPTS):
             proposed = self._propose((least, greatest), limit_ms)
-            within = [one for one in proposed if one.provenance["predicted_ms"] <= limit_ms] or proposed[:1]
+            within = [one for one in proposed if one.provenance.number("predicted_ms") <= limit_ms] or proposed[:1]
             found = []
             for architecture in within[:CANDIDATES]:
                 if architecture.digest not in judged:
@@ -80,7 +80,7 @@ class Selection:
             if self.judge.table.foreign or not self.judge.constraint.enforced:
                 break
             # the predicted latency that would just keep the constraint
-            exact_ms = min(one.provenance["predicted_ms"] / self.judge.excess(took) for one, took in found)
+            exact_ms = min(one.provenance.number("predicted_ms") / self.judge.excess(took) for one, took in found)
             reached = limit_ms / exact_ms
             if reached >= NEAR and any(self.judge.keeps(took) for _, took in found):
                 break
@@ -97,7 +97,7 @@ class Selection:
 
     def _worth(self, architecture: Architecture) -> float:
         """Its Dice with the shared weights, else the probability of its paths."""
-        return architecture.provenance["path_weight"] if self.shared is None else self._dice(architecture)
+        return architecture.provenance.number("path_weight") if self.shared is None else self._dice(architecture)
 
     def _propose(self, sizes: tuple[int, int], limit_ms: float) -> list[Architecture]:
         """Candidates that use the limit; where the pool has none, those that keep it."""
@@ -107,12 +107,12 @@ class Selection:
                 bar.update()
                 return self._dice(architecture)
 
-            for least_ms in (SPENT * limit_ms, 0.0):
+            for min_ms in (SPENT * limit_ms, 0.0):
                 proposed = self.deriver.propose(
-                    *(self.mixing, self.judge.table, self.judge.space, sizes, (least_ms, limit_ms)),
+                    *(self.mixing, self.judge.table, self.judge.space, sizes, (min_ms, limit_ms)),
                     None if self.shared is None else dice,
                 )
-                if proposed[0].provenance["predicted_ms"] >= least_ms:
+                if proposed[0].provenance.number("predicted_ms") >= min_ms:
                     break
         return proposed
 
@@ -140,7 +140,7 @@ class Selection:
                 *(before, dice, self.fine_tune_steps),
             )
             tuned.append((architecture.with_provenance(shared_dice=before, fine_tuned_dice=dice), took))
-        return max(tuned, key=lambda pair: pair[0].provenance["fine_tuned_dice"])
+        return max(tuned, key=lambda pair: pair[0].provenance.number("fine_tuned_dice"))
 
     def _fastest(self, last_resort: bool) -> tuple[Architecture, Measured]:
         """The first that keeps the constraint, of the networks predicted fastest, the greatest numbers of paths first
@@ -196,7 +196,7 @@ class Selection:
         measured = f"measured {timing.median_ms:.2f} ms (p95 {timing.p95_ms:.2f}; met now {found.met.p95_ms:.2f})"
         logger.info(
             "N=%d, %d cells: predicted %.2f ms, %s, %.1f volumes a second: %s",
-            *(len(architecture.paths), len(architecture.union), architecture.provenance["predicted_ms"]),
+            *(len(architecture.paths), len(architecture.union), architecture.provenance.number("predicted_ms")),
             "not measured" if self.judge.table.foreign else measured,
             *(1000 / timing.mean_ms, verdict),
         )

@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable, Iterator
 import torch
 from monai.metrics import compute_dice
 
-from scripts import checkpoint
 from scripts.runtime.precision import autocast
 from scripts.search.loop import Batch
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.searcher import Searcher
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
+from scripts.train import checkpoint
 
 
 def mean_dice(predict: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[Batch]) -> float:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 from pathlib import Path
 
-from scripts import manifest
-from scripts.files import CineError
+from scripts.core import manifest
+from scripts.core.errors import CineError
 from scripts.latency.network import known_reference_ms, measure_network
 from scripts.runtime.deploy import Runtime
 from scripts.search.constraint import BudgetMissed, Constraint
@@ -32,21 +32,21 @@ def verify(
     """
     architecture = Architecture.load(architecture_file)
     provenance = architecture.provenance
-    budget_ms = provenance.get("budget_ms") if budget_ms is None else budget_ms
+    budget: float | str | None = provenance.budget_ms if budget_ms is None else budget_ms
     if volumes_per_second is None:
-        volumes_per_second = provenance.get("volumes_per_second_required")
-    if budget_ms in (None, "auto") or volumes_per_second is None:
-        found = f"budget_ms {budget_ms} and volumes_per_second {volumes_per_second}"
+        volumes_per_second = provenance.volumes_per_second_required
+    if budget is None or isinstance(budget, str) or volumes_per_second is None:
+        found = f"budget_ms {budget} and volumes_per_second {volumes_per_second}"
         action = "Give them: --budget_ms 50 --volumes_per_second 22."
         raise CineError(architecture_file, found, "two numbers", action)
-    constraint = Constraint(budget_ms, volumes_per_second)
+    constraint = Constraint(budget, volumes_per_second)
     result = measure_network(CineNet(architecture), runtime, known_reference_ms(provenance, runtime))
     timing = result.timing
     kept = constraint.kept_by(timing)
     warn_of_slower_states(result, constraint)
     logger.info(
         "Measured %.2f ms (p95 %.2f), %.1f volumes a second; predicted %s ms; allowed %s ms, %s a second: %s",
-        *(timing.median_ms, timing.p95_ms, 1000 / timing.mean_ms, _rounded(provenance.get("predicted_ms"))),
+        *(timing.median_ms, timing.p95_ms, 1000 / timing.mean_ms, _rounded(provenance.predicted_ms)),
         *(constraint.budget_ms, constraint.volumes_per_second, "kept" if kept else "missed"),
     )
     if not kept:

@@ -6,19 +6,20 @@ import hashlib
 import json
 import math
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path as FilePath
 from typing import Any
 
-from scripts.files import CineError, read_json, write_json
-from scripts.manifest import verify
+from scripts.core.errors import CineError
+from scripts.core.json_files import read_json, write_json
+from scripts.core.manifest import verify
+from scripts.space.provenance import NOTHING_KNOWN, PROVENANCE_SCHEMA, Provenance
 from scripts.space.registry import OPERATIONS, ZERO
 from scripts.space.space import CHOICES, Space
 from scripts.space.trellis import KINDS, SKIP, Cell, Path, scales_of, union_of
 
 FORMAT = "rtdnas-architecture-2"
-PREDICTED = "predicted, not measured"  # the verdict of a provenance, until the step verify
-MOST_NUMBERS = 2**28  # weights, or numbers in a feature map: 1 GiB, beyond what any device runs in real time
+MAX_NUMBERS = 2**28  # weights, or numbers in a feature map: 1 GiB, beyond what any device runs in real time
 Node = tuple[int, str]  # (input tensor j, operation)
 
 
@@ -30,13 +31,13 @@ class Architecture:
         space: the space it was found in.
         cells: for each group of cells (``Space.group``) one (input j, operation) a node.
         paths: distinct paths, each the scales of layers 0..L.
-        provenance: how it was found (seed, method, budget, predicted and measured latency ...).
+        provenance: how it was found and measured.
     """
 
     space: Space
     cells: Mapping[str, tuple[Node, ...]]
     paths: tuple[Path, ...]
-    provenance: Mapping[str, Any] = field(default_factory=dict)
+    provenance: Provenance = NOTHING_KNOWN
 
     @property
     def union(self) -> list[Cell]:
@@ -65,7 +66,7 @@ class Architecture:
         return max(max(path) for path in self.paths)
 
     @property
-    def most_weights(self) -> int:
+    def max_weights(self) -> int:
         """A bound of its weights: as if every operation were a 3x3x3 convolution."""
         space, total = self.space, 0
         for cell in self.union:
@@ -83,7 +84,8 @@ class Architecture:
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def with_provenance(self, **entries: Any) -> Architecture:
-        return replace(self, provenance={**self.provenance, **entries})
+        """With other entries of its provenance; see ``Provenance.updated``."""
+        return replace(self, provenance=self.provenance.updated(**entries))
 
     def save(self, path: str | FilePath) -> None:
         write_json(
@@ -93,7 +95,7 @@ class Architecture:
                 **asdict(self.space),
                 "cells": {kind: [list(node) for node in nodes] for kind, nodes in self.cells.items()},
                 "paths": [list(p) for p in self.paths],
-                "provenance": dict(self.provenance),
+                "provenance": self.provenance.to_json(),
             },
         )
 
@@ -104,7 +106,7 @@ class Architecture:
         Raises:
             CineError: names the field that does not fit; or the folder is not as its manifest lists it.
         """
-        action = "Write it anew with the step search or derive, or name another file; of a peer, its overlay."
+        action = "Write it anew with the step search or derive, or name another file; of a baseline, its overlay."
         verify(FilePath(path).parent)
         content = read_json(path, SCHEMA, action)
         space = Space(**{entry.name: content[entry.name] for entry in fields(Space)})
@@ -123,12 +125,12 @@ class Architecture:
         needed = {space.group(cell) for cell in union_of(paths) if not cell.skip}
         if missing := needed - cells.keys():
             raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each that the paths use", action)
-        architecture = cls(space, cells, paths, content["provenance"])
+        architecture = cls(space, cells, paths, Provenance.from_json(content["provenance"]))
         voxels = math.prod(space.deployment_size)
-        for name, count in (("channels", architecture.most_weights), ("deployment_size", voxels * space.width(0))):
-            if count > MOST_NUMBERS:
+        for name, count in (("channels", architecture.max_weights), ("deployment_size", voxels * space.width(0))):
+            if count > MAX_NUMBERS:
                 found = f"a network of up to {count:.1e} numbers"
-                raise CineError(f"{path}, field {name}", found, f"at most {MOST_NUMBERS:.1e}", action)
+                raise CineError(f"{path}, field {name}", found, f"at most {MAX_NUMBERS:.1e}", action)
         return architecture
 
 
@@ -136,7 +138,6 @@ def _count(most: int) -> dict[str, Any]:
     return {"type": "integer", "minimum": 1, "maximum": most}
 
 
-_POSITIVE = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e6}
 # The bounds refuse sizes that would exhaust memory before anything useful is built.
 SCHEMA: dict[str, Any] = {
     "type": "object",
@@ -180,20 +181,6 @@ SCHEMA: dict[str, Any] = {
             "maxItems": 256,
             "items": {"type": "array", "maxItems": 65, "items": {"type": "integer", "minimum": SKIP, "maximum": 7}},
         },
-        "provenance": {
-            "type": "object",
-            "properties": {
-                **dict.fromkeys(("predicted_ms", "fast_reference_ms", "volumes_per_second_required"), _POSITIVE),
-                "budget_ms": {**_POSITIVE, "type": ["number", "null", "string"], "pattern": "^auto$"},
-                "measured_ms": {
-                    "type": ["object", "null"],
-                    "required": ["median_ms", "p95_ms"],
-                    "properties": {"median_ms": _POSITIVE, "p95_ms": _POSITIVE},
-                },
-                "met_ms": {"type": ["object", "null"]},
-                "device": {"type": ["object", "null"]},
-                "verdict": {"type": "string"},
-            },
-        },
+        "provenance": PROVENANCE_SCHEMA,
     },
 }

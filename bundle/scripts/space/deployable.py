@@ -5,11 +5,11 @@ from __future__ import annotations
 import copy
 import warnings
 from collections.abc import Mapping
-from typing import Any
 
 import torch
 from torch import nn
 
+from scripts.space.provenance import Provenance
 from scripts.space.space import Space
 
 
@@ -21,7 +21,7 @@ class Deployable(nn.Module):
         space: where it was searched, with the deployment size; of others only the size, and what the
             reference network that is timed in turn with it is drawn from.
         multiple: voxels in plane that its coarsest feature map steps over.
-        provenance: how it was found and what was measured then; empty where nobody searched.
+        provenance: how it was found and what was measured then; without entries where nobody searched.
         activations: of trained weights, the least and the greatest value that convolutions read, by name; None of
             random ones. Integers need them.
     """
@@ -29,7 +29,7 @@ class Deployable(nn.Module):
     digest: str
     space: Space
     multiple: int
-    provenance: Mapping[str, Any]
+    provenance: Provenance
     activations: Mapping[str, tuple[float, float]] | None = None
 
     def __prepare_scriptable__(self) -> nn.Module:

@@ -11,19 +11,15 @@ are K A channels; F the channels of the basis.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import torch
 from torch.nn import functional as F
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.space.kernels import pool_2x2x1, pool_3x3x3
+from scripts.space.mixed_cell import MixedCell
 from scripts.space.operations import join_convolutions, upsample_in_plane
 from scripts.space.registry import REGISTRY, convolution_groups, index_of
-
-if TYPE_CHECKING:
-    from scripts.space.supernet import MixedCell
-
 
 FORMS = ("convolution", "separable", "pooling", "identity", "zero")
 """What this module computes of the forms in the registry."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from scripts.space.supernet import Mixing
+from scripts.space.mixing import Mixing
 from scripts.space.trellis import Cell, Tile, Trellis
 
 

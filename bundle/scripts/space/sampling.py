@@ -10,7 +10,7 @@ from scripts.space.space import Space
 from scripts.space.trellis import Cell, Path, Tile, step_of
 
 
-def random_architecture(space: Space, random: Random, most_paths: int = 8, paths: int | None = None) -> Architecture:
+def random_architecture(space: Space, random: Random, max_paths: int = 8, paths: int | None = None) -> Architecture:
     """An architecture of random cells and random distinct paths; of a space whose cells are not shared, see
     ``random_subgraph``.
 
@@ -19,13 +19,13 @@ def random_architecture(space: Space, random: Random, most_paths: int = 8, paths
     Args:
         space: the search space.
         random: the source of randomness.
-        most_paths: the number of paths is drawn evenly from 1 to this.
+        max_paths: the number of paths is drawn evenly from 1 to this.
         paths: the number of paths, where it is given.
     """
     if not space.share_cells:
         return random_subgraph(space, random)
     trellis = space.trellis
-    count = min(trellis.path_count, paths or random.randint(1, most_paths))
+    count = min(trellis.path_count, paths or random.randint(1, max_paths))
     tiles = sorted({cell.target_tile for cell in trellis.cells})
     chosen = {_random_path(space, random, random.choice(tiles))}
     while len(chosen) < count:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
-from scripts.files import CineError
+from scripts.core.errors import CineError
 from scripts.space.registry import OPERATIONS, ZERO
 from scripts.space.trellis import KINDS, Cell, Ends, Trellis
 

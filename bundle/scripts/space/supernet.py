@@ -1,121 +1,29 @@
 """Supernet: every cell of the trellis with every candidate operation, mixed by given weights.
 
 The weights' origin (softmax, Gumbel, sampling) is no concern here: search/relaxation.py makes them; how the cells
-that leave a tile are computed together is told in space/fused.py. Tensors: B batch, C channels, H W in-plane, D slices.
+that leave a tile are computed together: see space/fused.py. Tensors: B batch, C channels, H W in-plane, D slices.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, cast
+from dataclasses import replace
+from typing import cast
 
 import torch
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from scripts.files import CineError
-from scripts.space.architecture import Architecture, Node
+from scripts.core.errors import CineError
+from scripts.space.architecture import Architecture
 from scripts.space.fused import node_matrices, refuse_unknown, run_cells
-from scripts.space.network import Head, Stem, joined, pad_in_plane, run_cell, run_network
-from scripts.space.operations import Scaling, build_operation, search_norm
+from scripts.space.mixed_cell import MixedCell
+from scripts.space.mixing import Mixing
+from scripts.space.network import Head, Stem, joined, pad_in_plane, run_network
+from scripts.space.operations import search_norm
 from scripts.space.registry import convolution_groups
 from scripts.space.space import Space
 from scripts.space.trellis import Cell, Tile
-
-
-@dataclass(frozen=True)
-class Mixing:
-    """Mixing weights of a supernet.
-
-    Args:
-        nodes: for each group of cells (``Space.group``) one tensor a node i, shape (i, number of operations): p_i[j, o]
-        cells: for each cell its scalar probability among the cells that leave its tile.
-    """
-
-    nodes: Mapping[str, list[torch.Tensor]]
-    cells: Mapping[Cell, torch.Tensor]
-
-    def to_lists(self) -> dict[str, Any]:
-        """Plain numbers for JSON: nodes by group, cells by name."""
-        return {
-            "nodes": {group: [p.tolist() for p in nodes] for group, nodes in self.nodes.items()},
-            "cells": {cell.name: p.item() for cell, p in self.cells.items()},
-        }
-
-    @classmethod
-    def from_lists(cls, content: Mapping[str, Any], space: Space) -> Mixing:
-        """The inverse of ``to_lists``; CineError where the numbers are not those of a search of the space."""
-        try:
-            mixing = cls(
-                {group: [torch.tensor(p) for p in content["nodes"][group]] for group in space.groups},
-                {cell: torch.tensor(content["cells"][cell.name]) for cell in space.trellis.cells},
-            )
-            fits = all(
-                p.shape == (i, len(space.operations)) and p.dtype == torch.float32
-                for nodes in mixing.nodes.values()
-                for i, p in enumerate(nodes, start=1)
-            ) and all(len(nodes) == space.nodes for nodes in mixing.nodes.values())
-        except (LookupError, TypeError, ValueError, RuntimeError):
-            fits = False
-        if not fits:
-            expected = "one for each operation and cell of the configured space"
-            raise CineError(
-                "search/history.json", "other mixing weights", expected, "Restore the space, or search anew."
-            )
-        return mixing
-
-
-class MixedCell(nn.Module):
-    """A cell with all candidates (RT-DNAS Eq. 1) and partial channels (PC-DARTS).
-
-    ``X_i = shuffle(sum_j concat(sum_o p[j,o] o(X_j[:C/k]), (sum_o p[j,o]) X_j[C/k:]))``
-
-    It holds the weights; ``run_cells`` computes all cells of a tile at once, ``run_one`` one decoded cell of them.
-    """
-
-    def __init__(self, cell: Cell, space: Space, partial: int):
-        super().__init__()
-        self.kind, self.partial = cell.kind, partial
-        self.operations = space.operations
-        self.scales_first = space.scaling == "before"
-        width = space.width(space.operation_scale(cell)) // partial
-        self.edges = nn.ModuleDict(
-            {
-                f"{i}_{j}": nn.ModuleList(build_operation(name, width, search_norm) for name in self.operations)
-                for i in range(1, space.nodes + 1)
-                for j in range(i)
-            }
-        )
-        in_channels, out_channels = space.nodes * space.width(cell.source), space.width(cell.target)
-        self.scaling = Scaling(cell.kind, in_channels, out_channels, search_norm)
-
-    def operation(self, i: int, j: int, o: int) -> nn.Module:
-        """Candidate o between X_j and node i."""
-        return cast(nn.ModuleList, self.edges[f"{i}_{j}"])[o]
-
-    def run_one(
-        self, x_BCHWD: torch.Tensor, nodes: tuple[Node, ...], gates: Sequence[torch.Tensor] | None = None
-    ) -> torch.Tensor:
-        """The output of the cell that holds only these nodes, with the shared weights; all channels (k = 1).
-
-        Args:
-            x_BCHWD: the tile that it leaves.
-            nodes: one (input, operation) a node.
-            gates: scalars that multiply what each node computes, where given.
-        """
-        operations: list[Callable[[torch.Tensor], torch.Tensor]] = [
-            self.operation(i, j, self.operations.index(name)) for i, (j, name) in enumerate(nodes, start=1)
-        ]
-        if gates is not None:
-            operations = [_gated(*pair) for pair in zip(operations, gates, strict=True)]
-        return run_cell(x_BCHWD, [j for j, _ in nodes], operations, self.scaling, self.scales_first)
-
-
-def _gated(
-    operation: Callable[[torch.Tensor], torch.Tensor], gate: torch.Tensor
-) -> Callable[[torch.Tensor], torch.Tensor]:
-    return lambda x_BCHWD: operation(x_BCHWD) * gate
 
 
 class Supernet(nn.Module):

@@ -1,0 +1,135 @@
+"""Several processes that work as one, as torchrun starts them: who writes, what is averaged, what all know.
+
+In a single process nothing here does anything. All processes call the same functions of this module in the same order,
+else they wait for each other.
+"""
+
+from __future__ import annotations
+
+import atexit
+import datetime
+import functools
+import logging
+import os
+from collections.abc import Callable, Iterable
+from typing import Any, ParamSpec, TypeVar
+
+import ignite.distributed as idist
+import torch
+import torch.distributed as dist
+
+from scripts.core.errors import CineError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+_alone = False  # the first process is working while the others wait for what comes of it
+
+
+def rank() -> int:
+    """The number of this process; the first one, 0, is the one that writes and measures."""
+    return idist.get_rank()
+
+
+def is_main() -> bool:
+    return rank() == 0
+
+
+def world_size() -> int:
+    """How many processes work together."""
+    return 1 if _alone else idist.get_world_size()
+
+
+def join(several: bool) -> None:
+    """Join the processes that torchrun started, by NCCL where there are GPUs, else by gloo; the first one talks.
+
+    Args:
+        several: whether the step can be shared by several processes.
+
+    Raises:
+        CineError: it cannot, and there are several; or it is to be shared, and torchrun did not start this process.
+    """
+    started = os.environ.get("WORLD_SIZE")
+    if several and started is None:
+        raise CineError("the configuration", "an overlay for several processes", "torchrun", "Start it by torchrun.")
+    if not several and int(started or 1) > 1:
+        expected = "one, or a step with its overlay: train with multi_gpu_train.json, search with multi_gpu_search.json"
+        raise CineError("torchrun", f"{started} processes", expected, "Add the overlay, or leave torchrun out.")
+    if several and not dist.is_initialized():
+        # the others wait while the first one measures; torchrun ends all where one fails
+        idist.initialize("nccl" if torch.cuda.is_available() else "gloo", timeout=datetime.timedelta(days=1))
+        atexit.register(idist.finalize)
+    if not is_main():
+        logging.getLogger().setLevel(logging.WARNING)
+
+
+def on_main(function: Callable[P, R]) -> Callable[P, R]:
+    """The function, called by the first process alone; all return what it returned there, or raise what it raised."""
+
+    @functools.wraps(function)
+    def call(*args: P.args, **kwargs: P.kwargs) -> R:
+        global _alone
+        if world_size() == 1:
+            return function(*args, **kwargs)
+        outcome: list[Any] = [None, None]
+        if is_main():
+            _alone = True
+            try:
+                outcome[0] = function(*args, **kwargs)
+            except BaseException as error:
+                outcome[1] = error
+            finally:
+                _alone = False
+        dist.broadcast_object_list(outcome)
+        if outcome[1] is not None:
+            raise outcome[1]
+        return outcome[0]
+
+    return call
+
+
+def any_process(wish: bool) -> bool:
+    """Whether one of the processes wishes something: the same answer in all of them."""
+    return bool(idist.all_reduce(float(wish), "MAX")) if world_size() > 1 else wish
+
+
+def gather(value: Any) -> list[Any]:
+    """The values of all processes, by rank."""
+    values = [value] * world_size()
+    if len(values) > 1:
+        dist.all_gather_object(values, value)
+    return values
+
+
+def average(tensors: Iterable[torch.Tensor]) -> None:
+    """Replace tensors, in place, by their means over the processes, which are the same in all of them in every bit."""
+    tensors = list(tensors)
+    if world_size() == 1 or not tensors:
+        return
+    flat = torch.cat([tensor.reshape(-1) for tensor in tensors])  # one message
+    dist.all_reduce(flat)
+    flat /= world_size()
+    for tensor, mean in zip(tensors, flat.split([tensor.numel() for tensor in tensors]), strict=True):
+        tensor.copy_(mean.reshape(tensor.shape))
+
+
+def average_gradients(optimizer: torch.optim.Optimizer) -> None:
+    """Average the gradients that an optimizer is about to follow; every process has those of the same parameters."""
+    if world_size() > 1:
+        parameters = [p for group in optimizer.param_groups for p in group["params"]]
+        average(p.grad for p in parameters if p.grad is not None)
+
+
+def mean(value: torch.Tensor) -> torch.Tensor:
+    """The mean of a scalar over the processes, detached."""
+    value = value.detach()
+    if world_size() > 1:
+        value = value.clone()
+        average([value])
+    return value
+
+
+def share_buffers(module: torch.nn.Module) -> None:
+    """Give every process the first one's buffers: running statistics that were kept of its own part of the batches."""
+    if world_size() > 1:
+        for buffer in module.buffers():
+            dist.broadcast(buffer, src=0)

@@ -1,0 +1,108 @@
+"""A MONAI datalist -> exams: Decathlon's, Auto3DSeg's with fold numbers, or one with a validation list."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from scripts.core.errors import CineError
+from scripts.core.json_files import read_json
+from scripts.core.text_files import located
+from scripts.exams.folds import TRAINING, VALIDATION
+from scripts.exams.reference import PHASES, UNKNOWN, Exam
+
+logger = logging.getLogger(__name__)
+_TEXT = {"type": "string", "minLength": 1}
+_FILE = {"anyOf": [_TEXT, {"type": "array", "items": _TEXT, "minItems": 1}]}
+_ITEM = {
+    "type": "object",
+    "required": ["image", "label"],
+    "properties": {
+        "image": _FILE,
+        "label": _FILE,
+        "patient": {"type": ["string", "integer"], "minLength": 1},
+        "group": _TEXT,
+        "phase": {"enum": list(PHASES)},
+        "fold": {"type": "integer", "minimum": 0},
+    },
+}
+_SCHEMA = {
+    "type": "object",
+    "required": [TRAINING],
+    "properties": {
+        TRAINING: {"type": "array", "minItems": 1, "items": _ITEM},
+        VALIDATION: {"type": "array", "items": _ITEM},
+    },
+}
+_FRAME = re.compile(r"([_-](frame_?\d+|t\d+|ed|es|0000))+$", re.IGNORECASE)
+"""What ends the names of files that hold one frame, or one channel, of a patient."""
+
+
+def read_datalist(path: Path) -> list[Exam]:
+    """The items of a datalist with their absolute or relative paths, which start at its folder; checked to be there.
+
+    Items without ``patient`` are named by their files: without what names a frame, or by their folders where files in
+    several folders have one name. Items of a list with fold numbers keep them under "fold"; where there is a validation
+    list, "part" says which list an item is in.
+
+    Raises:
+        CineError: no such list, fold numbers on some items only or beside a validation list, several channels, or a
+            file that is not there.
+    """
+    content = read_json(path, _SCHEMA, "Write it as MONAI's datalists are.", max_mib=256)
+    places = [(part, index) for part in (TRAINING, VALIDATION) for index in range(len(content.get(part, ())))]
+    items: list[dict[str, Any]] = [content[part][index] for part, index in places]
+    numbered, listed = sum("fold" in item for item in items), bool(content.get(VALIDATION))
+    if listed and numbered:
+        found = f"a validation list and {numbered} items with a fold"
+        raise CineError(path, found, "one of them, since both choose the test exams", "Remove one of them.")
+    if 0 < numbered < len(items):
+        part, index = next(place for place, item in zip(places, items, strict=True) if "fold" not in item)
+        found = f"no fold, which {numbered} of {len(items)} items have"
+        raise CineError(f"{path}, field {part}#{index}", found, "a fold of every item, or of none", "Correct it.")
+    exams: list[Exam] = []
+    for (part, index), item in zip(places, items, strict=True):
+        files = {key: _file(path, f"{part}#{index}#{key}", item[key]) for key in ("image", "label")}
+        exam = {key: str(file) for key, file in files.items()}
+        exam |= {"group": item.get("group", UNKNOWN), "phase": item.get("phase", UNKNOWN)}
+        chosen = {"part": part} if listed else {"fold": item["fold"]} if numbered else {}
+        exams.append({**exam, **chosen})
+    for exam, patient in zip(exams, _patients(items, [Path(exam["image"]) for exam in exams]), strict=True):
+        exam["patient"] = patient
+    return exams
+
+
+def _file(path: Path, field: str, entry: str | Sequence[str]) -> Path:
+    where = f"{path}, field {field}"
+    texts = [entry] if isinstance(entry, str) else entry
+    if len(texts) != 1:
+        raise CineError(where, f"{len(texts)} files", "one, since a cine has one channel", "List each file as an item.")
+    file = located(texts[0], path.parent)
+    if not os.path.isfile(file):
+        action = "Correct it; a path may be relative to the datalist's folder."
+        raise CineError(where, f"{texts[0]}, which is no file", "a file", action)
+    return file
+
+
+def _patients(items: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> list[str]:
+    """Whose each item is."""
+    folders: dict[str, set[Path]] = {}
+    for image in images:
+        folders.setdefault(image.name, set()).add(image.parent)
+    patients, unnamed = [], 0
+    for item, image in zip(items, images, strict=True):
+        if "patient" in item:
+            patients.append(str(item["patient"]))
+            continue
+        unnamed += 1
+        name = _FRAME.sub("", re.sub(r"\.nii(\.gz)?$", "", image.name, flags=re.IGNORECASE))
+        patients.append(name if len(folders[image.name]) == 1 else image.parent.name)
+    if unnamed:
+        text = "%d of %d items name no patient: their files' names stand for %d patients. %s"
+        hint = "Where a patient has several files, name it under the key patient: else one may be in two folds"
+        logger.warning(text, unnamed, len(items), len(set(patients)), hint)
+    return patients

@@ -1,0 +1,68 @@
+"""Whether labels name what they should: myocardium encloses the LV's cavity, and nothing else encloses anything."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from scripts.cine import STRUCTURES
+from scripts.cine.reader import read_volume
+from scripts.cine.transforms import slice_axis
+from scripts.exams.reference import Exam
+
+logger = logging.getLogger(__name__)
+ENCLOSED, NOT_ENCLOSED = 0.8, 0.6
+"""Least share of its surroundings with which a structure encloses another, and the most with which it does not.
+
+In ACDC's 200 exams, MYO is at least 0.98 of what is around the LV; of all other pairs, the most is 0.46."""
+SAMPLE = 5
+_CLASSES = 1 + len(STRUCTURES)
+
+
+def warn_of_order(exams: Sequence[Exam], mapped: Mapping[int, int]) -> None:
+    """Log which label_map would fit, where in some exams another structure than MYO encloses another one than the LV.
+
+    Args:
+        exams: of one data set; SAMPLE of them are looked at.
+        mapped: value in the label files -> structure.
+    """
+    counts = np.zeros((_CLASSES, _CLASSES), int)
+    for exam in exams[:: -(-len(exams) // SAMPLE)]:
+        voxels_1HWD, header = read_volume(exam["label"], exam.get("frame"))
+        whole_HWD, label_HWD = np.round(voxels_1HWD[0]), np.zeros(header.shape, int)
+        for value, target in mapped.items():
+            label_HWD[whole_HWD == value] = target
+        counts += count_contacts(label_HWD, slice_axis(np.asarray(header.spacing_mm), header.shape))
+    order = enclosing_order(counts)
+    if order is not None:
+        mended = {str(value): order.get(target, target) for value, target in mapped.items() if value or target}
+        text = (
+            "The labels seem to be numbered otherwise, for what is read as MYO does not enclose what is read as LV: %s"
+        )
+        logger.warning(text, f'try --label_map "{mended}"')
+
+
+def count_contacts(label_HWD: np.ndarray, through: int) -> np.ndarray:
+    """Pairs of neighbouring voxels of two values, 4 x 4, in the planes across the axis ``through``."""
+    counts = np.zeros((_CLASSES, _CLASSES), int)
+    for axis in {0, 1, 2} - {through}:
+        moved = np.moveaxis(label_HWD, axis, 0)
+        pairs = _CLASSES * moved[:-1] + moved[1:]
+        counts += np.bincount(pairs.ravel(), minlength=_CLASSES**2).reshape(_CLASSES, _CLASSES)
+    counts += counts.T
+    np.fill_diagonal(counts, 0)
+    return counts
+
+
+def enclosing_order(counts: np.ndarray) -> dict[int, int] | None:
+    """Structure as it is read -> as it should be, where another pair than MYO and LV is one of ring and cavity."""
+    shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
+    lv, myo = STRUCTURES["LV"], STRUCTURES["MYO"]
+    cavity, ring = max(itertools.permutations(STRUCTURES.values(), 2), key=lambda pair: shares[pair])
+    if shares[cavity, ring] < ENCLOSED or shares[lv, myo] > NOT_ENCLOSED:
+        return None
+    (third,) = set(STRUCTURES.values()) - {cavity, ring}
+    return {cavity: lv, ring: myo, third: STRUCTURES["RV"]}

@@ -1,0 +1,101 @@
+"""The exams of a data set -> MONAI data dicts: ACDC's folders, or a datalist."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from scripts.core.errors import CineError
+from scripts.exams.acdc import acdc_exams
+from scripts.exams.datalist import read_datalist
+from scripts.exams.enclosure import warn_of_order
+from scripts.exams.folds import deal_patients
+from scripts.exams.phantom import cached_phantom
+from scripts.exams.reference import (
+    PHASES,
+    UNKNOWN,
+    Exam,
+    check_label_map,
+    labelled_frames,
+    warn_of_phases,
+    warn_of_spacing,
+    with_structures,
+    without_repeats,
+)
+
+
+def load_exams(
+    dataset_dir: str | Path | None = None,
+    datalist: str | Path | None = None,
+    label_map: Mapping[int | str, int] | None = None,
+    phases: Sequence[str] = PHASES,
+) -> list[Exam]:
+    """List the labelled volumes, checked: files there, image and label on one grid, no unexpected label.
+
+    Args:
+        dataset_dir: an ACDC folder (patientNNN/Info.cfg, patientNNN_frameFF.nii.gz, patientNNN_frameFF_gt.nii.gz).
+        datalist: a MONAI datalist JSON; see ``read_datalist``. Each labelled frame of a 4D item is an exam of its own;
+            see ``labelled_frames``. Without either argument: the phantom.
+        label_map: value in the files -> 1 RV, 2 MYO, 3 LV (or 0); 0 need not be named. Default: ACDC's own.
+        phases: which of ED and ES to list; exams of unknown phase stay.
+
+    Returns:
+        Dicts as ``Exam`` says, sorted by patient, phase, file and frame.
+
+    Raises:
+        CineError: names the file or field at fault.
+    """
+    if dataset_dir is not None and datalist is not None:
+        raise CineError("dataset_dir and datalist", "both", "one of them", "Leave the other one out.")
+    if not phases or set(phases) - set(PHASES):
+        raise CineError("phases", repr(list(phases)), "ED, ES or both", "Correct phases.")
+    mapped = check_label_map(label_map)
+    if datalist is not None:
+        listed = [exam for exam in read_datalist(Path(datalist)) if exam["phase"] in (*phases, UNKNOWN)]
+    else:
+        listed = acdc_exams(Path(dataset_dir) if dataset_dir is not None else cached_phantom(), phases)
+    exams = [frame for exam in listed for frame in labelled_frames(exam, mapped)]
+    exams = [exam for exam in exams if exam["phase"] in (*phases, UNKNOWN)]
+    if not exams:
+        found, expected = "no exam", f"labelled items of the phases {', '.join(phases)}"
+        raise CineError(str(datalist or dataset_dir), found, expected, "Correct phases or the datalist.")
+    exams = without_repeats(exams)
+    exams.sort(key=lambda exam: (exam["patient"], exam["phase"], exam["image"], exam.get("frame", 0)))
+    warn_of_order(exams, mapped)
+    warn_of_spacing(exams)
+    warn_of_phases(exams)
+    return with_structures(exams)
+
+
+def complete(
+    items: Sequence[Mapping[str, str]], label_map: Mapping[int | str, int] | None = None, least: int = 0
+) -> list[Exam]:
+    """Exams from items that name an image and its label alone, as MONAI Label's do; exams of ``load_exams`` stay.
+
+    Each such volume is taken for a patient of its own, called after its file.
+
+    Raises:
+        CineError: fewer exams than ``least``; image and label are not on one grid (a cine with the label of one frame,
+            say); a 4D label; or an unexpected label.
+    """
+    if len(items) < least:
+        raise CineError("exams", f"{len(items)} labelled", f"at least {least}", "Label some, then train.")
+    exams = []
+    for item in items:
+        if "patient" in item:
+            exams.append(dict(item))
+            continue
+        exam = {"image": item["image"], "label": item["label"], "patient": Path(item["image"]).name.split(".")[0]}
+        frames = labelled_frames({**exam, "group": UNKNOWN, "phase": UNKNOWN}, check_label_map(label_map))
+        if len(frames) != 1 or "frame" in frames[0]:
+            raise CineError(item["label"], "a 4D label", "the label of one volume", "Save each frame as a volume.")
+        exams += frames
+    return exams
+
+
+def sample_cine() -> str:
+    """The phantom's cine of a patient that the first fold's training does not see: an input where none is given."""
+    exams = load_exams()
+    part_of = deal_patients(exams, parts=5, seed=0)  # as split_exams does by default
+    first = Path(next(exam["image"] for exam in exams if part_of[exam["patient"]] == 0)).parent
+    return str(first / f"{first.name}_4d.nii.gz")

@@ -1,0 +1,111 @@
+"""The bounded queue between a source of volumes and the segmenter, and a source that replays a cine."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from scripts.core.errors import CineError
+
+Late = Literal["newest", "wait"]
+
+
+@dataclass(frozen=True, eq=False)
+class Arrival:
+    """A volume H W D, its place in the stream (from 0), and when it arrived (s, of time.perf_counter).
+
+    A source that waits for the segmenter has volumes that arrive as they are taken: None.
+    """
+
+    number: int
+    volume_HWD: Any
+    at: float | None
+
+
+class Inbox:
+    """A thread-safe queue: a source puts volumes, the segmenter gets them.
+
+    Args:
+        size: volumes that may wait.
+        late: what to do when it is full. "newest": the oldest that waits is dropped, so that the segmenter always
+            goes on with what the heart does now; "wait": the source waits, and nothing is dropped.
+    """
+
+    def __init__(self, size: int = 1, late: Late = "newest"):
+        if late not in ("newest", "wait"):
+            raise CineError("late", repr(late), "newest or wait", "Change the key.")
+        if isinstance(size, bool) or not isinstance(size, int) or size < 1:
+            raise CineError("queue_size", repr(size), "a whole number from 1 up", "Change the key.")
+        self.size, self.late = size, late
+        self.dropped: list[int] = []
+        self._waiting: deque[Arrival] = deque()
+        self._closed = False
+        self._changed = threading.Condition()
+
+    def put(self, arrival: Arrival) -> None:
+        """Hand over a volume; blocks only where late volumes wait. After ``close`` it does nothing."""
+        with self._changed:
+            if self.late == "wait":
+                self._changed.wait_for(lambda: len(self._waiting) < self.size or self._closed)
+            if self._closed:
+                return
+            if len(self._waiting) >= self.size:
+                self.dropped.append(self._waiting.popleft().number)
+            self._waiting.append(arrival)
+            self._changed.notify_all()
+
+    def get(self) -> Arrival | None:
+        """The oldest volume that waits, or None once the source has closed and nothing waits."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            arrival = self._waiting.popleft() if self._waiting else None
+            self._changed.notify_all()
+            return arrival
+
+    def close(self) -> None:
+        """Say that no more volumes come."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+
+class Replay(threading.Thread):
+    """Puts the frames of a cine into an inbox at a scanner's rate, over and over.
+
+    Args:
+        inbox: where they go; closed at the end.
+        frames_THWD: the cine.
+        volumes: how many to put; None, for so many seconds.
+        per_second: the rate; None, as fast as the inbox takes them.
+        seconds: how long to go on at most.
+    """
+
+    def __init__(
+        self,
+        inbox: Inbox,
+        frames_THWD: np.ndarray,
+        volumes: int | None,
+        per_second: float | None,
+        seconds: float | None = None,
+    ):
+        super().__init__(daemon=True)
+        self.inbox, self.frames_THWD, self.volumes, self.per_second = inbox, frames_THWD, volumes, per_second
+        self.seconds = seconds
+
+    def run(self) -> None:
+        start = time.perf_counter()
+        for number in itertools.count() if self.volumes is None else range(self.volumes):
+            if self.volumes is None and time.perf_counter() - start >= (self.seconds or 0):
+                break
+            at = None
+            if self.per_second is not None:
+                at = start + number / self.per_second  # though this thread may wake later
+                time.sleep(max(0.0, at - time.perf_counter()))
+            self.inbox.put(Arrival(number, self.frames_THWD[number % len(self.frames_THWD)], at))
+        self.inbox.close()

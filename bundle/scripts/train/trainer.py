@@ -1,0 +1,180 @@
+"""A training that survives: what its epochs share with those of a search, as handlers of MONAI's trainer."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Sized
+from pathlib import Path
+from typing import Any
+
+from ignite.engine import Engine, Events
+from monai.engines.utils import IterationEvents
+
+from scripts.core.checks import check_finite, explaining_memory
+from scripts.core.distributed import any_process, mean, on_main, share_buffers, world_size
+from scripts.core.errors import CineError
+from scripts.core.files import sha256
+from scripts.core.interruption import Interruption, interrupted
+from scripts.core.json_files import write_json
+from scripts.runtime.quantization import Ranges, observe
+from scripts.train.checkpoint import (
+    fitting,
+    initialise,
+    load,
+    random_states,
+    restore_random_states,
+    save,
+    save_newest,
+    seed_epoch,
+)
+from scripts.train.weights import FORMAT, load_model, model_card, seen_exams
+
+logger = logging.getLogger(__name__)
+OBSERVED = 20  # batches
+PRETRAINED_REMEDY = "Put the architecture.json that stands beside these weights into work_dir, or name others."
+
+
+def count_steps(loader: Sized, epochs: int) -> int:
+    """Optimiser steps of a training; CineError where the exams do not fill one batch."""
+    if not len(loader):
+        raise CineError("batch_size", "no whole batch of exams", "at least one", "Lower it, or add exams.")
+    return epochs * len(loader)
+
+
+class EpochCheckpoint:
+    """Trainer handler: seeds each epoch, saves after each, resumes at the start, writes the model at the end.
+
+    It also stops before the optimiser's step where the loss is not finite, and between two steps on Ctrl-C or SIGTERM.
+    The loss in the trainer's output becomes the mean over the processes, for the handlers that come after.
+
+    Args:
+        model_path: a plain state dict of parts["network"], written when training completes; ``model.json`` beside it
+            holds the identity.
+        parts: the objects with a state, by name; "network" among them.
+        loader: the training DataLoader, seeded anew each epoch.
+        path: the checkpoint; None to begin with the weights that an earlier handler loaded (fine-tuning), and to save
+            the model alone.
+        pretrained: a ``model.pt`` whose weights a new training begins with; None, random ones.
+        seed: together with the epoch's number it seeds the epoch.
+        identity: what a resumed run must share with the checkpoint.
+    """
+
+    def __init__(
+        self,
+        model_path: str,
+        parts: dict[str, Any],
+        loader: Any,
+        path: str | None = None,
+        pretrained: str | None = None,
+        seed: int = 0,
+        identity: dict[str, Any] | None = None,
+    ):
+        self.path, self.model_path, self.parts = path, model_path, parts
+        self.loader, self.pretrained, self.seed = loader, pretrained, seed
+        if pretrained is not None and not Path(pretrained).is_file():
+            raise CineError("pretrained", f"{pretrained}, which is no file", "a model.pt", "Correct the path.")
+        origin = None if pretrained is None else sha256(pretrained)
+        self.identity = {"seed": seed, "processes": world_size(), "pretrained": origin, **(identity or {})}
+        self.done = 0  # steps of the epoch that an interruption cut short
+        self.random: list[dict[str, Any]] = []
+        self.loss: Any = None
+        self.interruption = Interruption()
+
+    def attach(self, engine: Engine) -> None:
+        engine.add_event_handler(Events.STARTED, self._resume)
+        engine.add_event_handler(Events.EPOCH_STARTED, self._seed)
+        engine.add_event_handler(Events.GET_BATCH_STARTED, self._stop_if_wanted)
+        engine.add_event_handler(IterationEvents.LOSS_COMPLETED, self._check)
+        engine.add_event_handler(Events.ITERATION_COMPLETED, self._tell)
+        engine.add_event_handler(Events.EPOCH_COMPLETED, self._save)
+        engine.add_event_handler(Events.COMPLETED, self._save_model)
+        engine.add_event_handler(Events.EXCEPTION_RAISED, self._explain)
+
+    def _resume(self, engine: Engine) -> None:
+        self.interruption.__enter__()
+        if self.path is None:
+            return
+        checkpoint = load(self.path, "cpu", self.identity)
+        if checkpoint is None:
+            initialise(self.parts["network"], self.seed)
+            if self.pretrained is not None:
+                network, spacing_mm = self.parts["network"], self.identity.get("spacing_mm")
+                load_model(self.pretrained, network, spacing_mm=spacing_mm, remedy=PRETRAINED_REMEDY)
+            return
+        with fitting(self.path):
+            for name, part in self.parts.items():
+                part.load_state_dict(checkpoint["parts"][name])
+            engine.state.epoch, engine.state.iteration = checkpoint["epoch"], checkpoint["iteration"]
+            self.done = engine.state.iteration - engine.state.epoch * len(self.loader)
+            self.random = checkpoint["random"]
+        steps = f" and {self.done} steps" if self.done else ""
+        logger.info("Resumed after epoch %d%s from %s", engine.state.epoch, steps, self.path)
+        if engine.state.epoch == engine.state.max_epochs:
+            logger.info("This training is complete: nothing is trained. Choose another work_dir to train anew")
+
+    def _seed(self, engine: Engine) -> None:
+        seed_epoch(self.seed, engine.state.epoch, [self.loader])
+        # a new iterator: an old one drew from the loader's generator before or after the seed, as it happened
+        batches = iter(self.loader)
+        for _ in range(self.done):  # drawn again, so that the random numbers of the next steps are the same
+            next(batches)
+        if self.done:
+            restore_random_states(self.random)
+        engine.state.epoch_length = len(self.loader) - self.done
+        engine.set_data(batches)
+
+    def _stop_if_wanted(self, engine: Engine) -> None:
+        """Between two steps, when every handler of the last one is through."""
+        if any_process(self.interruption.wanted):
+            self._save_state(engine.state.epoch - 1, engine.state.iteration)
+            raise KeyboardInterrupt(interrupted(self.path) if self.path else "The model stays as it was.")
+
+    def _check(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        self.loss = mean(output["loss"])
+        check_finite(self.loss, f"epoch {engine.state.epoch}, step {engine.state.iteration}: loss")
+
+    def _tell(self, engine: Engine) -> None:
+        output: Any = engine.state.output
+        for item in output if isinstance(output, list) else [output]:
+            item["loss"] = self.loss
+
+    def _save(self, engine: Engine) -> None:
+        self.done, engine.state.epoch_length = 0, len(self.loader)
+        share_buffers(self.parts["network"])
+        self._save_state(engine.state.epoch, engine.state.iteration)
+
+    def _save_state(self, epoch: int, iteration: int) -> None:
+        if self.path is None:
+            return
+        parts = {name: part.state_dict() for name, part in self.parts.items()}
+        state = {"epoch": epoch, "iteration": iteration, "random": random_states()}
+        save_newest(self.path, {**state, "parts": parts, "identity": self.identity})
+
+    def _explain(self, engine: Engine, error: BaseException) -> None:
+        self.interruption.__exit__()
+        shape = f"a step on {self.identity.get('batch_size')} patches of {self.identity.get('patch_size')}"
+        with explaining_memory(shape, "Lower batch_size or patch_size."):
+            raise error
+
+    def _save_model(self, engine: Engine) -> None:
+        self.interruption.__exit__()
+        self._write_model()
+
+    def _activations(self) -> Ranges:
+        """What the convolutions read of some crops: a network that computes in integers needs to know."""
+        seed_epoch(self.seed, 0, [self.loader])
+        batches = itertools.islice(self.loader, OBSERVED)
+        return observe(self.parts["network"].eval(), (batch["image"] for batch in batches))
+
+    @on_main
+    def _write_model(self) -> None:
+        card = {"format": FORMAT, **self.identity}
+        origin = self.model_path if self.path is None else self.pretrained
+        if origin is not None:  # the model that was refined has seen its exams too
+            card["exams"] = seen_exams(origin, card.get("exams", []))
+        card["activations"] = self._activations()
+        save(self.model_path, self.parts["network"].state_dict())
+        write_json(model_card(self.model_path), card)
+        logger.info("Saved %s", self.model_path)

@@ -1,0 +1,94 @@
+"""What is quick in live use equals what MONAI's transforms do in the step infer."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from monai.data import MetaTensor
+from monai.transforms import ClipIntensityPercentiles, NormalizeIntensity, Spacing
+
+from scripts.live.preprocessing import InPlaneGrid, labels_of, normalise, where_labelled
+
+CASES = [((40, 31, 5), (1.25, 1.25)), ((24, 33, 1), (2.0, 1.7)), ((30, 30, 3), (1.5, 1.5)), ((9, 50, 2), (0.9, 3.0))]
+
+
+def monai_spacing(volume_HWD, spacing):
+    affine = torch.diag(torch.tensor([*spacing, 8.0, 1.0], dtype=torch.float64))
+    spacer = Spacing(pixdim=(1.5, 1.5, -1.0), mode="bilinear")
+    return spacer, spacer(MetaTensor(volume_HWD[None], affine=affine))
+
+
+@pytest.mark.parametrize(("shape", "spacing"), CASES)
+def test_resampling_is_monai_s(shape, spacing):
+    volume = torch.randn(shape)
+    _, expected = monai_spacing(volume, spacing)
+    ours = InPlaneGrid(shape[:2], spacing, (1.5, 1.5)).to_network(volume)
+    torch.testing.assert_close(ours, expected[0].as_tensor(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("shape", "spacing"), CASES)
+def test_logits_return_as_monai_inverts(shape, spacing):
+    spacer, resampled = monai_spacing(torch.randn(shape), spacing)
+    logits = torch.randn(4, *resampled.shape[1:])
+    meta = {"meta": resampled.meta, "applied_operations": list(resampled.applied_operations)}
+    expected = torch.cat([spacer.inverse(MetaTensor(one[None], **copy.deepcopy(meta))) for one in logits])
+    ours, box = InPlaneGrid(shape[:2], spacing, (1.5, 1.5)).to_volume(logits, (0, 0))
+    assert box == (slice(0, shape[0]), slice(0, shape[1]))
+    torch.testing.assert_close(ours, expected.as_tensor(), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("start", [(0, 0), (3, 5), (8, 2), (13, 9)])
+def test_a_window_s_logits_are_the_whole_field_s(start):
+    """Where a window lies, its answer is that of the whole field, voxel by voxel; the windows' edges alone are cut."""
+    grid = InPlaneGrid((40, 31), (1.25, 1.25), (1.5, 1.5))
+    assert grid.size == (34, 26)
+    logits = torch.randn(4, *grid.size, 3)
+    whole, _ = grid.to_volume(logits, (0, 0))
+    (top, left), (height, width) = start, (20, 17)
+    cut, box = grid.to_volume(logits[:, top : top + height, left : left + width], start)
+    torch.testing.assert_close(cut, whole[:, box[0], box[1]], rtol=1e-4, atol=1e-4)
+    for along, first, length, ratio, size in zip(box, start, (height, width), grid.ratio, (40, 31), strict=True):
+        inside = [i for i in range(size) if first * ratio <= i <= (first + length - 1) * ratio]
+        assert along.start <= inside[0] <= along.start + 1
+        assert inside[-1] < along.stop
+
+
+def test_normalisation_is_monai_s():
+    volume = torch.from_numpy(np.random.default_rng(0).gamma(2.0, 100.0, (31, 27, 5)).astype(np.float32))
+    expected = NormalizeIntensity()(ClipIntensityPercentiles(0.5, 99.5)(volume[None]))
+    torch.testing.assert_close(normalise(volume), torch.as_tensor(expected)[0], rtol=1e-3, atol=1e-3)
+
+
+def test_a_constant_volume_becomes_zero():
+    assert torch.equal(normalise(torch.full((4, 4, 2), 7.0)), torch.zeros(4, 4, 2))
+
+
+def test_labels_are_the_argmax_and_ties_go_to_the_first():
+    logits = torch.randn(4, 5, 6, 3).round()  # many ties
+    np.testing.assert_array_equal(labels_of(logits), logits.numpy().argmax(0))
+
+
+@pytest.mark.parametrize(("shape", "spacing"), CASES)
+@pytest.mark.parametrize("place", [(0, 0), (3, 4), (-2, -3)])
+def test_beyond_what_is_labelled_nothing_needs_to_be_resampled(shape, spacing, place):
+    """Two voxels with a label, also at the edge of the field."""
+    grid = InPlaneGrid(shape[:2], spacing, (1.5, 1.5))
+    logits = torch.randn(4, *grid.size, shape[2])
+    logits[0] += 20
+    for row, column in (place, (place[0] + 1, place[1] + 1)):
+        logits[2, row, column, 0] += 100
+    whole = labels_of(grid.to_volume(logits, (0, 0))[0])
+    rows, columns = where_labelled(logits)
+    part, box = grid.to_volume(logits[:, rows, columns], (rows.start, columns.start))
+    found = np.zeros_like(whole)
+    found[box] = labels_of(part)
+    assert whole.any()
+    np.testing.assert_array_equal(found, whole)
+
+
+def test_without_a_label_there_is_no_place():
+    logits = torch.zeros(4, 5, 6, 3)
+    assert where_labelled(logits) is None  # ties go to the background

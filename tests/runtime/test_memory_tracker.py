@@ -1,0 +1,16 @@
+from __future__ import annotations
+
+import torch
+
+from scripts.runtime.memory_tracker import LivingTensors
+
+
+def test_the_sum_of_living_tensors_by_hand():
+    """Three tensors of 400 bytes, of which two live at once."""
+    with LivingTensors() as tensors:
+        a = torch.zeros(100, device="meta")
+        b = a + 1
+        del a
+        c = b + 1
+        del b, c
+    assert (tensors.peak, tensors.now) == (800, 0)
