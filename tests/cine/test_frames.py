@@ -16,7 +16,7 @@ from scripts.cine import reader
 from scripts.cine.frames import FramesGathered, LoadFramed, frame_items, write_frames
 from scripts.cine.reader import CONSTANT, CineReader
 from scripts.core.errors import CineError
-from scripts.exams.skip_invalid import GoodItems
+from scripts.exams.skip_invalid import ValidItems
 
 VOXELS = np.random.default_rng(0).integers(0, 99, (4, 5, 3, 6)).astype(np.int16)
 
@@ -117,7 +117,7 @@ def test_a_bad_frame_and_a_name_that_is_too_long_refuse_their_files_only(nifti, 
         {"image": str(path), "source": str(path), "output": str(tmp_path / path.name.removesuffix(".nii.gz"))}
         for path in paths
     ]
-    good = GoodItems(Dataset(items, LoadFramed("image")), dict, ("_function.json",))
+    good = ValidItems(Dataset(items, LoadFramed("image")), dict, ("_function.json",))
     with caplog.at_level(logging.WARNING):
         batches = [(Path(batch["source"][0]).name[0], int(batch["frame"][0])) for batch in good]
     assert batches == [*(("a", frame) for frame in range(6)), ("b", 0), ("b", 1), ("b", 2), ("i", 0)]

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 from dicom_exam import NAME, SHAPE, exam, oblique, pydicom, series, voxels, write
 
-from scripts.cine import dicom_cine
 from scripts.cine.reader import read_volume
 from scripts.cine.writer import write_mask
 from scripts.core.errors import CineError
+from scripts.dicom import cine
 from scripts.dicom.cine import DicomCined, read_cine, write_cine
 from scripts.exams.inputs import find_inputs
 
@@ -232,7 +232,7 @@ def test_seeded_mutations_end_in_a_cine_or_a_refusal(tmp_path):
 
 def test_more_than_the_memory_holds_and_a_missing_reader(tmp_path, monkeypatch):
     folder = write(exam(voxels(), oblique()), tmp_path)
-    monkeypatch.setattr(dicom_cine, "MEMORY_SHARE", 1e-12)
+    monkeypatch.setattr(cine, "MEMORY_SHARE", 1e-12)
     with pytest.raises(CineError, match=r"images of 7 x 5 a frame, which take 0 MiB; expected at most 0 MiB"):
         read_cine(folder)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)

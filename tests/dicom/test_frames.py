@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from dicom_exam import SHAPE, enhanced, exam, group, oblique, pydicom, voxels, write
 
-from scripts.cine import dicom
 from scripts.core.errors import CineError
+from scripts.dicom import tags
 from scripts.dicom.cine import read_cine
 
 FRAMES = SHAPE[3]
@@ -35,8 +35,8 @@ def test_each_frame_has_its_own_rescaling_and_the_file_is_read_once(tmp_path, mo
         rescaling = group(RescaleSlope=1 + number / 8, RescaleIntercept=-number, RescaleType="US")
         item.PixelValueTransformationSequence = [rescaling]
     opened = []
-    read = dicom.open_dicom
-    monkeypatch.setattr(dicom, "open_dicom", lambda path, **keys: opened.append(keys) or read(path, **keys))
+    read = tags.open_dicom
+    monkeypatch.setattr(tags, "open_dicom", lambda path, **keys: opened.append(keys) or read(path, **keys))
     cine_HWDT, _, _ = read_cine(write([whole], tmp_path))
     numbers = np.arange(ALL).reshape(SHAPE[2:])
     assert np.allclose(cine_HWDT, voxels() * (1 + numbers / 8) - numbers, rtol=1e-6)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from scripts.cine import phantom
 from scripts.cine.reader import read_volume
+from scripts.exams import phantom
 from scripts.exams.anatomy import GROUPS, Anatomy, contraction
 from scripts.exams.load import load_exams
 from scripts.measures.function import cardiac_function, save_function

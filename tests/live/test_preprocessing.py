@@ -59,11 +59,11 @@ def test_a_window_s_logits_are_the_whole_field_s(start):
 def test_normalisation_is_monai_s():
     volume = torch.from_numpy(np.random.default_rng(0).gamma(2.0, 100.0, (31, 27, 5)).astype(np.float32))
     expected = NormalizeIntensity()(ClipIntensityPercentiles(0.5, 99.5)(volume[None]))
-    torch.testing.assert_close(normalise(volume), torch.as_tensor(expected)[0], rtol=1e-3, atol=1e-3)
+    torch.testing.assert_close(normalise(volume, (0.5, 99.5)), torch.as_tensor(expected)[0], rtol=1e-3, atol=1e-3)
 
 
 def test_a_constant_volume_becomes_zero():
-    assert torch.equal(normalise(torch.full((4, 4, 2), 7.0)), torch.zeros(4, 4, 2))
+    assert torch.equal(normalise(torch.full((4, 4, 2), 7.0), (0.5, 99.5)), torch.zeros(4, 4, 2))
 
 
 def test_labels_are_the_argmax_and_ties_go_to_the_first():

@@ -15,7 +15,7 @@ from scripts.core.errors import CineError, cine_error_of
 logger = logging.getLogger(__name__)
 
 
-class GoodItems:
+class ValidItems:
     """The frames of some cines, without cines that a CineError refuses; as a handler, it ends the run by naming these.
 
     It has no length, since the number of frames is known once all files are read: MONAI's engine goes on to the end.

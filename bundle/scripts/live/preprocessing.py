@@ -15,7 +15,6 @@ from torch.nn import functional as F
 from scripts.core.errors import CineError
 from scripts.live.heart_tracker import bounding_box
 
-PERCENTILES = 0.5, 99.5
 MAX_VOXELS = 2048
 
 
@@ -89,11 +88,11 @@ def _sampling_grid(rows: torch.Tensor, columns: torch.Tensor, size: tuple[int, i
     return torch.stack(torch.meshgrid(row.float(), column.float(), indexing="ij")[::-1], dim=-1)[None]
 
 
-def normalise(volume_hwD: torch.Tensor) -> torch.Tensor:
-    """Clip to the 0.5th and 99.5th percentile, then zero mean and unit variance."""
+def normalise(volume_hwD: torch.Tensor, percentiles: Sequence[float]) -> torch.Tensor:
+    """Clip to the lower and upper percentile, then zero mean and unit variance."""
     values = volume_hwD.numpy().ravel(order="K")
     ordered = np.sort(values)  # faster than a partition around four places
-    least, most = (_percentile(ordered, percent) for percent in PERCENTILES)
+    least, most = (_percentile(ordered, percent) for percent in percentiles)
     centred = np.clip(volume_hwD.numpy(), least, most)
     centred -= centred.mean()
     if most > least:

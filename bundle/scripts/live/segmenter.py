@@ -67,6 +67,7 @@ class Segmenter:
         model_dir: holds ``model.pt``, and ``architecture.json`` unless the network is given.
         runtime: how the network runs; None, as fast as it can on the CPU, in the precision in which it was accepted.
         spacing_mm: in-plane spacing that the network was trained at.
+        percentiles: lower and upper, to which intensities are clipped, as in training.
         network: what the weights are for; None, the derived network of ``architecture.json``.
 
     Raises:
@@ -78,6 +79,7 @@ class Segmenter:
         model_dir: str,
         runtime: Runtime | None = None,
         spacing_mm: Sequence[float] = (1.5, 1.5),
+        percentiles: Sequence[float] = (0.5, 99.5),
         network: Deployable | None = None,
     ):
         network = network or CineNet(str(Path(model_dir) / "architecture.json"))
@@ -95,7 +97,7 @@ class Segmenter:
                 "The network was accepted on %s, this is %s: see how long its volumes take", measured_on, here
             )
         model_path = Path(model_dir) / "model.pt"
-        self.spacing_mm = distances("spacing_mm", spacing_mm, 2)
+        self.spacing_mm, self.percentiles = distances("spacing_mm", spacing_mm, 2), percentiles
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
         self.window = HeartWindow(network.space.deployment_size[:2], network.multiple)
@@ -147,7 +149,7 @@ class Segmenter:
             if not (abs(least) < LARGEST and abs(most) < LARGEST):
                 expected = f"finite voxels of at most {LARGEST:g}"
                 raise CineError("volume", f"voxels from {least} to {most}", expected, "Drop this volume.")
-            image_hwD = normalise(image_hwD)
+            image_hwD = normalise(image_hwD, self.percentiles)
             start = self.window.start(self._grid.size)
             mask, network_ms = self._segment(image_hwD, start)
             flags = ["no contrast"] if least == most else []
@@ -200,7 +202,7 @@ class Segmenter:
             with self._alone():
                 for _ in range(3):
                     self.network(image)
-                    normalise(grid.to_network(torch.zeros(*grid.volume_size, depth)))
+                    normalise(grid.to_network(torch.zeros(*grid.volume_size, depth)), self.percentiles)
                     labels_of(grid.to_volume(torch.zeros(4, *size, depth), (0, 0))[0])
 
     def _window_size(self, grid: InPlaneGrid) -> tuple[int, int]:
