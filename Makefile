@@ -1,7 +1,7 @@
 # make demo: the main job on the phantom. make test: everything that is checked. Both install what they need.
 # make test-label: a real MONAI Label server with the packed bundle, on loopback, in an environment of its own.
 # make sbom: build/sbom.json and build/licences.csv. make audit: known vulnerabilities of what is pinned; asks PyPI.
-# make manifest: SHA-256 of the models that are shipped. See docs/SECURITY.md.
+# make manifest: SHA-256 of the models that are shipped. See docs/SECURITY.md. make presets: the configs of the other searches.
 # make bundle: dist/cardiac_cine_mri_rtdnas_segmentation_v<version>.zip, as the model zoo hosts it.
 # make metrics EVALUATED=work_dir: eval_metrics of metadata.json, from the evaluation of the shipped model there.
 PYTHON ?= python3
@@ -14,7 +14,7 @@ WORK ?= runs/demo
 RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
 
-.PHONY: install demo test test-label lint sbom audit manifest metrics results bundle clean
+.PHONY: install demo test test-label lint sbom audit manifest presets metrics results bundle clean
 
 install: $(VENV)/.installed
 

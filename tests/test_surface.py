@@ -12,6 +12,7 @@ from pathlib import Path
 
 from monai.bundle import ConfigParser
 
+from release.presets import PRESETS
 from scripts import BUNDLE_ROOT
 from scripts.run import start
 
@@ -28,7 +29,7 @@ def surface() -> list[str]:
     lines = [f"exit {code} {name}" for name, code in exit_codes().items()]
     lines += [f"format {form} {where}" for where, form in formats().items()]
     for path in sorted((BUNDLE_ROOT / "configs").glob("*.json")):
-        if path.name != "metadata.json":
+        if path.name != "metadata.json" and path.stem not in PRESETS:  # which are made of the others
             config = ConfigParser.load_config_file(path)
             lines += [f"run {path.name} {name}" for name in run_ids(config)]
             lines += [f"key {path.name} {key}" for key in sorted(keys(config))]
