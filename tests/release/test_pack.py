@@ -43,7 +43,7 @@ def test_two_checkouts_give_the_same_bytes(checkout, tmp_path):
 def test_one_top_folder_holds_every_file(checkout, tmp_path):
     bundle = checkout("bundle", 0o022)
     path = pack(tmp_path, bundle)
-    assert path.name == f"{NAME}_v0.1.0.zip"
+    assert path.name == f"{NAME}_v0.2.0.zip"
     shutil.unpack_archive(path, tmp_path / "unpacked")
     assert [folder.name for folder in (tmp_path / "unpacked").iterdir()] == [NAME]
     unpacked = tmp_path / "unpacked" / NAME
