@@ -38,6 +38,8 @@ FILES = {
     "exam.PAR": (b"# === DATA DESCRIPTION FILE ===\n", "a PAR/REC export", "dcm2niix"),
     "cine.npy": (b"\x93NUMPY\x01", "an array without geometry", "Export the exam"),
     "cine.jpg": (b"\xff\xd8\xff\xe0", "a picture without geometry", "Export the exam"),
+    "pointer.img": (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer", "git lfs pull"),
+    "download.gz": (b"<!DOCTYPE html><html>", "a web page", "Download the file itself"),
     "IM0001": (bytes(128) + b"DICM" + bytes(8), "one DICOM file of an exam", "Name its folder"),
 }
 

@@ -65,6 +65,21 @@ def test_frames_of_one_patient_share_its_name(tmp_path, write, names, expected):
     assert patients(exams) == expected
 
 
+@pytest.mark.parametrize(("names", "count"), [([1, "01", "2"], 2), (["A 1", "a 1", 3], 2), ([1, 2, 10], 0)])
+def test_names_that_differ_only_in_spelling_are_counted(items, write, caplog, names, count):
+    exams = read_datalist(
+        write(training=[{**item, "patient": name} for item, name in zip(items[:3], names, strict=True)])
+    )
+    assert patients(exams) == [str(name) for name in names]
+    assert (f"{count} patients have names that differ only in zeros" in caplog.text) == (count > 0)
+
+
+def test_a_bare_list_is_answered_with_the_form_of_a_datalist(items, tmp_path):
+    (tmp_path / "list.json").write_text(json.dumps(items))
+    with pytest.raises(CineError, match=r'Write it as MONAI\'s datalists: \{"training"'):
+        read_datalist(tmp_path / "list.json")
+
+
 def test_fold_numbers_are_read_as_auto3dseg_reads_them(items, write, tmp_path, caplog):
     caplog.set_level("INFO")
     path = write(training=[{**item, "fold": number % 3} for number, item in enumerate(items)])

@@ -82,7 +82,7 @@ def test_the_phase_of_an_item_is_that_of_its_only_labelled_frame(listed):
     ("label", "shape", "words"),
     [
         (cine(1, 2), (8, 8, 3, 3), "a_gt.nii.gz: found 2 frames; expected 3 frames, as a.nii.gz"),
-        (cine(1, 2), (8, 8, 3), "a_gt.nii.gz: found 2 frames; expected one, as a.nii.gz"),
+        (cine(1, 2), (8, 8, 3), "found 2 frames; expected one, as a.nii.gz. Save one label map: where .* one-hot"),
         (
             volume(1),
             (8, 8, 3, 3),

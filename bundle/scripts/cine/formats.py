@@ -28,6 +28,13 @@ _FORMATS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str, str], ...] = (
         _UNPACK,
     ),
     ((b"# === DATA DESCRIPTION",), (".par", ".rec"), "a PAR/REC export of Philips", "Convert it, with dcm2niix."),
+    ((b"version https://git-lfs",), (), "a Git LFS pointer instead of the file", "Fetch the file: git lfs pull."),
+    (
+        (b"<!DOCTYPE", b"<!doctype", b"<html"),
+        (),
+        "a web page",
+        "Download the file itself.",
+    ),
     ((b"\x93NUMPY", b"MATLAB 5.0", b"\x89HDF"), (".npy", ".npz", ".mat", ".h5"), "an array without geometry", _EXPORT),
     (
         (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a", b"%PDF-"),

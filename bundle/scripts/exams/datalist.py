@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,7 +54,8 @@ def read_datalist(path: Path) -> list[Exam]:
         CineError: no such list, fold numbers on some items only or beside a validation list, several channels, or a
             file that is not there.
     """
-    content = read_json(path, _SCHEMA, "Write it as MONAI's datalists are.", max_mib=256)
+    action = 'Write it as MONAI\'s datalists: {"training": [{"image": "...", "label": "..."}, ...]}.'
+    content = read_json(path, _SCHEMA, action, max_mib=256)
     places = [(part, index) for part in (TRAINING, VALIDATION) for index in range(len(content.get(part, ())))]
     items: list[dict[str, Any]] = [content[part][index] for part, index in places]
     numbered, listed = sum("fold" in item for item in items), bool(content.get(VALIDATION))
@@ -101,6 +103,10 @@ def _patients(items: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> lis
         unnamed += 1
         name = _FRAME.sub("", re.sub(r"\.nii(\.gz)?$", "", image.name, flags=re.IGNORECASE))
         patients.append(name if len(folders[image.name]) == 1 else image.parent.name)
+    spellings = Counter(patient.strip().lower().lstrip("0") for patient in set(patients))
+    if alike := sum(count for count in spellings.values() if count > 1):
+        text = "%d patients have names that differ only in zeros, capitals or spaces: each counts as one patient"
+        logger.warning(text, alike)
     if unnamed:
         text = "%d of %d items name no patient: their files' names stand for %d patients. %s"
         hint = "Where a patient has several files, name it under the key patient: else one may be in two folds"

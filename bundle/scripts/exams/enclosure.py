@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
 from scripts.cine import STRUCTURES
-from scripts.cine.reader import read_volume
+from scripts.cine.header import read_header
 from scripts.cine.transforms import slice_axis
-from scripts.exams.reference import Exam
+from scripts.exams.reference import Exam, Mapped, read_structures
 
 logger = logging.getLogger(__name__)
 ENCLOSED, NOT_ENCLOSED = 0.8, 0.6
@@ -22,20 +22,20 @@ SAMPLE = 5
 _CLASSES = 1 + len(STRUCTURES)
 
 
-def warn_of_order(exams: Sequence[Exam], mapped: Mapping[int, int]) -> None:
+def warn_of_order(exams: Sequence[Exam], mapped: Mapped) -> bool:
     """Log which label_map would fit, where in some exams another structure than MYO encloses another one than the LV.
 
     Args:
         exams: of one data set; SAMPLE of them are looked at.
         mapped: value in the label files -> structure.
+
+    Returns:
+        Whether there is such a label_map.
     """
     counts = np.zeros((_CLASSES, _CLASSES), int)
     for exam in exams[:: -(-len(exams) // SAMPLE)]:
-        voxels_1HWD, header = read_volume(exam["label"], exam.get("frame"))
-        whole_HWD, label_HWD = np.round(voxels_1HWD[0]), np.zeros(header.shape, int)
-        for value, target in mapped.items():
-            label_HWD[whole_HWD == value] = target
-        counts += count_contacts(label_HWD, slice_axis(np.asarray(header.spacing_mm), header.shape))
+        label_HWD, spacing_mm = read_structures(exam, mapped), read_header(exam["label"]).spacing_mm
+        counts += count_contacts(label_HWD, slice_axis(np.asarray(spacing_mm), label_HWD.shape))
     order = enclosing_order(counts)
     if order is not None:
         mended = {str(value): order.get(target, target) for value, target in mapped.items() if value or target}
@@ -43,6 +43,7 @@ def warn_of_order(exams: Sequence[Exam], mapped: Mapping[int, int]) -> None:
             "The labels seem to be numbered otherwise, for what is read as MYO does not enclose what is read as LV: %s"
         )
         logger.warning(text, f'try --label_map "{mended}"')
+    return order is not None
 
 
 def count_contacts(label_HWD: np.ndarray, through: int) -> np.ndarray:

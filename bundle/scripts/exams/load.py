@@ -7,6 +7,7 @@ from pathlib import Path
 
 from scripts.core.errors import CineError
 from scripts.exams.acdc import acdc_exams
+from scripts.exams.alignment import warn_of_alignment
 from scripts.exams.datalist import read_datalist
 from scripts.exams.enclosure import warn_of_order
 from scripts.exams.folds import deal_patients
@@ -61,7 +62,8 @@ def load_exams(
         raise CineError(str(datalist or dataset_dir), found, expected, "Correct phases or the datalist.")
     exams = without_repeats(exams)
     exams.sort(key=lambda exam: (exam["patient"], exam["phase"], exam["image"], exam.get("frame", 0)))
-    warn_of_order(exams, mapped)
+    if not warn_of_order(exams, mapped):
+        warn_of_alignment(exams, mapped)
     warn_of_spacing(exams)
     warn_of_phases(exams)
     return with_structures(exams)

@@ -14,7 +14,7 @@ import numpy as np
 
 from scripts.cine import STRUCTURES
 from scripts.cine.header import Header, read_header
-from scripts.cine.reader import read_frames
+from scripts.cine.reader import read_frames, read_volume
 from scripts.core.errors import CineError
 
 logger = logging.getLogger(__name__)
@@ -126,6 +126,16 @@ def warn_of_phases(exams: Sequence[Exam]) -> None:
         logger.warning(text, grown, len(of_patients))
 
 
+def read_structures(exam: Exam, mapped: Mapped) -> np.ndarray:
+    """The label of an exam as structures, H W D; a value that ``mapped`` does not name is 0."""
+    voxels_1HWD, _ = read_volume(exam["label"], exam.get("frame"))
+    whole_HWD = np.round(voxels_1HWD[0])
+    structures_HWD = np.zeros(whole_HWD.shape, int)
+    for value, target in mapped.items():
+        structures_HWD[whole_HWD == value] = target
+    return structures_HWD
+
+
 def exam_names(exams: Sequence[Exam]) -> list[str]:
     """What tells exams apart wherever their folder lies: patient, phase, file name and, of a 4D file, the frame."""
     return [
@@ -187,6 +197,8 @@ def _check_frames(image: Header, label: Header) -> None:
     if label.frames == 1:
         found = "the label of one frame"
         action = "Save that frame as an image of its own, or the label as 4D: its other frames may be empty."
+    elif image.frames == 1:
+        action = "Save one label map: where the frames are one-hot channels, their argmax."
     expected = f"{image.frames} frames, as {image.path.name}" if image.frames > 1 else f"one, as {image.path.name}"
     raise CineError(label.path, found, expected, action)
 
