@@ -69,7 +69,10 @@ audit: $(AUDIT)/.installed
 	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
 manifest: install
-	PYTHONPATH=bundle $(PY) -m scripts.core.manifest bundle/models
+	PYTHONPATH=bundle $(PY) -m release.manifest
+
+presets: install
+	PYTHONPATH=bundle $(PY) -m release.presets
 
 metrics: install
 	PYTHONPATH=bundle $(PY) -m release.eval_metrics "$(EVALUATED)"
