@@ -17,19 +17,34 @@ import pytest
 from scripts import BUNDLE_ROOT
 
 ROOT = BUNDLE_ROOT.parent
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), *sorted((BUNDLE_ROOT / "docs").glob("*.md"))]
-_BLOCK = re.compile(r"^( *)```(\w*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+    *sorted((BUNDLE_ROOT / "docs").glob("*.md")),
+]
+_BLOCK = re.compile(r"^( *)```([^\n`]*)\n(.*?)^\1```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"`((?:\w+=\S+ )*(?:python3?|make) [^`]+)`")
 _ENDS = {";", "&", "&&", "|"}
 _SHELL = {"for", "do", "done", "wait", "in"}
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """The contents of the fenced blocks of a language; "" are the commands."""
-    found = _BLOCK.findall(document.read_text(encoding="utf-8"))
+    """The contents of the fenced blocks of a language that name no file; "" are the commands."""
+    return blocks_of(document.read_text(encoding="utf-8"), language)
+
+
+def blocks_of(text: str, language: str) -> list[str]:
+    """As ``blocks``, of a part of a document."""
+    found = _BLOCK.findall(text)
     return [
         re.sub(f"^{indent}", "", content, flags=re.MULTILINE) for indent, name, content in found if name == language
     ]
+
+
+def named_blocks_of(text: str) -> list[tuple[str, str, str]]:
+    """(language, file, content) of the blocks that name a file after their language."""
+    return [(*name.split(), content) for _, name, content in _BLOCK.findall(text) if " " in name]
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:

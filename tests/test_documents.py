@@ -20,7 +20,7 @@ import monai.bundle
 import numpy as np
 import pytest
 import torch
-from documents import DOCUMENTS, ROOT, blocks, commands, load_benchmark, simple_commands
+from documents import DOCUMENTS, ROOT, blocks, commands, load_benchmark, named_blocks_of, simple_commands
 from fire.parser import DefaultParseValue
 from monai.bundle import ConfigParser
 
@@ -47,17 +47,19 @@ class Parsed(Exception):
 
 @pytest.fixture
 def over(tmp_path) -> Path:
-    """The overlay that docs/comparison.md shows."""
+    """The overlay that docs/comparison.md shows; next to it the configs that docs/extending.md adds."""
     (content,) = blocks(ROOT / "docs" / "comparison.md", "json")
+    for language, name, config in named_blocks_of((ROOT / "docs" / "extending.md").read_text(encoding="utf-8")):
+        if language == "json":
+            (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / name).write_text(config)
     (tmp_path / "over.json").write_text(content)
     return tmp_path / "over.json"
 
 
 def existing(name: str, over: Path) -> str:
-    """A file of the project as a command names it: from the checkout, or from the bundle."""
-    if name == over.name:
-        return str(over)
-    found = next((root / name for root in (ROOT, BUNDLE_ROOT) if (root / name).is_file()), None)
+    """A file of the project as a command names it: from the checkout, from the bundle, or shown by a document."""
+    found = next((root / name for root in (over.parent, ROOT, BUNDLE_ROOT) if (root / name).is_file()), None)
     assert found, f"{name} is no file"
     return str(found)
 
@@ -210,3 +212,16 @@ def test_every_snippet_of_python_runs(document, code, architecture, tmp_path, mo
 
 def test_the_snippets_are_those_that_are_known():
     assert len(SNIPPETS) == len(EXPECTED)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.relative_to(ROOT).as_posix())
+def test_every_link_to_a_file_or_a_heading_leads_there(document):
+    text = document.read_text(encoding="utf-8")
+    for link in re.findall(r"\]\((?!https?:)([^)\s]+)\)", text):
+        name, _, anchor = link.partition("#")
+        target = document.parent / name if name else document
+        assert target.exists(), f"{link} leads nowhere"
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", target.read_text(encoding="utf-8"), re.MULTILINE)
+            slugs = {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+            assert anchor in slugs, f"{link}: no such heading"

@@ -12,7 +12,7 @@ import pytest
 
 from scripts.core.errors import CineError
 from scripts.exams.folds import split_exams
-from scripts.exams.load import complete, load_exams, sample_cine
+from scripts.exams.load import LAYOUTS, complete, load_exams, sample_cine
 
 
 @pytest.fixture
@@ -39,6 +39,15 @@ def test_an_acdc_folder_is_listed_in_order(dataset):
         "lv_voxels": np.count_nonzero(np.asarray(nib.load(exams[0]["label"]).dataobj) == 3),
     }
     assert {exam["phase"] for exam in load_exams(dataset, phases=["ES"])} == {"ES"}
+
+
+def test_a_folder_is_read_by_the_layout_that_fits(dataset, tmp_path, monkeypatch):
+    exams = load_exams(dataset)
+    monkeypatch.setitem(LAYOUTS, "*/mine.txt", lambda folder, phases: exams[:1])
+    assert load_exams(dataset) == exams
+    (tmp_path / "other" / "a").mkdir(parents=True)
+    (tmp_path / "other" / "a" / "mine.txt").touch()
+    assert load_exams(tmp_path / "other") == exams[:1]
 
 
 def test_real_exams_are_listed_with_frames_counted_from_one(acdc_dir):

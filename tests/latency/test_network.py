@@ -63,6 +63,13 @@ def test_the_reference_network_is_the_same_for_all_spaces_that_a_table_fits(spac
     assert parts(space) != parts(replace(space, channels=8))
 
 
+def test_the_reference_network_stays_as_it_was_when_candidates_are_added(space, monkeypatch):
+    """Tables and networks of earlier versions hold its latency."""
+    monkeypatch.setattr(network, "deployed_call", lambda network, space, runtime: network)
+    digest = "720793924240805d73068c8031b4f97d155a513dc2f1df7fb3e6e9b3ac78c4a5"
+    assert reference_network(space, Runtime()).digest == digest
+
+
 def test_the_reference_of_another_device_does_not_count(architecture, runtime, monkeypatch):
     known = []
     monkeypatch.setattr(

@@ -47,7 +47,7 @@ def model_dir(architecture, tmp_path):
 
 @pytest.fixture
 def segmenter(model_dir, monkeypatch):
-    monkeypatch.setattr(module, "normalise", lambda image: image)
+    monkeypatch.setattr(module, "normalise", lambda image, percentiles: image)
     segmenter = Segmenter(model_dir, Runtime("cpu", "float32"))
     segmenter.network = Threshold()
     return segmenter

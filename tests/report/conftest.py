@@ -14,6 +14,7 @@ from scripts.latency.table import Entry, LatencyTable
 from scripts.latency.timer import Timing
 from scripts.space.architecture import Architecture
 from scripts.space.mixing import Mixing
+from scripts.space.provenance import Provenance
 from scripts.space.space import Space
 
 PATHS = ((0, 0, 1, 0, 0), (0, 0, 1, 1, 0), (0, 1, 1, 1, 0))
@@ -32,7 +33,7 @@ def architecture(space: Space) -> Architecture:
         "expanding": ((0, "separable_conv_3x3x3"), (1, "dilated_conv_3x3x3")),
     }
     measured = {"median_ms": 43.21, "p95_ms": 45.67}
-    return Architecture(space, cells, PATHS, {"predicted_ms": 41.5, "measured_ms": measured, "budget_ms": 50.0})
+    return Architecture(space, cells, PATHS, Provenance(predicted_ms=41.5, measured_ms=measured, budget_ms=50.0))
 
 
 @pytest.fixture

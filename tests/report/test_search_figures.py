@@ -17,6 +17,7 @@ from scripts.report.search_figures import (
     write_search_figures,
 )
 from scripts.search.relaxation import uniform_mixing
+from scripts.space.provenance import Provenance
 
 
 def lines_of(figure, prefix=""):
@@ -69,7 +70,7 @@ def test_trellis_title_tells_paths_latency_and_budget(architecture, mixing):
     title = trellis_figure(architecture, mixing).axes[0].get_title()
     for part in ("N = 3", "predicted 41.5 ms", "measured 43.2 ms", "p95 45.7", "budget 50.0 ms"):
         assert part in title
-    bare = trellis_figure(replace(architecture, provenance={}), mixing).axes[0].get_title()
+    bare = trellis_figure(replace(architecture, provenance=Provenance()), mixing).axes[0].get_title()
     assert bare == "N = 3 paths, 8 of 14 cells"
 
 

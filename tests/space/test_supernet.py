@@ -11,18 +11,10 @@ from torch.nn import functional as F
 from scripts.core.errors import CineError
 from scripts.search.relaxation import JointSoftmax, SeparateSoftmax
 from scripts.space.mixing import Mixing
+from scripts.space.registry import DEFAULT, OPERATIONS
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
 from scripts.space.supernet import Supernet
-
-CANDIDATES = (
-    "conv_3x3x3",
-    "dilated_conv_3x3x3",
-    "separable_conv_3x3x3",
-    "max_pool_3x3x3",
-    "identity",
-    "conv_3x3x1",
-)
 
 
 @pytest.fixture
@@ -40,7 +32,7 @@ def normal(relaxation):
 
 @pytest.mark.parametrize("partial", [1, 2, 4])
 @pytest.mark.parametrize(
-    "operations", [CANDIDATES, CANDIDATES[:5], ("conv_3x3x1", "identity"), ("conv_3x3x3", "max_pool_3x3x3")]
+    "operations", [OPERATIONS, DEFAULT, ("conv_3x3x1", "identity"), ("conv_3x3x3", "max_pool_3x3x3")]
 )
 def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial):
     """In float64, in every part: logits, and gradients of weights, alpha and beta; state dicts interchangeable."""
@@ -61,7 +53,7 @@ def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial
 @pytest.mark.parametrize(
     "changes",
     [
-        {"scaling": "before", "skip": True, "operations": (*CANDIDATES[:5], "zero")},
+        {"scaling": "before", "skip": True, "operations": (*DEFAULT, "zero")},
         {"start": "any", "end": "any"},
         {"scaling": "before", "start": "any", "end": "any", "skip": True},
         {"channels": (6, 4, 10)},
@@ -89,7 +81,7 @@ def test_the_other_spaces_are_those_of_the_obvious_loop(changes, relax):
         {},
         {"channels": (6, 4)},
         {"scaling": "before", "skip": True},
-        {"start": "any", "end": "any", "operations": CANDIDATES},
+        {"start": "any", "end": "any", "operations": OPERATIONS},
     ],
 )
 def test_one_architecture_with_shared_weights_is_the_relaxed_network_that_has_decided(changes):

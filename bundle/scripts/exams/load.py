@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from scripts.core.errors import CineError
@@ -24,6 +24,9 @@ from scripts.exams.reference import (
     without_repeats,
 )
 
+LAYOUTS: dict[str, Callable[[Path, Sequence[str]], list[Exam]]] = {"patient*/Info.cfg": acdc_exams}
+"""A pattern of a file that only this layout has -> what reads such a folder. The first pattern that fits counts."""
+
 
 def load_exams(
     dataset_dir: str | Path | None = None,
@@ -34,7 +37,7 @@ def load_exams(
     """List the labelled volumes, checked: files there, image and label on one grid, no unexpected label.
 
     Args:
-        dataset_dir: an ACDC folder (patientNNN/Info.cfg, patientNNN_frameFF.nii.gz, patientNNN_frameFF_gt.nii.gz).
+        dataset_dir: a folder in one of ``LAYOUTS``, such as ACDC's (see ``acdc_exams``).
         datalist: a MONAI datalist JSON; see ``read_datalist``. Each labelled frame of a 4D item is an exam of its own;
             see ``labelled_frames``. Without either argument: the phantom.
         label_map: value in the files -> 1 RV, 2 MYO, 3 LV (or 0); 0 need not be named. Default: ACDC's own.
@@ -54,7 +57,7 @@ def load_exams(
     if datalist is not None:
         listed = [exam for exam in read_datalist(Path(datalist)) if exam["phase"] in (*phases, UNKNOWN)]
     else:
-        listed = acdc_exams(Path(dataset_dir) if dataset_dir is not None else cached_phantom(), phases)
+        listed = _read_folder(Path(dataset_dir) if dataset_dir is not None else cached_phantom(), phases)
     exams = [frame for exam in listed for frame in labelled_frames(exam, mapped)]
     exams = [exam for exam in exams if exam["phase"] in (*phases, UNKNOWN)]
     if not exams:
@@ -67,6 +70,12 @@ def load_exams(
     warn_of_spacing(exams)
     warn_of_phases(exams)
     return with_structures(exams)
+
+
+def _read_folder(folder: Path, phases: Sequence[str]) -> list[Exam]:
+    """The exams of a folder. Where no layout fits, the reader of ACDC's says what is missing."""
+    read = next((read for pattern, read in LAYOUTS.items() if any(folder.glob(pattern))), acdc_exams)
+    return read(folder, phases)
 
 
 def complete(

@@ -22,7 +22,7 @@ from scripts.space.architecture import Architecture
 from scripts.space.deployable import Deployable
 from scripts.space.network import CineNet
 from scripts.space.provenance import Provenance
-from scripts.space.registry import OPERATIONS
+from scripts.space.registry import DEFAULT
 from scripts.space.sampling import random_architecture
 from scripts.space.space import Space
 
@@ -30,6 +30,8 @@ MIN_NETWORKS = 10
 BATCH = 30
 """Networks that are compiled at the same time: about 50 MB each."""
 REFERENCE_PATHS = 3
+REFERENCE_OPERATIONS = (*DEFAULT, "conv_3x3x1")
+"""By name: a new entry of the registry must not change the network that older tables were measured against."""
 ENOUGH = 2
 """Fast visits of a network of the fit: more networks teach it more than more visits of the same."""
 JUDGED = 6
@@ -57,7 +59,7 @@ def reference_network(space: Space, runtime: Runtime) -> Callable[[], torch.Tens
     It depends only on what a latency table depends on, so it is the same for all spaces that a table fits.
     """
     kept = {key: getattr(space, key) for key in SPACE_KEYS}
-    space = Space(layers=max(2, 2 * (space.scales - 1)), operations=OPERATIONS, **kept)
+    space = Space(layers=max(2, 2 * (space.scales - 1)), operations=REFERENCE_OPERATIONS, **kept)
     architecture = random_architecture(space, Random(0), paths=REFERENCE_PATHS)
     return deployed_call(CineNet(architecture), space, runtime)
 

@@ -44,6 +44,8 @@ REGISTRY: dict[str, Operation] = {
     ZERO: Operation("zero", "#999999"),
 }
 OPERATIONS = tuple(name for name in REGISTRY if name != ZERO)
+DEFAULT = ("conv_3x3x3", "dilated_conv_3x3x3", "separable_conv_3x3x3", "max_pool_3x3x3", "identity")
+"""The candidates of a space that names none (hardware-aware NAS, Table 1). A new entry does not change them."""
 PARAMETER_FREE = frozenset(name for name, operation in REGISTRY.items() if not operation.has_weights)
 POOLING = next(name for name, operation in REGISTRY.items() if operation.form == "pooling")
 """The only operation without weights that takes time."""

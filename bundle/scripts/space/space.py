@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from scripts.core.errors import CineError
-from scripts.space.registry import OPERATIONS, ZERO
+from scripts.space.registry import DEFAULT, OPERATIONS, ZERO
 from scripts.space.trellis import KINDS, Cell, Ends, Trellis
 
 Scalings = Literal["after", "before"]
@@ -39,7 +39,7 @@ class Space:
     nodes: int = 3
     channels: int | tuple[int, ...] = 16
     stem_stride: int = 2
-    operations: tuple[str, ...] = OPERATIONS[:5]
+    operations: tuple[str, ...] = DEFAULT
     deployment_size: tuple[int, int, int] = (128, 112, 20)
     start: Ends = "0"
     end: Ends = "0"
