@@ -59,7 +59,7 @@ def main() -> None:
         network = CineNet(f"{folder}/architecture.json").eval()
         load_model(f"{folder}/model.pt", network)
         made = export_network(network, temporary)
-        deployment = padded(network.space.deployment_size, network.multiple)
+        deployment = padded(network.deployment_size, network.multiple)
         calls: dict[str, Call] = {"eager": runtime.deploy(network)}
         calls |= {name: load(Path(temporary) / name) for name, (_, load) in FORMATS.items()}
         calls["model.ts"] = torchscript(folder, Path(temporary) / "model.ts", deployment)

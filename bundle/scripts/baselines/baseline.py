@@ -17,7 +17,6 @@ from torch.nn import functional as F
 from scripts.space.deployable import Deployable
 from scripts.space.network import FEWEST_ROWS, at_least, steps
 from scripts.space.provenance import Provenance
-from scripts.space.space import Space
 
 MIN_STRIDED = 2
 """Voxels that a strided convolution leaves along the last axis, at least: where it leaves one, the weight gradient in
@@ -52,7 +51,8 @@ class Baseline(Deployable):
         super().__init__()
         self.build, self.multiple, self.planar = build, multiple, planar
         self.slice_multiple, self.fewest_slices = slice_multiple, fewest_slices
-        self.space = Space(deployment_size=tuple(deployment_size))  # type: ignore[arg-type]
+        height, width, slices = deployment_size
+        self.deployment_size = (height, width, slices)
         self.provenance = Provenance()
         self.network = build()
         self.digest = self._digest()

@@ -78,9 +78,10 @@ def measure_network(network: Deployable, runtime: Runtime, reference_ms: float |
         runtime: how it runs.
         reference_ms: what the reference network took in that state before, on this device and in this runtime.
     """
-    visitor = Visitor(reference_network(network.space, runtime), runtime.device, reference_ms)
+    space = network.space or Space(deployment_size=network.deployment_size)
+    visitor = Visitor(reference_network(space, runtime), runtime.device, reference_ms)
     visits: list[Visit] = []
-    call = deployed_call(network, network.space, runtime)
+    call = deployed_call(network, space, runtime)
     visitor.visit_in_rounds([(call, visits)], time.perf_counter() + MAX_SECONDS, JUDGED)
     return visitor.summarise(visits)
 
@@ -152,7 +153,7 @@ def latency_report(network: Deployable, runtime: Runtime) -> dict[str, Any]:
             "predicted_ms": provenance.predicted_ms,
             "budget_ms": provenance.budget_ms,
             "volumes_per_second_required": provenance.volumes_per_second_required,
-            "deployment_size": list(network.space.deployment_size),
+            "deployment_size": list(network.deployment_size),
             "device": describe_device(runtime.device),
             "runtime": runtime.describe(),
         }

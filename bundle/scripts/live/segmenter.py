@@ -100,7 +100,7 @@ class Segmenter:
         self.spacing_mm, self.percentiles = distances("spacing_mm", spacing_mm, 2), percentiles
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
-        self.window = HeartWindow(network.space.deployment_size[:2], network.multiple)
+        self.window = HeartWindow(network.deployment_size[:2], network.multiple)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None

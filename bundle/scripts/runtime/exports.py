@@ -59,7 +59,7 @@ def export_network(network: Deployable, folder: str) -> dict[str, Any]:
         raise CineError("export", "a network that pads its slices", expected, "Export it as TorchScript: ckpt_export.")
     network = copy.deepcopy(network).cpu().float().eval()
     folded = fold_norms(copy.deepcopy(network)).requires_grad_(False)
-    height, width, depth = network.space.deployment_size
+    height, width, depth = network.deployment_size
     sizes = [(height, width, d) for d in sorted({*SLICES, depth})]
     sizes.append((FEWEST_ROWS * network.multiple, 2 * network.multiple, depth))
     sizes = [padded(size, network.multiple) for size in sizes]

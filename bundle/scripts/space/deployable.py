@@ -18,8 +18,8 @@ class Deployable(nn.Module):
 
     Attributes:
         digest: SHA-256 of what it computes, whatever its weights.
-        space: where it was searched, with the deployment size; of others only the size, and what the
-            reference network that is timed in turn with it is drawn from.
+        deployment_size: H, W, D in voxels of the volume whose latency counts.
+        space: where it was searched; None where nobody searched.
         multiple: voxels in plane that its coarsest feature map steps over.
         provenance: how it was found and what was measured then; without entries where nobody searched.
         activations: of trained weights, the least and the greatest value that convolutions read, by name; None of
@@ -27,7 +27,8 @@ class Deployable(nn.Module):
     """
 
     digest: str
-    space: Space
+    deployment_size: tuple[int, int, int]
+    space: Space | None = None
     multiple: int
     provenance: Provenance
     activations: Mapping[str, tuple[float, float]] | None = None

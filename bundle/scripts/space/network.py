@@ -102,6 +102,7 @@ class CineNet(Deployable):
         self.architecture = architecture
         self.digest, self.provenance = architecture.digest, architecture.provenance
         self.space = space = architecture.space
+        self.deployment_size = space.deployment_size
         self.multiple = space.stem_stride * 2**architecture.depth
         edges = [cell for cell in architecture.union if not cell.skip]
         starts, ends = architecture.starts, architecture.ends
