@@ -375,7 +375,7 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
     assert "Run the step verify" in streamed.stderr
     missed = workplace.run("verify", "verify", budget_ms=0.01)
     assert missed.returncode == 2
-    assert "profile this device and derive again" in missed.stderr
+    assert "run profile and derive on this device" in missed.stderr
     assert "kept" in workplace.must("verify", "verify")
     assert Architecture.load(folder / "architecture.json").provenance.verdict == "measured"
     for name, content in kept.items():
@@ -421,7 +421,7 @@ def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(workplace):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=100)[1]
     assert process.returncode == 130, said[-3000:]
-    assert "The same command goes on from there" in said and "Traceback" not in said
+    assert "The same command continues from there" in said and "Traceback" not in said
     assert (folder / "search" / "checkpoint.pt").exists()
     assert second.returncode == 2
-    assert f"another run in it: run search, process {process.pid}" in second.stderr
+    assert f"another run in this folder: run search, process {process.pid}" in second.stderr

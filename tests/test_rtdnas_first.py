@@ -37,7 +37,7 @@ def test_it_wins_over_one_that_was_imported_before_and_says_so(project, caplog, 
     other = importlib.import_module("scripts")
     rtdnas_first.prefer_own_package()
     assert importlib.import_module("scripts").BUNDLE_ROOT == BUNDLE_ROOT
-    assert str(project) in caplog.text and "makes way for that of the bundle" in caplog.text
+    assert str(project) in caplog.text and "is replaced by that of the bundle" in caplog.text
     assert not hasattr(other, "BUNDLE_ROOT")
 
 

@@ -33,7 +33,7 @@ def test_entries_that_share_their_bytes(repack, model_dir, opens):
                 setattr(again, name, getattr(first, name))
             archive.filelist.append(again)
         archive._didModify = True
-    with pytest.raises(CineError, match="entries are larger than itself"):
+    with pytest.raises(CineError, match="entries are larger than the archive"):
         opens(model_dir)
 
 

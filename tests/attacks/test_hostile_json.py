@@ -19,12 +19,12 @@ TEXTS = {
     "a number beyond float": ('{"a": 1e999}', "1e999 is not a number"),
     "an integer beyond 64 bits": ('{"a": 99999999999999999999}', "not a number"),
     "an integer that takes long to read": ('{"a": ' + "9" * 1_000_000 + "}", "not a number"),
-    "deep": ("[" * 500_000, "no valid JSON"),
+    "deep": ("[" * 500_000, "invalid JSON"),
     "as deep as the parser goes": ('{"a":' * 400 + "1" + "}" * 400, None),
-    "no UTF-8": (b"\xff\xfe{}", "no valid JSON"),
-    "half": ('{"a": ', "no valid JSON"),
-    "two": ("{} {}", "no valid JSON"),
-    "empty": ("", "no valid JSON"),
+    "no UTF-8": (b"\xff\xfe{}", "invalid JSON"),
+    "half": ('{"a": ', "invalid JSON"),
+    "two": ("{} {}", "invalid JSON"),
+    "empty": ("", "invalid JSON"),
     "no object": ("[]", "the whole file"),
 }
 
@@ -61,7 +61,7 @@ def test_a_file_without_end(tmp_path, opens, model_dir):
 
 def test_a_pipe_that_nobody_writes_to(tmp_path):
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(CineError, match="no plain file"):
+    with pytest.raises(CineError, match="a pipe or a device"):
         read_json(tmp_path / "a.json", ANY, "Mend it.")
 
 

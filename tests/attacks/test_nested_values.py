@@ -9,13 +9,13 @@ from scripts.core.errors import CineError
 
 def test_a_list_in_a_list_without_end(with_pickle, model_dir, opens):
     with_pickle(b"\x80\x02" + b"]" * 100_000 + b"a" * 99_999 + b".")
-    with pytest.raises(CineError, match="nested more than 64 deep"):
+    with pytest.raises(CineError, match="more than 64 levels of nested values"):
         opens(model_dir)
 
 
 def test_a_list_that_holds_itself(with_pickle, model_dir, opens):
     with_pickle(b"\x80\x02]q\x00h\x00a.")
-    with pytest.raises(CineError, match="nested more than 64 deep"):
+    with pytest.raises(CineError, match="more than 64 levels of nested values"):
         opens(model_dir)
 
 

@@ -69,7 +69,7 @@ def test_a_comparison_that_was_stopped_goes_on_and_what_is_done_stays(folder):
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=100)[1]
     assert process.returncode == 130, said[-3000:]
-    assert "The same command goes on from there" in said and "Traceback" not in said
+    assert "The same command continues from there" in said and "Traceback" not in said
     assert not (work / "comparison.json").exists()
 
     done = subprocess.run(command(folder), cwd=folder, capture_output=True, text=True, check=False)

@@ -31,7 +31,7 @@ def test_without_a_cache_a_temporary_one_serves_and_the_log_says_so_once(no_cach
     path = cache.cached("phantom")
     path.write_text("whole")
     assert cache.cached("phantom") == path and cache.cached("other").parent == path.parent
-    assert caplog.text.count("No cache can be kept here") == 1
+    assert caplog.text.count("The cache folder cannot be used") == 1
     assert not path.is_relative_to(tmp_path / "home")
 
 

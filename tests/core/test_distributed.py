@@ -219,7 +219,7 @@ def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(fold
         time.sleep(0.01)
     process.terminate()
     said = process.communicate(timeout=120)[1]
-    assert "The same command goes on from there" in said and process.returncode == 1, said[-3000:]
+    assert "The same command continues from there" in said and process.returncode == 1, said[-3000:]
     assert not (folder / "two" / "model.pt").exists()
     said = ended(torchrun(*two, cwd=folder))
     assert said.count("Resumed after epoch") == 1  # the other process is silent

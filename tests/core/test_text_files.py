@@ -73,7 +73,7 @@ def test_what_is_no_list_is_named(folder):
         listed_paths(path)
     with path.open("wb") as file:
         file.truncate(2**24 + 1)
-    with pytest.raises(CineError, match=r"found a larger file; expected a list of paths.*at most 16 MiB"):
+    with pytest.raises(CineError, match=r"found a file that is too large; expected a list of paths.*at most 16 MiB"):
         listed_paths(path)
 
 

@@ -70,13 +70,15 @@ def test_values_that_no_run_can_use_name_their_key(key, value):
 
 def test_warm_up_leaves_epochs_and_devices_are_here():
     with pytest.raises(
-        CineError, match="warm_up_epochs: found 4; expected 0 to 3, since the 4 search_epochs count them in"
+        CineError, match="warm_up_epochs: found 4; expected 0 to 3, since the 4 search_epochs include this phase"
     ):
         check_values({"search_epochs": 4, "warm_up_epochs": 4, "searcher": {"warm_up_epochs": "@warm_up_epochs"}})
     check_values({"search_epochs": 4, "warm_up_epochs": 4, "searcher": {"annealing_epochs": 1}})  # HyperSegNAS has none
     with pytest.raises(CineError, match="annealing_epochs: found 9; expected 1 to 3, since the 4"):
         check_values({"search_epochs": 4, "annealing_epochs": 9, "searcher": {"annealing_epochs": "@annealing_epochs"}})
-    with pytest.raises(CineError, match="search_epochs: found 1; expected at least 2, of which annealing_epochs are 1"):
+    with pytest.raises(
+        CineError, match="search_epochs: found 1; expected at least 2, since annealing_epochs is at least 1"
+    ):
         check_values({"search_epochs": 1, "annealing_epochs": 1, "searcher": {"annealing_epochs": "@annealing_epochs"}})
     with pytest.raises(CineError, match=r"^device: found 'foo'.*--device cpu"):
         check_values({"device": "foo"})

@@ -47,7 +47,7 @@ def test_a_broken_record_is_put_aside(tmp_path, caplog):
     record_run("search", str(tmp_path), [])
     assert (tmp_path / "run.broken.json").read_text() == "{"
     assert list(json.loads((tmp_path / "run.json").read_text())["steps"]) == ["search"]
-    assert "no valid JSON" in caplog.text
+    assert "invalid JSON" in caplog.text
 
 
 def _record(folder, name):

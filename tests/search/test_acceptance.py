@@ -247,7 +247,7 @@ def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_ta
     file = tmp_path / "architecture.json"
     derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
     before = file.read_bytes()
-    with pytest.raises(BudgetMissed, match="profile this device and derive again") as caught:
+    with pytest.raises(BudgetMissed, match="run profile and derive on this device") as caught:
         verify(str(file), runtime, budget_ms=5.0)
     assert "at most 5.0 ms and at least 22.0 volumes a second" in str(caught.value)
     assert file.read_bytes() == before

@@ -119,7 +119,7 @@ def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
         return broken_step(batch)
 
     broken.weight_step = weight_step
-    with pytest.raises(KeyboardInterrupt, match="The same command goes on from there"):
+    with pytest.raises(KeyboardInterrupt, match="The same command continues from there"):
         broken.run()
     resumed = build(tmp_path / "broken")
     counted, resumed_step = [], resumed.weight_step
@@ -264,9 +264,9 @@ def test_the_history_holds_the_multiplier(tmp_path):
 
 @pytest.mark.parametrize(
     ("budget_ms", "said"),
-    [(500.0, "The whole space is below the budget"), (7.0, None), (4.0, "The whole space is above the budget")],
+    [(500.0, "All networks are below the budget"), (7.0, None), (4.0, "All networks are above the budget")],
 )
 def test_a_budget_outside_of_the_space_is_named(tmp_path, caplog, budget_ms, said):
     """A path takes 6 ms, and the union of two paths up to 10."""
     discrete_search(tmp_path, budget_ms=budget_ms, epochs=2).run()
-    assert said in caplog.text if said else "The whole space" not in caplog.text
+    assert said in caplog.text if said else "All networks" not in caplog.text

@@ -44,9 +44,9 @@ def test_sizes_halve_in_plane_alone_and_are_padded():
         ("channels", 10**9, "field channels"),
         ("paths", [[0, 1, 2, 1]], "field paths"),
         ("paths", [[0, 1, 2, 1, 7]], "field paths"),
-        ("paths", [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], "a path twice"),
+        ("paths", [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], "the same path twice"),
         ("paths", [], "field paths"),
-        ("cells", {"contracting": [[0, "conv_3x3x3"], [1, "identity"]]}, "each that the paths use"),
+        ("cells", {"contracting": [[0, "conv_3x3x3"], [1, "identity"]]}, "all cells that the paths use"),
         ("cells", {"sideways": []}, "field cells"),
         ("operations", ["os.system"], "field operations"),
         ("deployment_size", [16, 16], "field deployment_size"),
@@ -79,7 +79,7 @@ def test_a_missing_or_broken_file_says_what_to_do(tmp_path):
     with pytest.raises(CineError, match="no such file"):
         Architecture.load(tmp_path / "none.json")
     (tmp_path / "half.json").write_text('{"format": "rtdnas-arch')
-    with pytest.raises(CineError, match="no valid JSON"):
+    with pytest.raises(CineError, match="invalid JSON"):
         Architecture.load(tmp_path / "half.json")
 
 

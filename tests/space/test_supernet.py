@@ -213,7 +213,7 @@ def test_a_width_of_its_own(space):
 
 
 def test_a_space_without_convolutions_is_refused(space):
-    with pytest.raises(CineError, match=r"identity.*a convolution among them"):
+    with pytest.raises(CineError, match=r"identity.*at least one convolution"):
         Supernet(replace(space, operations=("identity", "max_pool_3x3x3")))
 
 
