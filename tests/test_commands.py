@@ -95,7 +95,7 @@ def workplace(tmp_path_factory) -> Workplace:
 def test_profile_prints_the_table_sorted_by_cost(workplace):
     lines = workplace.logs["profile"].splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("operation "))
-    assert any(line.startswith("the table, of networks held out") for line in lines)
+    assert any(line.startswith("the table, for held-out networks") for line in lines)
     costs = [float(line.split()[2]) for line in lines[first + 1 : first + 6]]
     assert costs == sorted(costs, reverse=True)
     assert len(json.loads((workplace.folder / "work" / "latency.json").read_text())["entries"]) > 10

@@ -55,7 +55,7 @@ def test_entries_without_end(content, space, tmp_path):
 
 
 def test_an_entry_twice(content, space, tmp_path):
-    with pytest.raises(CineError, match="an operation and scale twice"):
+    with pytest.raises(CineError, match="the same operation and scale twice"):
         load({**content, "entries": [*content["entries"], content["entries"][0]]}, space, tmp_path)
 
 

@@ -57,7 +57,7 @@ def test_profile_measures_fits_saves_and_prints(space, runtime, tmp_path, caplog
     lines = caplog.messages[-1].splitlines()[2:]
     costs = [float(line.split()[2]) for line in lines[: len(keys_of(space))]]
     assert costs == sorted(costs, reverse=True)
-    titles = ["the table, of networks held out", "isolated operations", "the first batch, measured", "fast state"]
+    titles = ["the table, for held-out networks", "isolated operations", "the first batch, measured", "fast state"]
     assert all(line.startswith(title) for line, title in zip(lines[len(costs) + 1 :], titles, strict=True))
     assert table.calibration["networks"] + table.calibration["slow_only"] >= 10
     assert table.calibration["reference_ms"] > 0

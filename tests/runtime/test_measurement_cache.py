@@ -74,4 +74,4 @@ def test_a_cache_that_fills_up_is_told(measure, monkeypatch, caplog):
         measurement_cache, "write_json", Mock(side_effect=CineError("cache", "no room", "some", "Make room."))
     )
     assert once(measure)["fast"] == 1.0
-    assert "measured anew each time" in caplog.text
+    assert "repeated each time" in caplog.text
