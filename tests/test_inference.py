@@ -190,7 +190,7 @@ def test_only_shear_and_contradictory_geometry_are_refused_and_named_at_the_end(
         bad[-1].write_bytes(header.binaryblock + content[348:])
     (tmp_path / "o.nii.gz").write_bytes(good[0].read_bytes()[:-200])
     bad.append(tmp_path / "o.nii.gz")
-    reasons = ("sheared axes", "a qform that is no rotation", "a file that cannot be read")
+    reasons = ("sheared axes", "a qform that is not a rotation", "a file that cannot be read")
     for path, reason in zip(bad, reasons, strict=True):
         with pytest.raises(CineError, match=f"^{path}: found {reason}"):
             infer([path], tmp_path / "alone")

@@ -123,7 +123,7 @@ def test_a_bad_frame_and_a_name_that_is_too_long_refuse_their_files_only(nifti, 
     assert batches == [*(("a", frame) for frame in range(6)), ("b", 0), ("b", 1), ("b", 2), ("i", 0)]
     assert [error.found for error in good.refused] == [
         "no finite voxel in frame 4 of 6",
-        "a result's name that cannot be (File name too long)",
+        "a result's name that the disk refuses (File name too long)",
     ]
     assert "input 2 of 4 is refused" in caplog.text and "input 3 of 4 is refused" in caplog.text
 

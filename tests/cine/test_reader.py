@@ -96,8 +96,8 @@ def test_the_spacing_that_is_no_dummy_counts(nifti, dummy):
 @pytest.mark.parametrize(
     ("fields", "spacing_mm", "doubt"),
     [
-        ({"pixdim": np.ones(8), "srow_x": [1, 0, 0, 0], "srow_y": [0, 1, 0, 0], "srow_z": [0, 0, 1, 0]}, 1, "both say"),
-        ({"pixdim": np.ones(8), "sform_code": 0}, 1, "both say"),
+        ({"pixdim": np.ones(8), "srow_x": [1, 0, 0, 0], "srow_y": [0, 1, 0, 0], "srow_z": [0, 0, 1, 0]}, 1, "both give"),
+        ({"pixdim": np.ones(8), "sform_code": 0}, 1, "both give"),
         ({"srow_z": [0, 0, 10, 9]}, 8, "pixdim says 1.5 x 1.25 x 8 and the affine 1.5 x 1.25 x 10"),
         ({"srow_z": [0, 0, 8.05, 9]}, 8, ""),  # rounded
     ],
@@ -194,7 +194,7 @@ REFUSED = {
     "infinite origin": ({"srow_x": [-1.5, 0, 0, np.inf]}, "the affine"),
     "zero affine": ({"srow_x": 0, "srow_y": 0, "srow_z": 0}, "the affine"),
     "sheared affine": (SHEAR, "sheared"),
-    "bad quaternion": ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "no rotation"),
+    "bad quaternion": ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "a qform that is not a rotation"),
     "NaN quaternion": ({"sform_code": 0, "qform_code": 1, "quatern_b": np.nan}, "the affine"),
     "NaN slope": ({"scl_slope": np.nan}, "scl_slope"),
     "infinite slope": ({"scl_slope": np.inf}, "scl_slope"),
@@ -206,7 +206,7 @@ REFUSED = {
     "offset in the header": ({"vox_offset": 100}, "byte 100"),
     "NaN offset": ({"vox_offset": np.nan}, "byte nan"),
     "huge offset": ({"vox_offset": 1e9}, "byte 1e+09"),
-    "pair of files": ({"magic": b"ni1"}, "one half of a pair"),
+    "pair of files": ({"magic": b"ni1"}, "one half of a header and image pair"),
     "a fourth letter": ({"magic": b"n+1x"}, "magic"),
     "huge extent": ({"pixdim": [1, 90, 1, 8, 0, 0, 0, 0], "dim": [3, 60, 1, 1, 1, 1, 1, 1]}, "5400 mm"),
     "intercept that drowns the contrast": ({"scl_inter": 1e9}, "voxels from 1e+09 to 1e+09"),

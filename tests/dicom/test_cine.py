@@ -183,8 +183,8 @@ REFUSED = {
     "several frames": (change(4, NumberOfFrames=30), "claims 30 frames; expected at most 10000, all in the file"),
     "colour": (change(4, SamplesPerPixel=3, PhotometricInterpretation="RGB"), "a picture in colour"),
     "inverted": (change(4, PhotometricInterpretation="MONOCHROME1"), "inverted grey values, in a series of the cine"),
-    "cut short": (change(4, PixelData=b"12"), "pixels that cannot be read .ValueError, Explicit VR"),
-    "a compression without a decoder": (encapsulate, "JPEG 2000 .*, which nothing here decodes.*pylibjpeg"),
+    "truncated": (change(4, PixelData=b"12"), "pixels that cannot be read .ValueError, Explicit VR"),
+    "a compression without a decoder": (encapsulate, "JPEG 2000 .*, for which no decoder is installed.*pylibjpeg"),
     "deflated": (deflate, "a deflated data set"),
 }  # fmt: skip
 
@@ -233,10 +233,10 @@ def test_seeded_mutations_end_in_a_cine_or_a_refusal(tmp_path):
 def test_more_than_the_memory_holds_and_a_missing_reader(tmp_path, monkeypatch):
     folder = write(exam(voxels(), oblique()), tmp_path)
     monkeypatch.setattr(cine, "MEMORY_SHARE", 1e-12)
-    with pytest.raises(CineError, match=r"images of 7 x 5 a frame, which take 0 MiB; expected at most 0 MiB"):
+    with pytest.raises(CineError, match=r"images of 7 x 5 per frame, which take 0 MiB; expected at most 0 MiB"):
         read_cine(folder)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CineError, match=r"expected the package pydicom, which reads them. pip install pydicom"):
+    with pytest.raises(CineError, match=r"expected the package pydicom to read them. pip install pydicom"):
         read_cine(folder)
 
 

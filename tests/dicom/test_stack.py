@@ -57,7 +57,7 @@ def test_rounded_positions_are_no_missing_slice_and_a_missing_one_is(tmp_path, c
         dataset.ImagePositionPatient = [round(float(value), decimals) for value in dataset.ImagePositionPatient]
     found = read_cine(write(datasets, tmp_path / "whole"))[1]
     assert np.allclose(found, affine, atol=0.1 if decimals == 1 else 0.01) and not caplog.records
-    with pytest.raises(CineError, match=r"9 slices that lie .*Add the slice that is missing"):
+    with pytest.raises(CineError, match=r"9 slices that lie .*Add the missing slice"):
         read_cine(write(datasets[:4] + datasets[5:], tmp_path / "gap"))
 
 
@@ -68,7 +68,7 @@ def test_dummy_trigger_times_give_way_to_instance_numbers(tmp_path, caplog, valu
         dataset.TriggerTime = value
     cine_HWDT, _, frame_ms = read_cine(write(datasets, tmp_path))
     assert np.array_equal(cine_HWDT, voxels()) and frame_ms == 0
-    assert "the trigger times are the same for all frames" in caplog.text
+    assert "the trigger times of all frames are equal" in caplog.text
 
 
 def counted(count, timed=True):
@@ -83,13 +83,13 @@ def counted(count, timed=True):
 @pytest.mark.parametrize(("count", "lost"), [(7, True), (30, True), (1, False)])
 def test_a_wrong_count_of_images_is_a_warning_where_trigger_times_are_even(tmp_path, caplog, count, lost):
     assert np.array_equal(read_cine(write(counted(count), tmp_path))[0], voxels())
-    assert f"6 frames of each slice, where CardiacNumberOfImages says {count}" in caplog.text
-    assert ("the end of the beat is missing" in caplog.text) == lost
+    assert f"6 frames in each slice, but CardiacNumberOfImages is {count}" in caplog.text
+    assert ("the end of the beat, were lost" in caplog.text) == lost
 
 
 @pytest.mark.parametrize("count", [7, 3])
 def test_a_wrong_count_of_images_without_trigger_times_is_refused(tmp_path, count):
-    with pytest.raises(CineError, match=f"CardiacNumberOfImages says {count}, and no trigger times"):
+    with pytest.raises(CineError, match=f"CardiacNumberOfImages is {count}, and no trigger times"):
         read_cine(write(counted(count, timed=False), tmp_path))
 
 
