@@ -258,7 +258,7 @@ def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):
     assert all(torch.equal(value, again[name]) for name, value in model.items())
     other = workplace.run("train", "train", dataset_dir=workplace.data, learning_rate=0.1)
     assert other.returncode == 2
-    assert "a run with learning_rate = 0.004; expected 0.1" in other.stderr
+    assert "a checkpoint with learning_rate = 0.004; expected 0.1" in other.stderr
 
 
 def test_exams_that_the_model_was_trained_on_are_not_scored(workplace):
@@ -332,7 +332,7 @@ def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace)
     done = workplace.run("infer", "inference", input="mixed", output_dir="mixed_out")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "1 of 3 files that cannot be used; expected whole files. The other 2 are done." in done.stderr
+    assert "1 of 3 unusable files; expected valid files. The other 2 are done." in done.stderr
     assert f"- {Path('mixed') / cut.name}: found a file that cannot be read" in done.stderr
     results = {f"{name}_{end}" for name in ("patient001", "patient002") for end in RESULTS}
     assert {path.name for path in (workplace.folder / "mixed_out").iterdir()} == results

@@ -196,7 +196,7 @@ def test_only_shear_and_contradictory_geometry_are_refused_and_named_at_the_end(
             infer([path], tmp_path / "alone")
     assert list((tmp_path / "alone").iterdir()) == []
     caplog.clear()
-    with pytest.raises(CineError, match=r"found 3 of 5 files that cannot be used.* The other 2 are done") as caught:
+    with pytest.raises(CineError, match=r"found 3 of 5 unusable files.* The other 2 are done") as caught:
         infer([good[0], *bad, good[1]], tmp_path / "out")
     assert all(f"- {path}: found {reason}" in str(caught.value) for path, reason in zip(bad, reasons, strict=True))
     written = {path.name for path in (tmp_path / "out").iterdir()}
@@ -261,6 +261,6 @@ def test_a_folder_of_dicom_gives_the_masks_of_the_nifti_that_was_cut_into_it(tmp
     assert np.allclose(from_dicom.affine, AXIAL, atol=1e-5)
     assert volumes(tmp_path / "out", "dicom") == volumes(tmp_path / "out", "nifti")
     other = dicom_exam.exam(cine, AXIAL)[:-1]
-    with pytest.raises(CineError, match=r"found 1 of 2 files that cannot be used.*(?s:.*)1 frames of slice 17 of 17"):
+    with pytest.raises(CineError, match=r"found 1 of 2 unusable files.*(?s:.*)1 frames of slice 17 of 17"):
         infer([dicom_exam.write(other, tmp_path / "bad"), folder], tmp_path / "others")
     assert (tmp_path / "others" / "dicom_seg.nii.gz").exists()

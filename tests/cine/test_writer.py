@@ -148,7 +148,7 @@ def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a_seg.nii.gz").write_text("old")
-    with pytest.raises(CineError, match=r"a_seg.nii.gz: found a result that exists; .* existing to skip or overwrite"):
+    with pytest.raises(CineError, match=r"a_seg.nii.gz: found an existing result; .* existing to skip or overwrite"):
         find_inputs(folder, out)
     assert len(find_inputs(folder, out, existing="skip")) == 2  # what a killed run left is no result
     for suffix in ("_function.json", "_overlay.png"):
@@ -156,7 +156,7 @@ def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
     assert [entry["output"] for entry in find_inputs(folder, out, existing="skip")] == [str(out / "b")]
     assert len(find_inputs(folder, out, existing="overwrite")) == 2
     (out / "a_seg.nii.gz").unlink()
-    with pytest.raises(CineError, match=r"a_function.json: found a result that exists"):
+    with pytest.raises(CineError, match=r"a_function.json: found an existing result"):
         find_inputs(folder, out)
     with pytest.raises(CineError, match="found 'replace'; expected error, skip or overwrite"):
         find_inputs(folder, out, existing="replace")

@@ -113,7 +113,7 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_the_search_resumes_in
 def test_another_number_of_processes_does_not_resume(both):
     data = small_volumes()
     one = small_search(both[0] / "0" / "whole", weights={"loader": small_loader(data[:4])})
-    with pytest.raises(CineError, match="a run with processes = 2; expected 1"):
+    with pytest.raises(CineError, match="a checkpoint with processes = 2; expected 1"):
         one.run()
 
 

@@ -252,7 +252,7 @@ def test_a_folder_of_dicom_is_one_input_and_its_mask_has_the_cine_s_geometry(tmp
     assert DicomCined()(item) == item  # a file stays as it is
     write_mask(tmp_path / "mask.nii", np.zeros((FRAMES, *SHAPE[:3]), np.uint8), item["source"])
     assert np.array_equal(nib.load(tmp_path / "mask.nii").affine, nib.load(cine).affine)
-    with pytest.raises(CineError, match=r"_cine.nii.gz: found a result that exists"):
+    with pytest.raises(CineError, match=r"_cine.nii.gz: found an existing result"):
         find_inputs(folder, tmp_path / "out")
     assert len(find_inputs(folder, tmp_path / "out", existing="skip")) == 1  # the cine alone is no result
     with pytest.raises(CineError, match=r"no NIfTI image; expected .* or DICOM images"):

@@ -191,7 +191,9 @@ def test_copies_that_differ_in_time_are_refused(tmp_path):
     datasets = exam(voxels(), oblique())
     other = deepcopy(datasets[3])
     other.TriggerTime = 500.0
-    with pytest.raises(CineError, match=r"a position, time or series that differs from .*IM.*, with the same SOPInstanceUID"):
+    with pytest.raises(
+        CineError, match=r"a position, time or series that differs from .*IM.*, with the same SOPInstanceUID"
+    ):
         read_cine(write([*datasets, other], tmp_path))
 
 

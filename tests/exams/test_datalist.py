@@ -112,9 +112,9 @@ def test_rules_that_contradict_are_refused(items, write):
         CineError, match=r"training#3: found no fold, which 3 of 6 items have; expected a fold of every"
     ):
         read_datalist(write(training=numbered[:3] + items[3:]))
-    with pytest.raises(CineError, match="found a validation list and 5 items with a fold; expected one of them"):
+    with pytest.raises(CineError, match="found a validation list and 5 items with a fold; expected only one of them"):
         read_datalist(write(training=numbered[:5], validation=items[5:]))
-    with pytest.raises(CineError, match="found 0 exams to train on and 6 to test; expected some of each"):
+    with pytest.raises(CineError, match="found 0 exams to train on and 6 to test; expected at least one of each"):
         split_exams(read_datalist(write(training=numbered)))
 
 
@@ -130,7 +130,7 @@ def test_a_list_of_one_file_is_that_file_and_of_several_is_refused(items, write,
 def test_paths_of_windows_are_understood(items, write, tmp_path):
     (exam,) = read_datalist(write(training=[{key: text.replace("/", "\\") for key, text in items[0].items()}]))
     assert Path(exam["label"]) == tmp_path / "labelsTr" / "0.nii.gz"
-    with pytest.raises(CineError, match=r"training#0#image: found D:\\a.nii.gz, which is no file.*relative to"):
+    with pytest.raises(CineError, match=r"training#0#image: found D:\\a.nii.gz, which does not exist.*relative to"):
         read_datalist(write(training=[{**items[0], "image": r"D:\a.nii.gz"}]))
 
 
@@ -143,7 +143,7 @@ def test_paths_of_windows_are_understood(items, write, tmp_path):
         ({"training": [{"image": "a.nii", "label": "b.nii", "patient": "1", "phase": "EDV"}]}, "training#0#phase"),
         ({"training": [{"image": "a.nii", "label": "b.nii", "fold": -1}]}, "training#0#fold"),
         ({"training": [{"image": "a.nii", "label": "b.nii", "patient": "1"}]}, "training#0#image: found .*a.nii"),
-        ({"training": [{"image": "a" * 300, "label": "b.nii"}]}, "training#0#image: found .*, which is no file"),
+        ({"training": [{"image": "a" * 300, "label": "b.nii"}]}, "training#0#image: found .*, which does not exist"),
     ],
 )
 def test_a_datalist_that_does_not_fit_names_the_field(write, content, words):

@@ -94,5 +94,5 @@ def test_the_log_names_no_folder_of_the_input(cohort, tmp_path, caplog):
 
 def test_two_images_whose_results_have_one_name_are_refused(cohort, tmp_path):
     (cohort / "2" / "sa.nii").write_text("")
-    with pytest.raises(CineError, match=r"sa\.nii and .*sa\.nii\.gz, whose results have one name"):
+    with pytest.raises(CineError, match=r"sa\.nii and .*sa\.nii\.gz, whose results have the same name"):
         find_inputs(cohort / "2", tmp_path / "out")

@@ -145,13 +145,13 @@ def test_items_of_an_image_and_a_label_become_exams(dataset):
     exams = load_exams(dataset)
     assert complete(exams) == exams
     items = [{key: exam[key] for key in ("image", "label")} for exam in exams[:2]]
-    completed = complete(items, least=2)
+    completed = complete(items, minimum=2)
     names = [exam["image"].rsplit("/", 1)[1].removesuffix(".nii.gz") for exam in exams[:2]]
     assert [exam["patient"] for exam in completed] == names
     assert [exam["label"] for exam in completed] == [exam["label"] for exam in exams[:2]]
     assert {exam["phase"] for exam in completed} == {"unknown"}
     with pytest.raises(CineError, match="2 labelled; expected at least 3"):
-        complete(items, least=3)
+        complete(items, minimum=3)
     cine = exams[0]["image"].replace(names[0], exams[0]["patient"] + "_4d")
     with pytest.raises(CineError, match="found the label of one frame"):
         complete([{"image": cine, "label": exams[0]["label"]}])

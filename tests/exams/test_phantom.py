@@ -140,7 +140,7 @@ def test_what_is_made_of_the_phantom_says_so(tmp_path, monkeypatch, caplog):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(phantom, "write_phantom", lambda folder: None)
     cached = phantom.cached_phantom() / "patient001_4d.nii"
-    assert "the PHANTOM is used" in caplog.text
+    assert "using the PHANTOM" in caplog.text
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     for path, flags in ((cached, [{"flag": "phantom"}]), (tmp_path / "cine.nii", [])):
         nib.save(nib.Nifti1Image(np.ones((8, 8, 6, 1), np.int16), np.diag([-8.0, -8, 8, 1])), path)

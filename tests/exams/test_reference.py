@@ -74,14 +74,14 @@ def test_phases_that_cannot_be_known_are_unknown(listed, lv):
 
 def test_the_phase_of_an_item_is_that_of_its_only_labelled_frame(listed):
     assert [exam["phase"] for exam in load_exams(datalist=listed(cine(0, 7, 0), phase="ES"))] == ["ES"]
-    with pytest.raises(CineError, match=r"found 2 labelled frames of an item whose phase is ES; expected one\. Leave"):
+    with pytest.raises(CineError, match=r"found 2 labelled frames in an item with the phase ES; expected one\. Leave"):
         load_exams(datalist=listed(cine(0, 7, 8), phase="ES"))
 
 
 @pytest.mark.parametrize(
     ("label", "shape", "words"),
     [
-        (cine(1, 2), (8, 8, 3, 3), "a_gt.nii.gz: found 2 frames; expected 3 frames, as a.nii.gz"),
+        (cine(1, 2), (8, 8, 3, 3), "a_gt.nii.gz: found 2 frames; expected 3 frames, like a.nii.gz"),
         (cine(1, 2), (8, 8, 3), "a_gt.nii.gz: found 2 frames; expected one, as a.nii.gz"),
         (
             volume(1),
@@ -164,7 +164,7 @@ def test_phases_that_are_mixed_up_or_come_twice_are_logged(listed, tmp_path, cap
     path = tmp_path / "list.json"
     path.write_text(json.dumps({"training": items}))
     load_exams(datalist=path)
-    assert "the labels' LV is larger at ES than at ED" in caplog.text and "twice" not in caplog.text
+    assert "the labelled LV is larger at ES than at ED" in caplog.text and "twice" not in caplog.text
     path.write_text(json.dumps({"training": [{**item, "phase": "ED"} for item in items]}))
     load_exams(datalist=path)
     assert "1 of 1 patients have a phase twice" in caplog.text
@@ -198,7 +198,7 @@ def test_image_and_label_must_share_a_grid(listed):
         (
             volume(5),
             moved,
-            "an affine that puts voxels up to 0.08 mm elsewhere; expected at most 0.075 mm, as a.nii.gz",
+            "an affine that shifts voxels by up to 0.08 mm; expected at most 0.075 mm from a.nii.gz",
         ),
         (volume(5), np.diag([1, -1, 1, 1]) @ AFFINE, "an affine"),
     ):

@@ -37,7 +37,7 @@ def test_statistics_are_numpys():
 
 def test_callables_take_turns_after_warming_up():
     calls = []
-    times = time_in_turn([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0, warm_up=2, least=3)
+    times = time_in_turn([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0, warm_up=2, min_rounds=3)
     assert calls == ["a", "b"] * 5
     assert times.shape == (3, 2)
 
@@ -45,7 +45,7 @@ def test_callables_take_turns_after_warming_up():
 def test_a_disturbance_meets_all_that_is_timed(sleep):
     """Work that slows to half its speed half way: the medians of both callables double alike."""
     pace = iter(np.repeat([0.001, 0.002], 40))
-    share = time_in_turn([lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, least=40)
+    share = time_in_turn([lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, min_rounds=40)
     ratio = share[:, 0] / share[:, 1]
     assert share[:20, 0] == pytest.approx(3.0)
     assert share[20:, 0] == pytest.approx(6.0)

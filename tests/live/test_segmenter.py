@@ -146,7 +146,7 @@ def test_a_sudden_change_is_flagged(segmenter):
 def test_frames_that_change_their_geometry_are_refused(segmenter, change):
     segmenter.segment(heart(), SPACING)
     volume = heart(shape=(64, 60, 4)) if change == "shape" else heart()
-    with pytest.raises(CineError, match="make a new Segmenter where the scanner's protocol changes"):
+    with pytest.raises(CineError, match="make a new Segmenter if the scanner's protocol changes"):
         segmenter.segment(volume, SPACING if change == "shape" else (1.5, 1.4, 8.0))
 
 
@@ -220,7 +220,7 @@ def test_a_network_of_another_device_is_warned_of(model_dir, caplog):
     architecture = Architecture.load(model_dir / "architecture.json")
     architecture.with_provenance(device={"kind": "cuda"}).save(model_dir / "architecture.json")
     Segmenter(model_dir, Runtime("cpu", "float32"))
-    assert "see how long its volumes take" in caplog.text
+    assert "check the time per volume" in caplog.text
 
 
 def test_a_latency_that_was_never_measured_is_refused(model_dir):

@@ -48,10 +48,10 @@ def test_one_frame_has_volumes_and_no_function():
     result = cardiac_function(cine(lv=[80], rv=[70]), SPACING)
     assert result["volumes_ml"]["LV"] == pytest.approx([80])
     assert set(result["LV"].values()) == {None} and result["myocardial_mass_g"] is None
-    assert set(result["reasons"].values()) == {"one frame only"}
+    assert set(result["reasons"].values()) == {"only one frame"}
     at_ed = cardiac_function(cine(lv=[80], rv=[70]), SPACING, ed=1)
     assert at_ed["LV"] == {"edv_ml": pytest.approx(80), "esv_ml": None, "sv_ml": None, "ef_percent": None}
-    assert at_ed["reasons"]["LV.ef_percent"] == "one frame only" and at_ed["myocardial_mass_g"]
+    assert at_ed["reasons"]["LV.ef_percent"] == "only one frame" and at_ed["myocardial_mass_g"]
 
 
 def test_nothing_labelled_gives_nothing():
@@ -192,7 +192,7 @@ def test_frames_that_show_nothing_are_neither_ed_nor_es():
     assert result["flags"] == [{"flag": "no contrast", "frame": 1}, {"flag": "no contrast", "frame": 3}]
     nothing = cardiac_function(cine(lv=[100, 50], rv=[60] * 2), SPACING, blank=[1, 2])
     assert set(nothing["LV"].values()) == {None}
-    assert set(nothing["reasons"].values()) == {"no LV in any frame that shows something"}
+    assert set(nothing["reasons"].values()) == {"no LV in any frame with contrast"}
 
 
 def test_sudden_changes_are_flagged_in_a_cine_only():
@@ -229,7 +229,7 @@ def test_a_stack_that_holds_no_whole_ventricle_gives_no_function(slices, between
         *(f"{name}.{key}" for name in ("LV", "RV") for key in result[name]),
         "myocardial_mass_g",
     }
-    assert set(result["reasons"].values()) == {f"a stack of {slices * between_mm:g} mm holds no whole ventricle"}
+    assert set(result["reasons"].values()) == {f"a stack of {slices * between_mm:g} mm cannot contain a whole ventricle"}
 
 
 def test_metres_give_the_same_millilitres(nifti):

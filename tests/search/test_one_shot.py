@@ -120,7 +120,7 @@ def test_switches_that_cannot_be_are_refused(build, changes, says):
 def test_another_space_is_refused(build, space):
     with pytest.raises(CineError, match="one operation per edge"):
         build(supernet=Supernet(space, partial=2))
-    with pytest.raises(CineError, match="a run with assistance = 'annealed'"):
+    with pytest.raises(CineError, match="a checkpoint with assistance = 'annealed'"):
         build().run_epochs()
         build(assistance="kept").run_epochs()
 

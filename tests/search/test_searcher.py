@@ -166,7 +166,7 @@ def test_a_finished_search_is_not_run_again(build):
 
 def test_resuming_under_another_configuration_is_refused(build):
     build().run()
-    with pytest.raises(CineError, match="a run with epochs = 4; expected 5") as caught:
+    with pytest.raises(CineError, match="a checkpoint with epochs = 4; expected 5") as caught:
         build(epochs=5).run()
     assert "choose another work_dir" in str(caught.value)
     with pytest.raises(CineError, match="exams"):

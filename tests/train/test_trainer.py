@@ -82,9 +82,9 @@ def test_fine_tuning_begins_with_the_weights_that_it_is_given_and_names_their_ex
     tuned = train(tmp_path / "tuned", 1, pretrained=origin, lr=0.0)
     assert torch.equal(tuned.weight, before)
     assert json.loads((tmp_path / "tuned" / "model.json").read_text())["exams"] == ["b", "a"]
-    with pytest.raises(CineError, match=r"a run with pretrained = '[0-9a-f]{64}'; expected None"):
+    with pytest.raises(CineError, match=r"a checkpoint with pretrained = '[0-9a-f]{64}'; expected None"):
         train(tmp_path / "tuned", 1)
-    with pytest.raises(CineError, match=r"pretrained: found nowhere.pt, which is no file"):
+    with pytest.raises(CineError, match=r"pretrained: found nowhere.pt, which does not exist"):
         train(tmp_path / "other", 1, pretrained="nowhere.pt")
 
 
@@ -140,7 +140,7 @@ def test_behind_a_truncated_checkpoint_stands_the_one_before(tmp_path, caplog):
     halve(tmp_path / "broken" / "c.pt")
     train(tmp_path / "broken", 4)
     assert "c.pt: found a file that cannot be read" in caplog.text
-    assert "Going on from the checkpoint before it" in caplog.text
+    assert "Continuing from the checkpoint before it" in caplog.text
     assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
 
 
@@ -165,7 +165,7 @@ def test_where_no_checkpoint_can_be_read_it_says_so(tmp_path):
         halve(path)
     with pytest.raises(CineError, match="a file that cannot be read") as caught:
         train(tmp_path, 2)
-    assert "Delete it to start anew" in str(caught.value)
+    assert "Delete it to start again" in str(caught.value)
 
 
 def test_a_checkpoint_of_other_parts_says_so(tmp_path):
