@@ -102,7 +102,7 @@ def test_the_spacing_that_is_no_dummy_counts(nifti, dummy):
             "both give",
         ),
         ({"pixdim": np.ones(8), "sform_code": 0}, 1, "both give"),
-        ({"srow_z": [0, 0, 10, 9]}, 8, "pixdim says 1.5 x 1.25 x 8 and the affine 1.5 x 1.25 x 10"),
+        ({"srow_z": [0, 0, 10, 9]}, 8, "pixdim gives 1.5 x 1.25 x 8 and the affine 1.5 x 1.25 x 10"),
         ({"srow_z": [0, 0, 8.05, 9]}, 8, ""),  # rounded
     ],
 )

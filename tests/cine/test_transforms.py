@@ -108,7 +108,7 @@ def test_the_slice_axis_is_logged_where_it_is_not_plain(last_mm, level, caplog):
         ShortAxisOrderd("image")({"image": image})
     (record,) = caplog.records
     assert record.levelname == level
-    assert f"axis 3 of 3 is taken as the slice axis ((6, 5, 4) voxels of 1.4 x 1.4 x {last_mm:g} mm)" in record.message
+    assert f"using axis 3 of 3 as the slice axis ((6, 5, 4) voxels of 1.4 x 1.4 x {last_mm:g} mm)" in record.message
 
 
 def test_a_prediction_with_other_channels_is_inverted_through_spacing(nifti):

@@ -141,7 +141,7 @@ def test_dicom_files_among_nifti_images_are_left_out_with_a_warning(folder, tmp_
     dicom_exam.write(dicom_exam.exam(np.zeros((4, 4, 2, 3), np.uint16), np.eye(4)), folder / "exam")
     found = find_inputs(folder, tmp_path / "out")
     assert found and all(item["image"].endswith((".nii", ".nii.gz")) for item in found)
-    assert "6 DICOM files are left out, since their folder holds NIfTI images" in caplog.text
+    assert "6 DICOM files are ignored, since their folder contains NIfTI images" in caplog.text
 
 
 def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):

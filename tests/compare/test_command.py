@@ -74,7 +74,7 @@ def test_a_comparison_that_was_stopped_goes_on_and_what_is_done_stays(folder):
 
     done = subprocess.run(command(folder), cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr[-3000:]
-    assert "1 searches and networks that failed" in done.stderr and "\n- lost: nowhere.json" in done.stderr
+    assert "1 failed searches and networks" in done.stderr and "\n- lost: nowhere.json" in done.stderr
     assert "Traceback" not in done.stderr
     before = written(folder)
 

@@ -83,7 +83,7 @@ def test_a_step_that_fails_is_told_by_its_last_words_and_runs_again(step, monkey
     monkeypatch.setattr(steps, "_execute", lambda command, log: (2, "Error: no exams."))
     for _ in range(2):
         with pytest.raises(
-            CineError, match=r"train ended with exit code 2, saying: Error: no exams; expected"
+            CineError, match=r"the step train with exit code 2 and the message: Error: no exams; expected"
         ) as error:
             run_step(step)
     assert str(step.folder / "log.txt") in str(error.value)

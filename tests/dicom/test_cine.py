@@ -95,7 +95,7 @@ def test_what_is_no_image_is_left_out_and_what_is_compressed_without_loss_is_rea
     report.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     with caplog.at_level(logging.INFO):
         assert np.array_equal(read_cine(write([*datasets, report], tmp_path))[0], voxels())
-    assert "1 DICOM files without an image are left out" in caplog.text
+    assert "ignored 1 DICOM files without an image" in caplog.text
 
 
 def change(number: int | slice, **fields):

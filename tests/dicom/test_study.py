@@ -49,7 +49,7 @@ def test_the_short_axis_stack_of_a_study_is_taken_and_all_else_is_named(tmp_path
     assert np.array_equal(cine_HWDT, voxels()) and np.allclose(affine, oblique(), atol=1e-4)
     used = "series 1 (" if one_series else "series 1, 2, 3, 4 ("
     assert f"the cine is {used}slices: 4, frames: 6, 7 x 5 pixels of 1.25 x 1.5 mm" in caplog.text
-    assert all(f"series {number}" in caplog.text.split("left out:", 1)[1] for number in (21, 22, 23))
+    assert all(f"series {number}" in caplog.text.split("ignored:", 1)[1] for number in (21, 22, 23))
 
 
 def other_matrix(datasets):
@@ -88,7 +88,7 @@ def test_what_is_no_second_cine_is_left_out_by_name(tmp_path, caplog, case, one_
     stack = exam(voxels(), oblique(), one_series)
     cine_HWDT, _, _ = read([*stack, *LEFT_OUT[case](stack)], tmp_path, caplog)
     assert np.array_equal(cine_HWDT, voxels())
-    assert "left out: series" in caplog.text and not warnings_of(caplog)
+    assert "ignored: series" in caplog.text and not warnings_of(caplog)
 
 
 REFUSED = {
@@ -204,4 +204,4 @@ def test_colour_and_screenshots_of_other_series_are_left_out_with_a_warning(tmp_
     del shot[0].ImagePositionPatient
     assert np.array_equal(read([*datasets, *colour, *shot], tmp_path, caplog)[0], voxels())
     assert len(warnings_of(caplog)) == 2
-    assert "1 DICOM files in colour are left out" in caplog.text and "1 DICOM files of another modality" in caplog.text
+    assert "ignored 1 DICOM files in colour" in caplog.text and "ignored 1 DICOM files of another modality" in caplog.text

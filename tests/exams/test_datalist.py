@@ -45,7 +45,7 @@ def test_items_without_a_patient_are_named_by_their_files(items, write, caplog):
     exams = read_datalist(write(training=items, **DECATHLON))
     assert patients(exams) == list("012345")
     assert {(exam["group"], exam["phase"]) for exam in exams} == {("unknown", "unknown")}
-    assert "6 of 6 items name no patient: their files' names stand for 6 patients" in caplog.text
+    assert "6 of 6 items name no patient: their file names give 6 patients" in caplog.text
 
 
 @pytest.mark.parametrize(

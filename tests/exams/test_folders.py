@@ -44,7 +44,7 @@ def test_results_within_the_input_are_no_images(cohort):
 
 def test_a_folder_that_takes_its_own_results_still_shows_what_is_below(cohort, caplog):
     find_inputs(cohort / "1", cohort / "1")
-    assert "1 images in folders below are left out" in caplog.text
+    assert "1 images in subfolders are ignored" in caplog.text
 
 
 def test_links_to_patients_are_followed_and_circles_end(cohort, tmp_path):
@@ -83,7 +83,7 @@ def test_an_input_that_changed_after_its_results_is_done_again(cohort, tmp_path,
 
 def test_images_below_a_folder_of_images_are_left_out_aloud(cohort, tmp_path, caplog):
     assert outputs(find_inputs(cohort / "1", tmp_path / "out"), tmp_path / "out") == ["sa"]
-    assert "1 images in folders below are left out" in caplog.text
+    assert "1 images in subfolders are ignored" in caplog.text
 
 
 def test_the_log_names_no_folder_of_the_input(cohort, tmp_path, caplog):

@@ -138,8 +138,8 @@ def test_what_nobody_labels_and_what_only_some_label_is_logged(listed, tmp_path,
     path = listed(np.stack([without_rv, np.where(without_rv == 3, 0, without_rv)], axis=-1))
     exams = load_exams(datalist=path)
     assert [exam["structures"] for exam in exams] == ["MYO LV"] * 2
-    assert "No label names RV: it is left out of all results, and a training cannot learn it" in caplog.text
-    assert "1 of 2 labels name no LV: it is not scored there, and a training takes it for background" in caplog.text
+    assert "No label has RV: it is not in the results, and a training cannot learn it" in caplog.text
+    assert "1 of 2 labels have no LV: it is not scored there, and training treats it as background" in caplog.text
     assert str(tmp_path) not in caplog.text
     caplog.clear()
     load_exams(datalist=listed(volume(5)))

@@ -45,7 +45,9 @@ def test_callables_take_turns_after_warming_up():
 def test_a_disturbance_meets_all_that_is_timed(sleep):
     """Work that slows to half its speed half way: the medians of both callables double alike."""
     pace = iter(np.repeat([0.001, 0.002], 40))
-    share = time_in_turn([lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, min_rounds=40)
+    share = time_in_turn(
+        [lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, min_rounds=40
+    )
     ratio = share[:, 0] / share[:, 1]
     assert share[:20, 0] == pytest.approx(3.0)
     assert share[20:, 0] == pytest.approx(6.0)

@@ -229,7 +229,9 @@ def test_a_stack_that_holds_no_whole_ventricle_gives_no_function(slices, between
         *(f"{name}.{key}" for name in ("LV", "RV") for key in result[name]),
         "myocardial_mass_g",
     }
-    assert set(result["reasons"].values()) == {f"a stack of {slices * between_mm:g} mm cannot contain a whole ventricle"}
+    assert set(result["reasons"].values()) == {
+        f"a stack of {slices * between_mm:g} mm cannot contain a whole ventricle"
+    }
 
 
 def test_metres_give_the_same_millilitres(nifti):

@@ -139,10 +139,10 @@ def test_tiny_and_full_volumes_can_be_drawn(size, label, pixels):
 
 
 def test_image_labels_and_function_of_different_exams_are_refused(labels_THWD):
-    with pytest.raises(CineError, match="of one exam"):
+    with pytest.raises(CineError, match="from one exam"):
         draw(labels_THWD, np.zeros((6, 64, 40, 8)))
     function = cardiac_function(labels_THWD[:3], SPACING_MM)
-    with pytest.raises(CineError, match="of one exam"):
+    with pytest.raises(CineError, match="from one exam"):
         overlay_figure(dict(enumerate(labels_THWD)), labels_THWD, SPACING_MM, function, "exam")
 
 

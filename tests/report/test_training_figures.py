@@ -19,7 +19,7 @@ def test_loss_and_dice_are_drawn_where_they_were_measured():
     loss, dice = training_curves_figure(history).axes
     assert loss.lines[0].get_xydata().tolist() == [[1, 1], [2, 1 / 2], [3, 1 / 3], [4, 1 / 4]]
     assert dice.lines[0].get_xydata().tolist() == [[2, 0.4], [4, 0.8]]
-    assert "Watched, chooses nothing" in dice.get_title()
+    assert "Only monitored" in dice.get_title()
 
 
 def test_training_without_validation_has_one_panel():

@@ -304,4 +304,4 @@ def test_sampling_gives_up_where_fewer_than_one_in_a_thousand_keeps_the_bound(sp
 
     assert len(sample(space, 20, Cost(), 1.0, seed=0)) == 1
     assert len(drawn) <= 100
-    assert "Only 1 of 20 candidates keep 1.00 ms" in caplog.text
+    assert "Only 1 of 20 candidates meet 1.00 ms" in caplog.text

@@ -47,7 +47,7 @@ def verify(
     logger.info(
         "Measured %.2f ms (p95 %.2f), %.1f volumes a second; predicted %s ms; allowed %s ms, %s a second: %s",
         *(timing.median_ms, timing.p95_ms, 1000 / timing.mean_ms, _rounded(provenance.predicted_ms)),
-        *(constraint.budget_ms, constraint.volumes_per_second, "kept" if kept else "missed"),
+        *(constraint.budget_ms, constraint.volumes_per_second, "met" if kept else "missed"),
     )
     if not kept:
         raise BudgetMissed(
