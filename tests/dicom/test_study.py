@@ -204,4 +204,6 @@ def test_colour_and_screenshots_of_other_series_are_left_out_with_a_warning(tmp_
     del shot[0].ImagePositionPatient
     assert np.array_equal(read([*datasets, *colour, *shot], tmp_path, caplog)[0], voxels())
     assert len(warnings_of(caplog)) == 2
-    assert "ignored 1 DICOM files in colour" in caplog.text and "ignored 1 DICOM files of another modality" in caplog.text
+    assert (
+        "ignored 1 DICOM files in colour" in caplog.text and "ignored 1 DICOM files of another modality" in caplog.text
+    )

@@ -90,10 +90,10 @@ def test_figures_of_other_weights_are_refused(evaluated, bundle):
 def test_figures_that_somebody_changed_are_refused(evaluated, bundle):
     path = evaluated / "metrics.json"
     path.write_text(path.read_text().replace('"patients": 2', '"patients": 20'))
-    with pytest.raises(CineError, match="another file than recorded"):
+    with pytest.raises(CineError, match="a file that differs from its record"):
         write(evaluated, bundle)
     (evaluated / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {}}))
-    with pytest.raises(CineError, match="no step evaluate"):
+    with pytest.raises(CineError, match="no entry of the step evaluate"):
         write(evaluated, bundle)
 
 

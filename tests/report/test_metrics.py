@@ -210,7 +210,9 @@ def test_labels_that_are_numbered_otherwise_are_named_in_log_and_results(label, 
     hint = json.loads((tmp_path / "metrics.json").read_text())["label_map_hint"]
     assert hint == {"label_map": {"1": 3, "2": 2, "3": 1}, "dice": 1.0, "dice_now": pytest.approx(1 / 3)}
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.startswith("The label values seem to have another order: with --label_map \"{'1': 3, '2': 2, '3': 1}\"")
+    assert warning.startswith(
+        "The label values seem to have another order: with --label_map \"{'1': 3, '2': 2, '3': 1}\""
+    )
 
 
 def test_what_nobody_labels_is_left_out_and_makes_no_exam_partly_labelled(label):
