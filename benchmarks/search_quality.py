@@ -5,8 +5,8 @@ the fold are never read. All networks have the same predicted latency within 3 %
 and are evaluated by patient.
 
 ``pilot`` finds how short these trainings may be. ``rank`` shows how well shared weights rank networks. ``study`` runs
-everything. ``cost`` measures the time of searches and ``time`` the study's networks side by side, both on a quiet device.
-A stopped part continues when it is started again.
+everything. On a quiet device, ``cost`` measures the time of searches, and ``time`` times the study's networks side by
+side. A stopped part continues when it is started again.
 """
 
 from __future__ import annotations
