@@ -101,7 +101,7 @@ def test_profile_prints_the_table_sorted_by_cost(workplace):
     assert len(json.loads((workplace.folder / "work" / "latency.json").read_text())["entries"]) > 10
 
 
-def test_search_leaves_an_architecture_that_kept_its_budget_by_measurement(workplace):
+def test_search_writes_an_architecture_whose_measured_latency_meets_its_budget(workplace):
     architecture = Architecture.load(workplace.folder / "work" / "architecture.json")
     assert 1 <= len(architecture.paths) <= 3
     provenance = architecture.provenance
@@ -221,7 +221,7 @@ def test_one_command_scores_every_storage_order_and_few_slices(workplace):
     assert "variants.json" in json.loads((folder / "run.json").read_text())["steps"]["evaluate"]["outputs"]
 
 
-def test_every_exam_of_a_datalist_is_scored_as_far_as_it_is_labelled(workplace):
+def test_every_exam_of_a_datalist_is_scored_where_it_is_labelled(workplace):
     """As exams of another scanner come: one patient, LV cavity only at ES, no RV at ED."""
     patient = workplace.data / "patient006"
     items = []
@@ -245,7 +245,7 @@ def test_every_exam_of_a_datalist_is_scored_as_far_as_it_is_labelled(workplace):
     assert record["split"] == "every exam is scored"
 
 
-def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):
+def test_training_writes_its_curves_and_resumes_where_it_ended(workplace):
     folder = workplace.folder / "work" / "train"
     history = json.loads((folder / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == list(range(1, 41))
@@ -297,7 +297,7 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
 
 
-def test_a_baseline_takes_the_place_of_the_derived_network(workplace):
+def test_a_baseline_replaces_the_derived_network(workplace):
     """Trained, scored, and run on files and as a stream by one overlay, without an architecture of ours."""
     baseline, here = "baseline_unet_2d_d3_16", {"work_dir": "baseline"}
     data, size = {"dataset_dir": workplace.data}, {"network_def#deployment_size": [32, 32, 4]}
@@ -319,7 +319,7 @@ def test_a_baseline_takes_the_place_of_the_derived_network(workplace):
     assert "name the overlay of the baseline that was trained" in other.stderr
 
 
-def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace):
+def test_good_files_are_processed_before_a_bad_file_is_reported(workplace):
     folder = workplace.folder / "mixed"
     folder.mkdir()
     for patient in ("patient001", "patient002"):
@@ -338,7 +338,7 @@ def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace)
     assert {path.name for path in (workplace.folder / "mixed_out").iterdir()} == results
 
 
-def test_stream_gives_the_mask_of_infer_where_it_sees_as_much(workplace):
+def test_stream_gives_the_mask_of_infer_for_the_same_field(workplace):
     cine = workplace.data / "patient003" / "patient003_4d.nii.gz"
     workplace.must("infer", "inference", input=cine, output_dir="whole")
     log = workplace.must("stream", "stream", input=cine, output_dir="live", per_second=0)
@@ -382,7 +382,7 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
         (folder / name).write_bytes(content)
 
 
-def test_infer_takes_the_shipped_network_where_there_is_no_other_and_says_so(workplace):
+def test_infer_uses_the_shipped_network_if_there_is_no_other_and_logs_it(workplace):
     done = workplace.run("infer", "inference", input=workplace.data / "patient001", work_dir="elsewhere")
     assert done.returncode == 0, done.stderr[-3000:]
     assert f"{BUNDLE_ROOT / 'models' / 'model.pt'}, since elsewhere/model.pt does not exist" in done.stderr

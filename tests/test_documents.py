@@ -147,7 +147,7 @@ def test_every_target_of_make_is_explained_and_its_commands_start(target, over, 
         assert f"# make {target}" in MAKEFILE or f" make {target}" in MAKEFILE.split("\nPYTHON")[0]
 
 
-def test_no_command_is_left_out_but_those_of_others():
+def test_only_commands_of_other_programs_are_skipped():
     programs = {Path(words[0]).name for _, words in COMMANDS}
     assert programs - {"make", "python", "python3", "torchrun", ""} <= OTHERS
     ours = [words for _, words in COMMANDS if words[1:3] == ["-m", "monai.bundle"]]
@@ -208,5 +208,5 @@ def test_every_snippet_of_python_runs(document, code, architecture, tmp_path, mo
     check(found)
 
 
-def test_the_snippets_are_those_that_are_known():
+def test_all_snippets_are_known():
     assert len(SNIPPETS) == len(EXPECTED)

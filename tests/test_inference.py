@@ -128,7 +128,7 @@ def test_the_same_heart_in_all_48_signed_axis_orders(tmp_path):
     assert min(dice(masks[0], mask) for mask in masks) >= 0.99
 
 
-def test_a_patient_who_lies_obliquely(tmp_path):
+def test_an_oblique_patient(tmp_path):
     """Stack and heart are turned together, as short-axis planes are."""
     inputs = [save(tmp_path / "straight.nii", image_of(LABELS), AXIAL)]
     turns = []
@@ -145,7 +145,7 @@ def test_a_patient_who_lies_obliquely(tmp_path):
         assert dice(straight, lying) >= 0.95
 
 
-def test_a_stack_that_lies_obliquely_to_the_heart(tmp_path):
+def test_a_stack_oblique_to_the_heart(tmp_path):
     """The same heart in space, seen by stacks turned within their plane and tilted; thin slices, as tilted thick ones
     would differ by what they sample."""
     shape, inputs = (64, 60, 48), []
@@ -220,7 +220,7 @@ def test_fragments_and_blank_frames_are_flagged(tmp_path):
     assert not np.any(mask[2:14, 2:14, 2:6] == 3)
 
 
-def test_label_maps_beside_images_are_refused_and_the_images_finished(tmp_path):
+def test_label_maps_next_to_images_are_refused_and_the_images_processed(tmp_path):
     for name in "12":
         (tmp_path / "in" / name).mkdir(parents=True)
     save(tmp_path / "in" / "1" / "sa.nii", image_of(LABELS), AXIAL)
@@ -234,7 +234,7 @@ def test_label_maps_beside_images_are_refused_and_the_images_finished(tmp_path):
     assert written == ["1/sa_seg.nii.gz", "2/sa_seg.nii.gz"]
 
 
-def test_what_header_and_image_make_doubtful_is_flagged_logged_and_withheld(tmp_path, caplog):
+def test_doubts_of_header_and_image_are_flagged_logged_and_values_withheld(tmp_path, caplog):
     cine = np.stack([image_of(LABELS) + frame for frame in range(4)], axis=-1)
     inputs = {
         "axes doubtful": (np.swapaxes(cine, 2, 3), AXIAL),

@@ -25,14 +25,14 @@ def project(request, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_it_wins_over_one_in_the_user_s_folder(project, caplog):
+def test_the_bundle_s_package_is_preferred_to_one_in_the_user_s_folder(project, caplog):
     rtdnas_first.prefer_own_package()
     assert importlib.import_module("scripts").BUNDLE_ROOT == BUNDLE_ROOT
     importlib.import_module("scripts.core.files")
     assert not caplog.text
 
 
-def test_it_wins_over_one_that_was_imported_before_and_says_so(project, caplog, monkeypatch):
+def test_the_bundle_s_package_replaces_an_imported_one_with_a_warning(project, caplog, monkeypatch):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(BUNDLE_ROOT)])
     other = importlib.import_module("scripts")
     rtdnas_first.prefer_own_package()

@@ -137,7 +137,7 @@ def results(checked):
     return json.loads((checked / "checks.json").read_text())
 
 
-def test_the_download_is_what_was_released(shipped, downloaded):
+def test_the_download_equals_the_release(shipped, downloaded):
     released = shipped[0]
     assert contents(downloaded) == {
         **{path.relative_to(released): sha256(path) for path in files_of(released)},
@@ -157,7 +157,7 @@ def test_metadata_fits_monai_s_schema(checked):
     assert "metadata" in results(checked)["passed"]
 
 
-def test_the_network_takes_and_gives_what_metadata_says(checked):
+def test_inputs_and_outputs_of_the_network_match_metadata(checked):
     assert "net_in_out" in results(checked)["passed"]
 
 
@@ -169,7 +169,7 @@ def test_load_gives_the_network_with_its_weights(shipped, downloaded, checked):
     assert torch.allclose(torch.load(checked / "logits.pt", weights_only=True), expected, atol=1e-6)
 
 
-def test_the_export_of_the_zoo_s_script_answers_as_the_network(shipped, checked):
+def test_the_export_by_the_zoo_s_script_equals_the_network(shipped, checked):
     image = torch.randn(1, 1, 21, 33, 3)
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.load(checked / "model.ts")(image), shipped[1].eval()(image))
@@ -213,6 +213,6 @@ def test_required_packages_are_those_of_the_project_as_pinned_and_installed():
         assert len(here) == 1 and here[0].specifier.contains(importlib.metadata.version(name)), name
 
 
-def test_figures_are_claimed_of_shipped_weights_alone():
+def test_figures_are_only_accepted_for_shipped_weights():
     """``make metrics`` writes them, from an evaluation of those weights."""
     assert bool(METADATA["eval_metrics"]) == (BUNDLE_ROOT / "models" / "model.pt").exists()

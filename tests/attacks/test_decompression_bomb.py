@@ -9,7 +9,7 @@ import pytest
 from scripts.core.errors import CineError
 
 
-def test_a_storage_of_a_thousand_times_its_size(repack, model_dir, opens):
+def test_a_storage_a_thousand_times_its_size(repack, model_dir, opens):
     def inflate(entries):
         for entry, content in entries:
             if entry.filename.endswith("/data/0"):

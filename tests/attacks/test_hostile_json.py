@@ -41,7 +41,7 @@ def test_a_text(tmp_path, name):
         read_json(path, ANY, "Mend it.")
 
 
-def test_a_nesting_that_is_read_but_cannot_be_shown(tmp_path):
+def test_a_nesting_that_can_be_read_but_not_shown(tmp_path):
     path = tmp_path / "a.json"
     for depth in range(100, 1000, 10):  # where the parser gives up depends on the stack below it
         path.write_text('{"a":' * depth + "1" + "}" * depth)
@@ -59,13 +59,13 @@ def test_a_file_without_end(tmp_path, opens, model_dir):
         opens(model_dir)
 
 
-def test_a_pipe_that_nobody_writes_to(tmp_path):
+def test_a_pipe_without_a_writer(tmp_path):
     os.mkfifo(tmp_path / "a.json")
     with pytest.raises(CineError, match="a pipe or a device"):
         read_json(tmp_path / "a.json", ANY, "Mend it.")
 
 
-def test_a_card_of_a_model_that_is_none(model_dir, opens):
+def test_an_invalid_model_card(model_dir, opens):
     path = model_dir / "model.json"
     card = json.loads(path.read_text())
     for fields in ({"architecture": 3}, {"exams": "all"}, {"exams": [None]}, {"spacing_mm": "wide"}, {"format": "new"}):

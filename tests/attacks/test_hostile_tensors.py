@@ -21,7 +21,7 @@ TENSORS = {
 
 
 @pytest.mark.parametrize("name", TENSORS)
-def test_a_weight_that_is_none(model_dir, opens, architecture, name):
+def test_an_invalid_weight(model_dir, opens, architecture, name):
     make, found = TENSORS[name]
     torch.save({**CineNet(architecture).state_dict(), "stem.0.weight": make()}, model_dir / "model.pt")
     with pytest.raises(CineError, match=found):
@@ -29,7 +29,7 @@ def test_a_weight_that_is_none(model_dir, opens, architecture, name):
 
 
 @pytest.mark.parametrize("number", [float("nan"), float("inf")])
-def test_weights_that_are_no_numbers(model_dir, opens, architecture, number):
+def test_weights_that_are_not_numbers(model_dir, opens, architecture, number):
     state = CineNet(architecture).state_dict()
     state["heads.0.conv.bias"] = torch.full_like(state["heads.0.conv.bias"], number)
     torch.save(state, model_dir / "model.pt")
@@ -38,14 +38,14 @@ def test_weights_that_are_no_numbers(model_dir, opens, architecture, number):
 
 
 @pytest.mark.parametrize("content", [[], torch.zeros(3), None, 3, "text", {}, {3: torch.zeros(3)}, {"a": {"b": 1}}])
-def test_what_is_no_state_dict(model_dir, opens, content):
+def test_a_file_that_is_not_a_state_dict(model_dir, opens, content):
     torch.save(content, model_dir / "model.pt")
     with pytest.raises(CineError):
         opens(model_dir)
 
 
 @pytest.mark.parametrize("key", [(1, 2), None, 1.5])
-def test_a_key_that_is_no_text(model_dir, opens, key):
+def test_a_key_that_is_not_text(model_dir, opens, key):
     torch.save({key: torch.zeros(1)}, model_dir / "model.pt")
     with pytest.raises(CineError, match="a key that is neither text nor a number"):
         opens(model_dir)

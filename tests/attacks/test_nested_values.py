@@ -13,7 +13,7 @@ def test_a_list_in_a_list_without_end(with_pickle, model_dir, opens):
         opens(model_dir)
 
 
-def test_a_list_that_holds_itself(with_pickle, model_dir, opens):
+def test_a_list_that_contains_itself(with_pickle, model_dir, opens):
     with_pickle(b"\x80\x02]q\x00h\x00a.")
     with pytest.raises(CineError, match="more than 64 levels of nested values"):
         opens(model_dir)

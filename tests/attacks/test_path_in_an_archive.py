@@ -32,7 +32,7 @@ def test_a_link(repack, model_dir, opens):
         opens(model_dir)
 
 
-def test_an_entry_twice(repack, model_dir, opens):
+def test_a_repeated_entry(repack, model_dir, opens):
     """What is looked at must be what is loaded; torch finds an entry in either case of its letters."""
 
     def add(entries):
@@ -49,7 +49,7 @@ def _top(name):
     return folder, folder.upper()
 
 
-def test_an_archive_behind_another_file(model_dir, opens):
+def test_an_archive_after_another_file(model_dir, opens):
     path = model_dir / "model.pt"
     path.write_bytes(b"PK\x03\x04" + bytes(60) + path.read_bytes())
     with pytest.raises(CineError, match="an archive with entries that torch does not write"):

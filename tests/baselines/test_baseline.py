@@ -73,7 +73,7 @@ def test_any_size_gives_logits_of_that_size_and_gradients(name, baseline):
 
 
 @pytest.mark.parametrize("name", ["unet_2d_d3_16", "unet_3d_d3_16", "unet_monai", "dynunet_16"])  # the quick ones
-def test_torch_jit_script_gives_what_answers_as_the_network(name, baseline):
+def test_torch_jit_script_equals_the_network(name, baseline):
     network = baseline(name).eval()
     script = torch.jit.script(network)
     x = torch.randn(2, 1, 9, 37, 3)
@@ -108,11 +108,11 @@ def unet_parameters(dimensions: int, depth: int, first: int) -> int:
 
 
 @pytest.mark.parametrize(("name", "form"), UNETS.items())
-def test_a_u_net_has_the_parameters_that_its_depth_and_filters_make(name, form, baseline):
+def test_the_parameters_of_a_u_net_follow_from_its_depth_and_filters(name, form, baseline):
     assert sum(parameter.numel() for parameter in baseline(name).parameters()) == unet_parameters(*form)
 
 
-def test_the_largest_u_net_is_the_one_that_everybody_knows():
+def test_the_largest_u_net_is_the_well_known_one():
     assert unet_parameters(2, 5, 64) == pytest.approx(31.0e6, rel=0.002)
 
 
@@ -137,7 +137,7 @@ def test_nnunet_s_plan_follows_from_nnunet_s_rules(baseline):
     assert list(prod(column) for column in zip(*strides, strict=True)) == [32, 32, 4]
 
 
-def test_slices_of_a_planar_network_are_apart():
+def test_slices_of_a_planar_network_are_independent():
     network = after_training(build("unet_2d_d3_16"))
     volume = torch.randn(2, 1, 16, 20, 5)
     other = volume.clone()
@@ -149,7 +149,7 @@ def test_slices_of_a_planar_network_are_apart():
     assert differs.tolist() == [False, False, True, False, False]
 
 
-def test_padding_is_at_the_far_ends_and_with_zeros():
+def test_padding_is_zeros_at_the_ends():
     network = Baseline(nn.Identity, multiple=4, slice_multiple=4, fewest_slices=7)
     seen = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -159,7 +159,7 @@ def test_padding_is_at_the_far_ends_and_with_zeros():
     assert seen[0].count_nonzero() == volume.count_nonzero()
 
 
-def test_digests_tell_networks_apart_and_nothing_else(baseline):
+def test_digests_depend_only_on_the_network(baseline):
     digests = {name: baseline(name).digest for name in NAMES}
     assert len(set(digests.values())) == len(NAMES)
     assert build("bix_nas").digest == digests["bix_nas"]
@@ -170,7 +170,7 @@ def test_digests_tell_networks_apart_and_nothing_else(baseline):
     assert len({known, Baseline(dilated, 2).digest, Baseline(convolution, 4).digest}) == 3
 
 
-def test_the_weights_begin_as_the_class_draws_them():
+def test_initial_weights_are_those_of_the_class():
     """DynUNet draws from Kaiming's normal distribution, its convolutions alone from a uniform one."""
     networks = [build("unet_3d_d3_16") for _ in range(2)]
     for network in networks:

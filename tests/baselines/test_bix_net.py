@@ -28,7 +28,7 @@ BY_HAND = {
 }
 
 
-def test_what_the_output_depends_on_is_kept_and_nothing_else():
+def test_only_blocks_with_influence_on_the_output_are_kept():
     assert needed(GENE) == BY_HAND
     assert list(needed(GENE)) == sorted(BY_HAND)  # a block follows those that it reads
 
@@ -55,7 +55,7 @@ def test_every_block_works_at_the_size_of_its_level():
     assert sizes == {f"stage{s}_level{n}": (decoder if s % 2 else encoder)[n] for s, n in BY_HAND}
 
 
-def test_slices_are_resized_apart():
+def test_slices_are_resized_separately():
     """Kernels that look at their own slice alone leave nothing that mixes slices."""
     network = BiXNet(1, 4, GENE, 8, 8).eval()
     with torch.no_grad():

@@ -38,7 +38,7 @@ def test_slices_without_a_label_belong_to_no_level():
     assert slices_by_level(stack(0, 0, 0)) == {"base": [], "middle": [], "apex": []}
 
 
-def test_base_is_the_wide_end_also_where_the_slices_run_backwards():
+def test_base_is_the_wide_end_also_for_reversed_slices():
     assert slices_by_level(stack(0, 2, 4, 6, 8)) == {"base": [4], "middle": [3, 2], "apex": [1]}
     assert labelled_slices(stack(3, 0, 3)).tolist() == [0, 2]  # alike: as stored
 

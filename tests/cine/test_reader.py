@@ -80,13 +80,13 @@ def test_units_of_length_are_honoured(nifti, code, factor):
     assert np.allclose(header.affine[:3, 3], [7, 8, 9], rtol=1e-6)
 
 
-def test_lengths_come_from_pixdim_where_the_sform_contradicts(nifti):
+def test_lengths_come_from_pixdim_if_the_sform_contradicts(nifti):
     header = read_header(nifti(srow_x=[-1, 0, 0, 0], srow_y=[0, -1, 0, 0], srow_z=[0, 0, 1, 0]))
     assert np.array_equal(header.affine, np.diag([-1.5, -1.25, 8, 1]))
 
 
 @pytest.mark.parametrize("dummy", ["pixdim", "affine"])
-def test_the_spacing_that_is_no_dummy_counts(nifti, dummy):
+def test_the_spacing_that_is_not_a_dummy_is_used(nifti, dummy):
     ones = {"srow_x": [-1, 0, 0, 7], "srow_y": [0, -1, 0, 8], "srow_z": [0, 0, 1, 9]}
     header = read_header(nifti(**({"pixdim": np.ones(8)} if dummy == "pixdim" else ones)))
     assert header.spacing_mm == (1.5, 1.25, 8) and header.spacing_doubt == ""
@@ -106,25 +106,25 @@ def test_the_spacing_that_is_no_dummy_counts(nifti, dummy):
         ({"srow_z": [0, 0, 8.05, 9]}, 8, ""),  # rounded
     ],
 )
-def test_a_spacing_that_nobody_knows_or_that_contradicts_itself_is_doubted(nifti, fields, spacing_mm, doubt):
+def test_an_unknown_or_contradictory_spacing_is_doubted(nifti, fields, spacing_mm, doubt):
     header = read_header(nifti(**fields))
     assert header.spacing_mm[2] == spacing_mm
     assert doubt in header.spacing_doubt and bool(doubt) == bool(header.spacing_doubt)
 
 
-def test_the_affine_is_checked_where_it_counts(nifti):
+def test_the_affine_is_checked_when_it_is_used(nifti):
     with pytest.raises(CineError, match=r"found a voxel spacing of \[1.5, 1.25, 400.0\] mm"):
         read_header(nifti(pixdim=np.ones(8), srow_z=[0, 0, 400, 0]))
 
 
-def test_rotated_qform_is_used_where_there_is_no_sform(nifti):
+def test_a_rotated_qform_is_used_without_an_sform(nifti):
     half = np.sqrt(0.5)  # a quarter turn about z: x -> y
     path = nifti(sform_code=0, qform_code=1, quatern_d=half, qoffset_x=3, pixdim=[0, 1.5, 1.25, 8, 0, 0, 0, 0])
     expected = [[0, -1.25, 0, 3], [1.5, 0, 0, 0], [0, 0, 8, 0], [0, 0, 0, 1]]
     assert np.allclose(read_header(path).affine, expected, atol=1e-6)
 
 
-def test_without_forms_the_standard_axes_are_taken(nifti):
+def test_without_forms_the_standard_axes_are_used(nifti):
     path = nifti(sform_code=0, qform_code=0)
     assert np.allclose(read_header(path).affine, nib.load(path).affine)
     assert np.allclose(read_header(path).affine[:3, :3], np.diag([-1.5, 1.25, 8]))
@@ -145,7 +145,7 @@ def test_patient001_has_its_volume_by_hand(acdc_dir):
     assert 280 < by_hand < 310  # a dilated heart; the stored affine would say 12 ml
 
 
-def test_voxels_that_are_not_finite_take_their_frames_minimum(nifti, caplog):
+def test_voxels_that_are_not_finite_are_set_to_the_frame_s_minimum(nifti, caplog):
     voxels = np.arange(120, dtype=np.float32).reshape(4, 5, 3, 2)
     voxels[0, 0, 0] = -5, -7
     voxels[1, 1, 1] = np.nan, np.inf
@@ -167,7 +167,7 @@ def test_a_constant_frame_with_a_single_nan_passes(nifti, caplog):
     assert "1 voxels that are not finite" in caplog.text and "frame 1 is constant (7)" in caplog.text
 
 
-def test_a_contrast_that_float32_holds_passes(nifti):
+def test_a_contrast_that_fits_float32_is_accepted(nifti):
     image = load(nifti(scl_inter=1e6))  # 0 to 59, of which float32 keeps sixteenths
     assert torch.equal(image[0].as_tensor() - 1e6, load(nifti())[0].as_tensor())
 
@@ -221,7 +221,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("case", REFUSED)
-def test_untrustworthy_headers_are_refused(nifti, case, name):
+def test_implausible_headers_are_refused(nifti, case, name):
     fields, words = REFUSED[case]
     path = nifti(name=name, **fields)
     with pytest.raises(CineError) as caught:
@@ -256,14 +256,14 @@ def test_damaged_files_are_refused(nifti, tmp_path):
             read_volume(path)
 
 
-def test_what_follows_a_bombs_claim_is_never_decompressed(nifti):
+def test_data_beyond_a_header_s_claim_are_never_decompressed(nifti):
     path = nifti(tail=bytes(50 * 2**20))
     assert path.stat().st_size < 2**18
     with pytest.raises(CineError, match="more bytes of voxels than the header claims; expected 120 bytes"):
         read_volume(path)
 
 
-def test_volumes_beyond_the_memory_are_refused_unread(nifti, monkeypatch):
+def test_volumes_larger_than_memory_are_refused_before_reading(nifti, monkeypatch):
     path = nifti(np.zeros((100, 100, 10), np.uint8))
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1e-9)
     with pytest.raises(CineError, match=r"which take 6 MiB; expected at most 0 MiB .* Crop the image"):
@@ -273,7 +273,7 @@ def test_volumes_beyond_the_memory_are_refused_unread(nifti, monkeypatch):
         read_header(coarse)
 
 
-def test_the_memory_of_a_cine_is_that_of_a_frame_and_the_masks_unless_it_is_read_whole(nifti, monkeypatch):
+def test_the_memory_of_a_cine_is_for_one_frame_and_all_masks_unless_read_whole(nifti, monkeypatch):
     path = nifti(np.zeros((100, 100, 10, 20), np.uint8))
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1.0)
     monkeypatch.setattr(header_module, "available_memory", lambda device: 15 * 10**6)
@@ -300,7 +300,7 @@ def test_a_refused_file_never_reaches_another_reader(nifti):
         LoadImage(reader=CineReader())([nifti(name="a.nii"), nifti(name="b.nii")])
 
 
-def test_the_header_alone_and_a_pickled_error(nifti):
+def test_reading_only_the_header_and_a_pickled_error(nifti):
     path = nifti(np.zeros((4, 5, 3, 7), np.int16))
     header = read_header(path)
     assert (header.shape, header.frames, header.spacing_mm) == ((4, 5, 3), 7, (1.5, 1.25, 8.0))

@@ -59,7 +59,7 @@ def written(folder: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in files}
 
 
-def test_a_comparison_that_was_stopped_goes_on_and_what_is_done_stays(folder):
+def test_a_stopped_comparison_continues_and_keeps_completed_steps(folder):
     work = folder / "work"
     process = subprocess.Popen(command(folder), cwd=folder, stderr=subprocess.PIPE, text=True)
     log = work / "searches" / "rt" / "log.txt"

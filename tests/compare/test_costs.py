@@ -77,7 +77,7 @@ def test_without_networks_there_is_nothing_to_measure(plan):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_networks_that_met_only_a_slower_state_are_named(plan, monkeypatch, caplog, fast):
+def test_networks_timed_only_in_a_slower_state_are_reported(plan, monkeypatch, caplog, fast):
     timing = Timing(2.0, 2.0, 2.0, 0.0, 5)
     measured = Measured(timing if fast else None, timing, 3, 3 * fast, 1.0)
     monkeypatch.setattr(costs, "time_side_by_side", lambda calls, *_: ([measured for _ in calls], {"fast_share": 0.5}))

@@ -67,7 +67,7 @@ def both(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
     return folder, [torch.load(folder / str(rank) / "results.pt", weights_only=True) for rank in (0, 1)]
 
 
-def test_all_processes_hold_the_same_after_a_search(both):
+def test_all_processes_have_the_same_state_after_a_search(both):
     _, (first, second) = both
     for name in ("plain", "whole", "discrete", "one_shot"):
         assert identical(first[name], second[name])
@@ -82,7 +82,7 @@ class InParts(Searcher):
         return sum(super(InParts, self).loss(loss, half, forward) for half in halves) / 2
 
 
-def test_a_search_of_two_processes_equals_one_process_with_the_same_whole_batches(both, tmp_path):
+def test_a_search_with_two_processes_equals_one_process_with_the_same_batches(both, tmp_path):
     def loader(items):
         sampler = DistributedSampler(items, num_replicas=1, rank=0)
         return small_loader(items, noise=0.0, batch_size=2, shuffle=False, sampler=sampler)
@@ -101,7 +101,7 @@ def test_a_search_of_two_processes_equals_one_process_with_the_same_whole_batche
     assert found["history"][-1]["entropy"]["non_scaling"] < 0.999  # the architecture moved
 
 
-def test_a_signal_to_one_process_stops_all_at_one_step_and_the_search_resumes_in_every_bit(both):
+def test_a_signal_to_one_process_stops_all_at_the_same_step_and_the_search_resumes_exactly(both):
     folder, results = both
     for found in results:
         assert found["interrupted"].startswith("KeyboardInterrupt Saved in")
@@ -117,7 +117,7 @@ def test_another_number_of_processes_does_not_resume(both):
         one.run()
 
 
-def test_the_first_process_alone_writes(both):
+def test_only_the_first_process_writes(both):
     folder, _ = both
     assert [path.name for path in (folder / "1").iterdir()] == ["results.pt"]
     assert (folder / "0" / "whole" / "search" / "checkpoint.pt").exists()
@@ -125,7 +125,7 @@ def test_the_first_process_alone_writes(both):
     assert list((folder / "0" / "whole" / "search" / "tensorboard").rglob("events*"))
 
 
-def test_what_one_process_meets_ends_all(both):
+def test_an_error_in_one_process_ends_all(both):
     folder, results = both
     for found in results:
         assert found["nan"].startswith("CineError epoch 1, step 1: weight loss: found nan")
@@ -133,7 +133,7 @@ def test_what_one_process_meets_ends_all(both):
     assert (folder / "0" / "main").exists()
 
 
-def test_exams_are_shared_out_and_augmented_each_in_its_own_way(both):
+def test_exams_are_distributed_and_each_process_augments_differently(both):
     _, (first, second) = both
     assert sorted(first["order"] + second["order"]) == list(range(6))
     assert all(ours != theirs for ours, theirs in zip(first["noise"], second["noise"], strict=True))
@@ -206,7 +206,7 @@ def command(step: str, *configs: str, **overrides: object) -> list[str]:
     return arguments + [str(part) for key, value in overrides.items() for part in (f"--{key}", value)]
 
 
-def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(folder, monkeypatch):
+def test_a_training_with_two_processes_that_resumed_equals_one_process(folder, monkeypatch):
     monkeypatch.chdir(folder)
     parser = ConfigParser()
     parser.read_config(config_files("train", "comparable", "one"))
@@ -239,7 +239,7 @@ def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(fold
     assert list((folder / "two" / "train" / "tensorboard" / "epochs").iterdir())
 
 
-def test_the_search_runs_by_torchrun_and_measures_once(folder):
+def test_the_search_runs_by_torchrun_and_measures_only_once(folder):
     arguments = command("search", "search", "multi_gpu_search", "tiny", work_dir="search", search_batch_size=1)
     said = ended(torchrun(*arguments, cwd=folder))
     assert said.count("Accepted") == said.count("saved as search/latency.json") == 1
@@ -259,7 +259,7 @@ def test_a_step_that_is_not_shared_refuses_several_processes(monkeypatch):
     join(False)
 
 
-def test_one_process_is_alone():
+def test_one_process_has_no_others():
     value = torch.tensor(2.0, requires_grad=True)
     assert (any_process(True), any_process(False), gather("a"), float(mean(value))) == (True, False, ["a"], 2.0)
     assert on_main(lambda x, y: x - y)(3, y=1) == 2

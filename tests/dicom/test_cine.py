@@ -31,7 +31,7 @@ def test_a_cine_is_the_nifti_that_was_cut_into_it(tmp_path, one_series, by_serie
 
 
 @pytest.mark.filterwarnings("ignore:The DICOM readers are highly experimental")  # nibabel of its own, which agrees
-def test_each_voxel_lies_where_another_reader_says(tmp_path):
+def test_each_voxel_has_the_position_of_another_reader(tmp_path):
     """nibabel's own DICOM reader: indices are row, column; coordinates LPS."""
     from nibabel.nicom.dicomwrappers import wrapper_from_data
 
@@ -84,7 +84,7 @@ def test_without_trigger_times_instance_numbers_give_the_order(tmp_path, caplog)
     assert "sorted by instance number" in caplog.text
 
 
-def test_what_is_no_image_is_left_out_and_what_is_compressed_without_loss_is_read(tmp_path, caplog):
+def test_objects_without_images_are_ignored_and_lossless_compression_is_read(tmp_path, caplog):
     datasets = exam(voxels(), oblique())
     for dataset in datasets:
         dataset.compress(pydicom.uid.RLELossless)
@@ -190,7 +190,7 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_whole_cine_is_refused_without_the_patient_s_words(tmp_path, case, caplog):
+def test_an_incomplete_cine_is_refused_without_patient_data_in_the_message(tmp_path, case, caplog):
     spoil, words = REFUSED[case]
     datasets = exam(voxels(), oblique())
     spoil(datasets)
@@ -201,7 +201,7 @@ def test_what_is_no_whole_cine_is_refused_without_the_patient_s_words(tmp_path, 
     assert NAME not in told and str(datasets[0].StudyInstanceUID) not in told
 
 
-def test_a_file_that_ends_in_its_header_and_a_folder_without_images(tmp_path):
+def test_a_truncated_header_and_a_folder_without_images(tmp_path):
     folder = write(exam(voxels(), oblique()), tmp_path)
     whole = (folder / "IM0003").read_bytes()
     (folder / "IM0003").write_bytes(whole[:200])
@@ -230,7 +230,7 @@ def test_seeded_mutations_end_in_a_cine_or_a_refusal(tmp_path):
         assert cine_HWDT.ndim == 4 and np.isfinite(affine).all()
 
 
-def test_more_than_the_memory_holds_and_a_missing_reader(tmp_path, monkeypatch):
+def test_too_large_exams_and_a_missing_reader(tmp_path, monkeypatch):
     folder = write(exam(voxels(), oblique()), tmp_path)
     monkeypatch.setattr(cine, "MEMORY_SHARE", 1e-12)
     with pytest.raises(CineError, match=r"images of 7 x 5 per frame, which take 0 MiB; expected at most 0 MiB"):
@@ -261,7 +261,7 @@ def test_a_folder_of_dicom_is_one_input_and_its_mask_has_the_cine_s_geometry(tmp
 
 
 @pytest.mark.parametrize(("between", "expected"), [(-8.0, 8.0), (7.0, 7.0), (0.0, 6.5)])
-def test_one_slice_is_as_thick_as_its_distance_to_the_next_whatever_its_sign(tmp_path, between, expected):
+def test_the_thickness_of_one_slice_is_its_distance_without_sign(tmp_path, between, expected):
     datasets = exam(voxels((7, 5, 1, 6)), oblique())
     for dataset in datasets:
         dataset.SpacingBetweenSlices = between

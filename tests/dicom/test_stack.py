@@ -39,7 +39,7 @@ def test_a_slice_that_moved_by_a_pixel_is_refused(tmp_path, mm, along):
         read_cine(write(moved(mm, along=along), tmp_path))
 
 
-def test_slices_set_by_hand_have_the_mean_distance_with_a_warning(tmp_path, caplog):
+def test_manually_placed_slices_get_the_mean_distance_with_a_warning(tmp_path, caplog):
     _, affine, _ = read_cine(write(moved(0.7), tmp_path))  # gaps of 8.7, 7.3 and 8 mm
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(8, abs=1e-5)
     assert "4 slices that lie 7.3 to 8.7 mm apart: the mean, 8 mm, is used for all, which misplaces" in caplog.text
@@ -49,7 +49,7 @@ def test_slices_set_by_hand_have_the_mean_distance_with_a_warning(tmp_path, capl
 
 @pytest.mark.parametrize("decimals", [3, 2, 1])
 @pytest.mark.parametrize("seed", range(3))
-def test_rounded_positions_are_no_missing_slice_and_a_missing_one_is(tmp_path, caplog, decimals, seed):
+def test_rounded_positions_are_accepted_but_not_a_missing_slice(tmp_path, caplog, decimals, seed):
     affine = oblique()
     affine[:3, :3] = Rotation.random(random_state=seed).as_matrix() @ np.diag([1.25, 1.5, 8.0])
     datasets = exam(voxels((2, 2, 10, 1)), affine)
@@ -62,7 +62,7 @@ def test_rounded_positions_are_no_missing_slice_and_a_missing_one_is(tmp_path, c
 
 
 @pytest.mark.parametrize("value", [0.0, 30.0])
-def test_dummy_trigger_times_give_way_to_instance_numbers(tmp_path, caplog, value):
+def test_instance_numbers_replace_dummy_trigger_times(tmp_path, caplog, value):
     datasets = exam(voxels(), oblique())
     for dataset in datasets:
         dataset.TriggerTime = value
@@ -81,7 +81,7 @@ def counted(count, timed=True):
 
 
 @pytest.mark.parametrize(("count", "lost"), [(7, True), (30, True), (1, False)])
-def test_a_wrong_count_of_images_is_a_warning_where_trigger_times_are_even(tmp_path, caplog, count, lost):
+def test_a_wrong_count_of_images_is_a_warning_if_trigger_times_are_even(tmp_path, caplog, count, lost):
     assert np.array_equal(read_cine(write(counted(count), tmp_path))[0], voxels())
     assert f"6 frames in each slice, but CardiacNumberOfImages is {count}" in caplog.text
     assert ("the end of the beat, were lost" in caplog.text) == lost

@@ -41,7 +41,7 @@ def warnings_of(caplog):
 
 
 @pytest.mark.parametrize("one_series", [True, False])
-def test_the_short_axis_stack_of_a_study_is_taken_and_all_else_is_named(tmp_path, caplog, one_series):
+def test_the_short_axis_stack_of_a_study_is_used_and_others_are_listed(tmp_path, caplog, one_series):
     stack = exam(voxels(), oblique(), one_series)
     study = [*stack, *turned(stack, 21), *turned(stack, 22, (2, 0, 1))]
     study += turned(stack, 23, (1, 2, 0), slices=4)[::FRAMES]  # a localiser
@@ -84,7 +84,7 @@ def moved(datasets, mm):
 
 @pytest.mark.parametrize("one_series", [True, False])
 @pytest.mark.parametrize("case", LEFT_OUT)
-def test_what_is_no_second_cine_is_left_out_by_name(tmp_path, caplog, case, one_series):
+def test_series_that_are_not_a_second_cine_are_ignored_and_listed(tmp_path, caplog, case, one_series):
     stack = exam(voxels(), oblique(), one_series)
     cine_HWDT, _, _ = read([*stack, *LEFT_OUT[case](stack)], tmp_path, caplog)
     assert np.array_equal(cine_HWDT, voxels())
@@ -124,7 +124,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("one_series", [True, False])
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_may_belong_to_the_stack_or_replace_it_is_refused(tmp_path, case, one_series):
+def test_series_that_may_belong_to_the_stack_or_replace_it_are_refused(tmp_path, case, one_series):
     more, words = REFUSED[case]
     stack = exam(voxels(), oblique(), one_series)
     with pytest.raises(CineError, match=words) as caught:
@@ -132,7 +132,7 @@ def test_what_may_belong_to_the_stack_or_replace_it_is_refused(tmp_path, case, o
     assert NAME not in str(caught.value)
 
 
-def test_two_static_volumes_are_no_cine_of_two_times(tmp_path):
+def test_two_static_volumes_are_not_a_cine(tmp_path):
     volume = exam(voxels(), oblique(), one_series=True)[::FRAMES]
     with pytest.raises(CineError, match=r"no stack of several slices and times among series 1 .*; series 31 "):
         read_cine(write([*volume, *series(volume, 31)], tmp_path))
@@ -145,13 +145,13 @@ def test_two_views_without_a_short_axis_are_refused_and_one_is_read(tmp_path):
     assert read_cine(write(turned(stack, 21), tmp_path / "one"))[0].shape == (*SHAPE[:2], 1, FRAMES)
 
 
-def test_phase_images_only_are_refused(tmp_path):
+def test_only_phase_images_are_refused(tmp_path):
     phase = series(exam(voxels(), oblique()), None, ImageType=["DERIVED", "PRIMARY", "VELOCITY MAP", "P", "PCA"])
     with pytest.raises(CineError, match="only phase or velocity images"):
         read_cine(write(phase, tmp_path))
 
 
-def test_a_stack_of_ten_frames_wins_over_one_of_few_of_as_many_slices(tmp_path, caplog):
+def test_a_stack_with_ten_frames_is_preferred_to_one_with_few_frames(tmp_path, caplog):
     cine = np.random.default_rng(3).integers(0, 4000, (*SHAPE[:3], 10)).astype(np.uint16)
     stack = exam(cine, oblique(), one_series=True)
     pairs = [image for n in range(4) for image in other_matrix(series(stack[10 * n : 10 * n + 2], 31 + n))]
@@ -197,7 +197,7 @@ def test_copies_that_differ_in_time_are_refused(tmp_path):
         read_cine(write([*datasets, other], tmp_path))
 
 
-def test_colour_and_screenshots_of_other_series_are_left_out_with_a_warning(tmp_path, caplog):
+def test_colour_and_screenshots_of_other_series_are_ignored_with_a_warning(tmp_path, caplog):
     datasets = exam(voxels(), oblique())
     colour = series(datasets[:1], 41, SamplesPerPixel=3, PhotometricInterpretation="RGB")
     shot = series(datasets[:1], 42, SOPClassUID=pydicom.uid.SecondaryCaptureImageStorage)

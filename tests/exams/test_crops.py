@@ -58,7 +58,7 @@ def test_crops_stay_within_the_exam():
     torch.testing.assert_close(batch["image"][0, 0], item["image"][0, :16, 16:, 8:], atol=1e-5, rtol=0)
 
 
-def test_smaller_exams_are_surrounded_by_zeros():
+def test_smaller_exams_are_padded_with_zeros():
     item = exam(size=(10, 12, 3), place=(5, 5, 1))
     batch = first_batch(CropLoader([item], 1, (16, 16, 6), augmentation=NONE))
     expected = torch.zeros(16, 16, 6)
@@ -140,7 +140,7 @@ def test_contrast_is_that_of_monai():
     )
 
 
-def test_variation_has_the_size_that_was_asked_for():
+def test_variation_has_the_requested_size():
     """Brightness within its range and noise of at most its deviation, different for each exam."""
     item = exam(size=(32, 32, 8), place=(16, 16, 4))
     bright = replace(NONE, brightness=0.15)
@@ -179,7 +179,7 @@ def test_a_lower_resolution_blurs_in_plane_and_keeps_slices_and_mean():
     assert peaks.min() < 20 and peaks.max() < 100 and peaks.unique().numel() > 2
 
 
-def test_an_epoch_takes_each_exam_once_in_whole_batches():
+def test_an_epoch_uses_each_exam_once_in_full_batches():
     items = [exam(size=(16, 16, 4), place=(8, 8, 0)) for _ in range(5)]
     for index, item in enumerate(items):
         item["label"] *= 0
@@ -189,7 +189,7 @@ def test_an_epoch_takes_each_exam_once_in_whole_batches():
     assert len(loader) == 2 and len(seen) == len(set(seen)) == 4
 
 
-def test_a_seed_repeats_an_epoch_whatever_else_draws_random_numbers():
+def test_a_seed_repeats_an_epoch_independently_of_other_random_numbers():
     loader = CropLoader([exam(), exam(place=(3, 3, 3))], 1, (16, 16, 4))
     loader.generator.manual_seed(3)
     first = [batch["image"] for batch in loader]
@@ -200,7 +200,7 @@ def test_a_seed_repeats_an_epoch_whatever_else_draws_random_numbers():
     assert not torch.equal(first[0], next(iter(loader))["image"])
 
 
-def test_most_crops_hold_a_label_and_some_do_not():
+def test_most_crops_contain_a_label_and_some_do_not():
     loader = CropLoader([exam(size=(96, 96, 20), place=(80, 80, 18))] * 200, 200, (16, 16, 4))
     found = first_batch(loader)["label"].flatten(1).amax(1).gt(0).float().mean()
     assert 0.8 < found < 0.97
@@ -217,7 +217,7 @@ def test_most_crops_hold_a_label_and_some_do_not():
         ("low_resolution", 0.5),
     ],
 )
-def test_variation_that_cannot_be_is_refused_by_key(key, value):
+def test_invalid_variation_is_refused_and_the_key_is_named(key, value):
     with pytest.raises(CineError, match=f"augmentation#{key}"):
         Augmentation(**{key: value})
 
@@ -225,7 +225,7 @@ def test_variation_that_cannot_be_is_refused_by_key(key, value):
 @pytest.mark.parametrize(
     ("batch", "patch", "key"), [(0, (8, 8, 8), "batch_size"), (1, (8, 8), "patch_size"), (1, (8, 8, 0), "patch_size")]
 )
-def test_sizes_that_cannot_be_are_refused_by_key(batch, patch, key):
+def test_invalid_sizes_are_refused_and_the_key_is_named(batch, patch, key):
     with pytest.raises(CineError, match=key):
         CropLoader([exam()], batch, patch)
 

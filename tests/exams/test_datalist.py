@@ -90,7 +90,7 @@ def test_a_validation_list_is_the_test_part(items, write, caplog):
 
 
 @pytest.mark.parametrize("key", ["patient", "image", "label"])
-def test_what_is_in_training_and_validation_is_refused(items, write, tmp_path, key):
+def test_exams_in_training_and_validation_are_refused(items, write, tmp_path, key):
     items = [{**item, "patient": f"p{number}"} for number, item in enumerate(items)]
     if key == "patient":
         items[5]["patient"] = "p0"
@@ -146,6 +146,6 @@ def test_paths_of_windows_are_understood(items, write, tmp_path):
         ({"training": [{"image": "a" * 300, "label": "b.nii"}]}, "training#0#image: found .*, which does not exist"),
     ],
 )
-def test_a_datalist_that_does_not_fit_names_the_field(write, content, words):
+def test_an_invalid_datalist_error_names_the_field(write, content, words):
     with pytest.raises(CineError, match=words):
         read_datalist(write(**content))

@@ -34,7 +34,7 @@ def test_contacts_are_counted_by_hand(heart):
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))))
-def test_the_map_that_mends_an_exchange_is_logged(heart, tmp_path, caplog, order):
+def test_the_map_that_corrects_an_exchange_is_logged(heart, tmp_path, caplog, order):
     stored = np.array([0, *order])[heart]
     warn_of_order([exam_of(stored, tmp_path / "a.nii")], {0: 0, 1: 1, 2: 2, 3: 3})
     mended = {str(order[structure - 1]): structure for structure in (1, 2, 3)}
@@ -42,7 +42,7 @@ def test_the_map_that_mends_an_exchange_is_logged(heart, tmp_path, caplog, order
     assert (text in caplog.text) == (order != (1, 2, 3)) and bool(caplog.text) == (order != (1, 2, 3))
 
 
-def test_a_label_map_is_taken_over_and_slices_may_come_first(heart, tmp_path, caplog):
+def test_a_label_map_is_applied_and_slices_may_be_on_the_first_axis(heart, tmp_path, caplog):
     stored = np.moveaxis(np.array([0, 50, 20, 60])[heart], 2, 0)
     exam = exam_of(stored, tmp_path / "a.nii", (8, 1.5, 1.5, 1))
     warn_of_order([exam], {0: 0, 50: 1, 20: 2, 60: 3})
@@ -52,7 +52,7 @@ def test_a_label_map_is_taken_over_and_slices_may_come_first(heart, tmp_path, ca
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3])
-def test_what_encloses_nothing_says_nothing(heart, missing):
+def test_labels_without_enclosure_give_no_hint(heart, missing):
     counts = count_contacts(np.where(heart == missing, 0, heart), through=2)
     assert enclosing_order(counts) is None
 
@@ -70,6 +70,6 @@ def test_no_real_exam_is_doubted(acdc_dir, caplog):
     assert len(exams) >= 200 and "another order" not in caplog.text
 
 
-def test_exams_are_doubted_as_they_are_listed(phantom_dir, caplog):
+def test_doubts_are_logged_when_exams_are_listed(phantom_dir, caplog):
     load_exams(phantom_dir, label_map={"3": 1, "2": 2, "1": 3})
     assert """try --label_map "{'3': 3, '2': 2, '1': 1}\"""" in caplog.text

@@ -52,7 +52,7 @@ def test_halves_are_disjoint_and_follow_the_groups():
     assert Counter(exam["group"] for exam in first)["NOR"] == 8
 
 
-def test_a_search_reads_the_test_exams_where_it_is_told_to_and_says_so(caplog):
+def test_a_search_reads_the_test_exams_only_if_requested_and_logs_it(caplog):
     training, test = [{"patient": "a"}, {"patient": "b"}], [{"patient": "c"}]
     assert exams_to_search((training, test)) == (training, test)
     assert not caplog.text

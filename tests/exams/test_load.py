@@ -60,7 +60,7 @@ def test_without_a_data_set_the_phantom_is_listed(phantom_dir, monkeypatch):
     assert sample_cine() == str(phantom_dir / patient / f"{patient}_4d.nii.gz")
 
 
-def test_a_datalist_with_labels_numbered_otherwise(dataset):
+def test_a_datalist_with_another_order_of_labels(dataset):
     patient = dataset / "patient001"
     label = patient / "patient001_frame01_gt.nii.gz"
     image = nib.load(label)
@@ -100,7 +100,7 @@ def test_a_datalist_with_labels_numbered_otherwise(dataset):
         ("NbFrame: 0", "field NbFrame: found 0; expected at least 2 frames, ED and ES"),
     ],
 )
-def test_a_malformed_info_names_the_field(dataset, line, words):
+def test_a_malformed_info_error_names_the_field(dataset, line, words):
     path = dataset / "patient002" / "Info.cfg"
     key = line.split(":")[0].split()[0]
     lines = [line if entry.startswith(key) else entry for entry in path.read_text().splitlines()]
@@ -159,7 +159,7 @@ def test_items_of_an_image_and_a_label_become_exams(dataset):
         complete(items, {"5": 1})
 
 
-def test_an_info_that_windows_wrote_is_read(dataset):
+def test_an_info_written_by_windows_is_read(dataset):
     path = dataset / "patient001" / "Info.cfg"
     path.write_text("\r\n".join(path.read_text().splitlines()), encoding="utf-8-sig")
     assert len(load_exams(dataset)) == 4

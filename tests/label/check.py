@@ -106,7 +106,7 @@ class Checks:
         assert model["config"]["frame"] == 0
         assert NAME in info["trainers"]
 
-    def test_a_volume_becomes_a_mask_on_its_grid_equal_to_that_of_infer(self) -> None:
+    def test_a_volume_gets_the_same_mask_as_from_infer(self) -> None:
         labels, expected = self.mask(self.volumes[0]), self.reference(self.volumes[0])
         assert set(np.unique(labels)) == {0, 1, 2, 3}, np.unique(labels)
         equal(labels, expected)
@@ -121,10 +121,10 @@ class Checks:
         equal(labels, expected[..., FRAME])
         assert not np.array_equal(labels, expected[..., 0]), "frames that look alike show nothing"
 
-    def test_without_a_frame_it_is_the_first(self) -> None:
+    def test_without_a_frame_number_the_first_frame_is_used(self) -> None:
         equal(self.mask(self.cine), self.reference(self.cine)[..., 0])
 
-    def test_a_frame_that_is_not_there_is_refused(self) -> None:
+    def test_a_missing_frame_is_refused(self) -> None:
         frames = self.frames()
         answer = self.infer(self.cine, frame=frames)
         assert answer.status_code == 500  # of which MONAI Label tells no more than that; its log does
@@ -147,7 +147,7 @@ class Checks:
         self._trains(lambda: self.train(sync=True))
         assert not list((self.server.home / ".cache").glob("rtdnas/phantom*")), "no phantom is written"
 
-    def test_it_trains_again_in_a_process_of_its_own_as_slicer_asks(self) -> None:
+    def test_it_trains_again_in_a_separate_process_as_slicer_requests(self) -> None:
         def start_and_wait():
             answer, end = self.train(**self.offered()), time.monotonic() + ANSWER_S
             while time.monotonic() < end:
@@ -174,7 +174,7 @@ class Checks:
         assert any(self.volumes[0] in exam for exam in card["exams"]) and len(card["exams"]) > len(self.volumes)
         assert self.mask(self.volumes[0]).any()
 
-    def test_training_writes_among_the_models_alone(self) -> None:
+    def test_training_writes_only_into_the_models_folder(self) -> None:
         before, after = (
             {path: digest for path, digest in files.items() if not path.startswith("models/")}
             for files in (self.before, files_of(self.bundle))

@@ -33,7 +33,7 @@ def saved(space, runtime, tmp_path):
     return path
 
 
-def test_every_entry_of_the_space_is_there(space, runtime, saved):
+def test_every_entry_of_the_space_exists(space, runtime, saved):
     table = LatencyTable.load(saved, space, runtime)
     expected = {("stem", 0), ("head", 0)}
     expected |= {(o + reads, s) for o in space.operations for s in range(3) for reads in ("", "_chained")}
@@ -44,7 +44,7 @@ def test_every_entry_of_the_space_is_there(space, runtime, saved):
     assert set(table.entries) == expected == keys_of(space)
 
 
-def test_what_is_saved_is_what_is_loaded(space, runtime, saved):
+def test_loading_returns_the_saved_content(space, runtime, saved):
     table = LatencyTable.load(saved, space, runtime)
     table.save(saved)
     assert LatencyTable.load(saved, space, runtime) == table
@@ -108,7 +108,7 @@ def test_merges_are_one_fewer_than_the_cells_that_end_at_a_tile():
     assert merges_of(ends) == {("merge", 1): 2, ("merge", 0): 1}
 
 
-def test_counts_are_what_a_network_executes(architecture):
+def test_counts_equal_the_operations_that_a_network_executes(architecture):
     counts = counts_of(architecture)
     assert counts["stem", 0] == counts["head", 0] == 1
     assert counts["scaling_non_scaling", 0] == counts["identity", 0] == 4
@@ -145,7 +145,7 @@ def make_foreign(path):
     path.write_text(json.dumps(content))
 
 
-def test_a_foreign_table_is_accepted_only_where_it_is_asked_for(space, runtime, saved):
+def test_a_foreign_table_is_accepted_only_if_requested(space, runtime, saved):
     assert not LatencyTable.load(saved, space, runtime, "foreign").foreign  # it is this device's after all
     make_foreign(saved)
     assert load_or_measure(saved, space, runtime, target="foreign").foreign
@@ -182,6 +182,6 @@ def test_a_broken_table_is_refused(space, runtime, saved, broken):
         LatencyTable.load(saved, space, runtime)
 
 
-def test_a_table_that_is_there_is_not_measured_again(space, runtime, saved, monkeypatch):
+def test_an_existing_table_is_not_measured_again(space, runtime, saved, monkeypatch):
     monkeypatch.setattr("scripts.latency.profile.measure", lambda *_: pytest.fail("measured again"))
     assert load_or_measure(saved, space, runtime) == LatencyTable.load(saved, space, runtime)

@@ -26,7 +26,7 @@ def test_a_known_pause_is_timed_for_as_long_as_asked(sleep):
     assert timing.runs == 21
 
 
-def test_statistics_are_numpys():
+def test_statistics_equal_numpy_s():
     timing = Timing.of([1.0, 2.0, 3.0, 10.0])
     assert timing.median_ms == pytest.approx(2.5)
     assert timing.mean_ms == pytest.approx(4.0)
@@ -35,14 +35,14 @@ def test_statistics_are_numpys():
     assert timing.runs == 4
 
 
-def test_callables_take_turns_after_warming_up():
+def test_callables_alternate_after_warm_up():
     calls = []
     times = time_in_turn([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0, warm_up=2, min_rounds=3)
     assert calls == ["a", "b"] * 5
     assert times.shape == (3, 2)
 
 
-def test_a_disturbance_meets_all_that_is_timed(sleep):
+def test_a_disturbance_affects_all_timed_calls(sleep):
     """Work that slows to half its speed half way: the medians of both callables double alike."""
     pace = iter(np.repeat([0.001, 0.002], 40))
     share = time_in_turn(

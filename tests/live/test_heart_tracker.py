@@ -33,7 +33,7 @@ def test_the_window_starts_at_multiples_of_its_step(centre, start):
     assert all(s % 4 == 0 for s in window.start((30, 30)))
 
 
-def test_a_field_smaller_than_the_window_is_taken_from_its_begin():
+def test_a_field_smaller_than_the_window_is_taken_from_its_start():
     window = HeartWindow((8, 6))
     window.follow((slice(1, 4), slice(2, 3)), 100.0)
     assert window.start((5, 4)) == (0, 0)

@@ -66,7 +66,7 @@ def expected(volume):
     return (np.isclose(volume, 1.5) * 1 + np.isclose(volume, 3) * 2 + np.isclose(volume, 5) * 3).astype(np.uint8)
 
 
-def test_masks_of_window_and_whole_field_are_those_of_the_heart(segmenter):
+def test_masks_of_window_and_whole_field_match_the_heart(segmenter):
     segmenter.prepare((64, 60, 3), SPACING)
     segmenter.network.sizes.clear()
     for step in range(5):
@@ -118,7 +118,7 @@ def test_fragments_are_flagged_and_the_largest_part_is_kept(segmenter):
     np.testing.assert_array_equal(mask, expected(heart()))
 
 
-def test_what_is_apart_from_the_heart_goes_even_where_it_is_the_largest_of_its_structure(segmenter):
+def test_parts_outside_the_heart_are_removed_even_if_largest_of_their_structure(segmenter):
     volume = heart()
     volume[2:18, 4:14, :] = 3
     assert np.count_nonzero(volume[:20, :14] == 3) > np.count_nonzero(heart() == 3)
@@ -127,7 +127,7 @@ def test_what_is_apart_from_the_heart_goes_even_where_it_is_the_largest_of_its_s
     np.testing.assert_array_equal(mask, expected(heart()))
 
 
-def test_a_structure_that_lies_apart_from_the_heart_alone_is_missing(segmenter):
+def test_a_structure_only_outside_the_heart_is_missing(segmenter):
     volume = heart()
     volume[np.isclose(volume, 1.5)] = 0
     volume[2:8, 2:8, :] = 1.5
@@ -185,13 +185,13 @@ def test_one_slice_is_read_in_any_direction(segmenter):
 
 
 @pytest.mark.parametrize("volume", [np.zeros((64, 60, 3), complex), np.full((64, 60, 3), "x"), None])
-def test_voxels_that_are_no_real_numbers_are_refused(segmenter, volume):
+def test_voxels_that_are_not_real_numbers_are_refused(segmenter, volume):
     with pytest.raises(CineError, match="expected real numbers"):
         segmenter.segment(volume, SPACING)
 
 
 @pytest.mark.parametrize("spacing", [[1.5], [0, 0], [float("nan"), 1.5], [-1, 1.5], "ab", None, [1.5, 1.5, 8.0]])
-def test_a_network_spacing_that_is_none_is_refused(model_dir, spacing):
+def test_an_invalid_network_spacing_is_refused(model_dir, spacing):
     with pytest.raises(CineError, match=r"spacing_mm: found .* expected 2 distances in mm"):
         Segmenter(model_dir, Runtime("cpu", "float32"), spacing)
 
@@ -216,7 +216,7 @@ def test_a_constant_volume_is_flagged(segmenter):
     assert "no contrast" in status.flags
 
 
-def test_a_network_of_another_device_is_warned_of(model_dir, caplog):
+def test_a_network_of_another_device_causes_a_warning(model_dir, caplog):
     architecture = Architecture.load(model_dir / "architecture.json")
     architecture.with_provenance(device={"kind": "cuda"}).save(model_dir / "architecture.json")
     Segmenter(model_dir, Runtime("cpu", "float32"))

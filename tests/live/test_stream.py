@@ -42,7 +42,7 @@ def cine(tmp_path):
     return tmp_path / "cine.nii.gz", voxels
 
 
-def test_every_frame_s_mask_lies_where_its_voxels_are(cine, tmp_path):
+def test_every_frame_s_mask_is_at_its_voxels(cine, tmp_path):
     path, voxels = cine
     segmenter = Doubler()
     result = stream_cine(str(path), segmenter, str(tmp_path / "out"), per_second=None)
@@ -115,7 +115,7 @@ def test_bad_arguments_are_refused(cine, tmp_path, arguments, says):
         stream_cine(str(cine[0]), Doubler(), str(tmp_path / "out"), **arguments)
 
 
-def test_results_are_not_overwritten_unasked_and_volumes_are_no_cines(cine, tmp_path):
+def test_results_are_overwritten_only_on_request_and_volumes_are_refused(cine, tmp_path):
     path, voxels = cine
     stream_cine(str(path), Doubler(), str(tmp_path / "out"), per_second=None)
     with pytest.raises(CineError, match="Set existing to overwrite"):
@@ -126,7 +126,7 @@ def test_results_are_not_overwritten_unasked_and_volumes_are_no_cines(cine, tmp_
         stream_cine(str(tmp_path / "volume.nii.gz"), Doubler(), str(tmp_path / "out"))
 
 
-def test_an_interrupted_stream_keeps_what_it_has(cine, tmp_path):
+def test_an_interrupted_stream_writes_its_results_so_far(cine, tmp_path):
     path, _ = cine
 
     class Counting(Doubler):
@@ -145,7 +145,7 @@ def test_an_interrupted_stream_keeps_what_it_has(cine, tmp_path):
     assert written["frames_without_mask"] == [3, 4]
 
 
-def test_as_fast_as_possible_goes_on_for_its_seconds(cine, tmp_path):
+def test_as_fast_as_possible_runs_for_the_given_seconds(cine, tmp_path):
     start = time.perf_counter()
     result = stream_cine(str(cine[0]), Doubler(0.01), str(tmp_path / "out"), per_second=0, seconds=0.3)
     assert 0.3 <= time.perf_counter() - start < 3
@@ -153,7 +153,7 @@ def test_as_fast_as_possible_goes_on_for_its_seconds(cine, tmp_path):
     assert result["summary"]["max_ms"] < 200  # a volume arrives as it is taken
 
 
-def test_less_than_a_volume_is_a_volume(cine, tmp_path):
+def test_a_share_of_a_volume_counts_as_one(cine, tmp_path):
     result = stream_cine(str(cine[0]), Doubler(), str(tmp_path / "out"), seconds=0.001)
     assert result["summary"]["volumes"] == 1
 

@@ -18,7 +18,7 @@ from scripts.quality.plausibility import edv_doubt, ef_doubt, field_doubt, mass_
         ((10, 216, 256), (10, 1.5, 1.5), ""),
     ],
 )
-def test_a_field_that_can_show_no_heart_is_doubted(shape, spacing_mm, words):
+def test_a_field_that_cannot_show_a_heart_is_doubted(shape, spacing_mm, words):
     doubt = field_doubt(shape, spacing_mm)
     assert words in doubt and bool(words) == bool(doubt)
 
@@ -42,5 +42,5 @@ def test_a_field_that_can_show_no_heart_is_doubted(shape, spacing_mm, words):
         (myo_doubt, (0.0, 46.0), True),  # not known
     ],
 )
-def test_values_that_no_heart_has_are_doubted(doubt, values, possible):
+def test_impossible_values_for_a_heart_are_doubted(doubt, values, possible):
     assert (doubt(*values) == "") is possible

@@ -53,7 +53,7 @@ def record(path, model):
     (path.parent / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {"evaluate": step}}))
 
 
-def test_figures_are_those_of_the_evaluation_and_nothing_else_changes(evaluated, bundle):
+def test_figures_equal_the_evaluation_and_nothing_else_changes(evaluated, bundle):
     path = bundle / "configs" / "metadata.json"
     before = json.loads(path.read_text())
     write(evaluated, bundle)
@@ -87,7 +87,7 @@ def test_figures_of_other_weights_are_refused(evaluated, bundle):
         write(evaluated, bundle)
 
 
-def test_figures_that_somebody_changed_are_refused(evaluated, bundle):
+def test_changed_figures_are_refused(evaluated, bundle):
     path = evaluated / "metrics.json"
     path.write_text(path.read_text().replace('"patients": 2', '"patients": 20'))
     with pytest.raises(CineError, match="a file that differs from its record"):
@@ -98,7 +98,7 @@ def test_figures_that_somebody_changed_are_refused(evaluated, bundle):
 
 
 @pytest.mark.parametrize("missing", [True, False])
-def test_storage_orders_must_be_scored_too_with_the_same_weights(evaluated, bundle, tmp_path, missing):
+def test_storage_orders_must_also_be_scored_with_the_same_weights(evaluated, bundle, tmp_path, missing):
     if missing:
         (evaluated / "variants" / "variants.json").unlink()
     else:
@@ -108,7 +108,7 @@ def test_storage_orders_must_be_scored_too_with_the_same_weights(evaluated, bund
         write(evaluated, bundle)
 
 
-def test_without_a_model_there_is_nothing_to_claim(evaluated, bundle):
+def test_without_a_model_there_are_no_figures(evaluated, bundle):
     (bundle / "models" / "model.pt").unlink()
     with pytest.raises(CineError, match="Ship a model before its figures"):
         write(evaluated, bundle)

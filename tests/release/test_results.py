@@ -50,7 +50,7 @@ def test_figures_by_hand(tmp_path):
     assert "degradation" not in text
 
 
-def test_each_degradation_stands_beside_the_clean_exams(tmp_path):
+def test_each_degradation_is_listed_next_to_the_clean_exams(tmp_path):
     write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)])
     write(tmp_path / "work/degraded/noise-0.2", [(0.4, 0.4)] * 2, degradation={"kind": "noise", "severity": 0.2})
     text = tables(tmp_path / "work")
@@ -58,7 +58,7 @@ def test_each_degradation_stands_beside_the_clean_exams(tmp_path):
     assert cells(text, "noise 0.2")[0][0] == "0.400 ± 0.000"
 
 
-def test_storage_orders_and_missing_labels_are_shown_where_there_are_any(tmp_path):
+def test_storage_orders_and_missing_labels_are_shown_if_there_are_any(tmp_path):
     write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)], not_labelled={"RV": 0, "MYO": 2, "LV": 0}, partly_labelled=2)
     dice = {name: {"mean": 0.5, "std": 0.25, "count": 4} for name in ("RV", "MYO", "LV", "mean")}
     (tmp_path / "work" / "variants").mkdir()
@@ -71,6 +71,6 @@ def test_storage_orders_and_missing_labels_are_shown_where_there_are_any(tmp_pat
     assert "Exams that are partly labelled: 2; only their labelled slices count" in text
 
 
-def test_without_an_evaluation_it_says_what_to_run(tmp_path):
+def test_a_missing_evaluation_is_reported_with_the_step_to_run(tmp_path):
     with pytest.raises(CineError, match="Run the step evaluate"):
         tables(tmp_path)

@@ -63,7 +63,7 @@ def rows(plan, tmp_path):
     return report
 
 
-def test_a_row_gathers_what_the_steps_left(rows, plan, make_table):
+def test_a_row_contains_the_results_of_the_steps(rows, plan, make_table):
     derived, chance = (rows()[name] for name in ("derived", "chance"))
     assert (derived["predicted_ms"], derived["method"], derived["paths"]) == (9.5, "genetic", 3)
     expected = make_table(plan.space_of()).predict(Architecture.load(plan.entries[1].architecture_file))
@@ -73,7 +73,7 @@ def test_a_row_gathers_what_the_steps_left(rows, plan, make_table):
     assert (derived["patients"], derived["flops"]) == (2, 2000)
 
 
-def test_a_network_is_marked_whose_search_read_exams_of_its_score(rows, plan):
+def test_a_network_is_marked_if_its_search_read_scored_exams(rows, plan):
     assert (rows()["derived"]["seen"], rows()["chance"]["seen"]) == (False, False)
     write_run(plan.entries[0].search.folder, "search", weights=["p1"], architecture=["p4"], test=[])
     assert rows()["derived"]["seen"] is True

@@ -15,7 +15,7 @@ from scripts.search.constraint import Constraint
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_front_is_what_brute_force_finds(seed):
+def test_the_front_equals_brute_force(seed):
     draw = random.Random(seed)
     points = [(draw.randint(1, 12), draw.randint(1, 12)) for _ in range(25)]  # few values, so that many tie
 
@@ -76,7 +76,7 @@ def test_random_networks_stay_unnamed_and_names_leave_out_their_system():
     assert {text.get_text() for text in left.texts} == {"one", "two", "B"}
 
 
-def test_the_axis_is_logarithmic_where_networks_differ_widely():
+def test_the_axis_is_logarithmic_if_networks_differ_widely():
     assert scatter_figure(drawn(), None).axes[0].get_xscale() == "log"
     assert scatter_figure(drawn()[:1], None).axes[0].get_xscale() == "linear"
 

@@ -56,7 +56,7 @@ def heights(axes) -> list[list[float]]:
     return [np.asarray(points.get_offsets())[:, 1].round(6).tolist() for points in axes.collections]
 
 
-def test_groups_and_levels_hold_each_exam_and_its_mean():
+def test_groups_and_levels_show_each_exam_and_the_mean():
     figure = groups_figure(rows())
     above, beneath = figure.axes
     assert [tick.get_text() for tick in above.get_xticklabels()] == ["NOR\n2 patients", "RV\n1 patient"]
@@ -87,7 +87,7 @@ def test_typical_is_the_median_and_worst_the_lowest(pixels):
     assert pixels(figure).std() > 0
 
 
-def test_a_view_holds_the_three_slices_around_the_heart():
+def test_a_view_has_three_slices_cropped_around_the_heart():
     view = exam(0.9)
     assert view["of"] == 8
     assert [(level, d) for level, d, *_ in view["slices"]] == [("base", 2), ("middle", 3), ("apex", 5)]

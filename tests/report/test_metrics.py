@@ -48,7 +48,7 @@ def test_a_structure_that_is_not_found_scores_0_and_has_no_distance(label):
     assert (row["dice"], row["hd95_mm"], row["volume_ml"]) == (0.0, None, 0.0)
 
 
-def test_a_structure_that_nobody_labelled_is_not_scored(label):
+def test_an_unlabelled_structure_is_not_scored(label):
     """Of a label without RV, the empty slices 0 and 3 do not count either: their voxels of LV are no error."""
     partial = torch.where(label == 1, 0.0, label)
     pred = label.clone()
@@ -60,7 +60,7 @@ def test_a_structure_that_nobody_labelled_is_not_scored(label):
     assert rows["LV"]["volume_ml"] == pytest.approx(32 * 12 / 1000)
 
 
-def test_of_a_whole_label_every_slice_counts(label):
+def test_every_slice_of_a_whole_label_counts(label):
     pred = label.clone()
     pred[6:10, 6:10, 0] = 3  # 16 voxels beside the 32 of the reference
     row = by_name(measure_exam(pred, label, SPACING))["LV"]
@@ -76,7 +76,7 @@ def test_a_slice_without_label_between_labelled_ones_does_not_count():
     assert [rows[name]["dice"] for name in rows] == [1.0] * 3 and rows["LV"]["scored_slices"] == 2
 
 
-def test_what_is_not_labelled_is_said_and_its_volumes_are_not_compared(label):
+def test_missing_labels_are_reported_and_their_volumes_not_compared(label):
     exams = {"whole": label, "cavity only": torch.where(label == 3, label, 0.0), "nothing": torch.zeros_like(label)}
     rows = [
         {"patient": name, "group": "NOR", "phase": "ED", **row}
@@ -93,7 +93,7 @@ def test_what_is_not_labelled_is_said_and_its_volumes_are_not_compared(label):
     assert "label" not in format_summary(summarise(rows[:3]))
 
 
-def test_labels_of_few_slices_of_a_stack_are_no_whole_label():
+def test_labels_in_few_slices_of_a_stack_are_partial():
     """All structures, without a gap, in 3 of 8 slices: what is found in the others is no error; in 4 of 8 it is."""
     pred = torch.zeros(8, 8, 8)
     pred[0:2], pred[3:5], pred[6:8] = 1, 2, 3
@@ -103,7 +103,7 @@ def test_labels_of_few_slices_of_a_stack_are_no_whole_label():
         assert by_name(measure_exam(pred, label, SPACING))["LV"]["dice"] == pytest.approx(dice)
 
 
-def test_levels_are_scored_by_themselves():
+def test_levels_are_scored_separately():
     """A square RV of 6x6 in slices 1 to 5 of 7, of which the prediction misses and adds rows."""
     label = torch.zeros(12, 12, 7)
     label[2:8, 2:8, 1:6] = 1
@@ -195,7 +195,7 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
     assert "0.500 ± 0.707" in caplog.text
 
 
-def test_labels_that_are_numbered_otherwise_are_named_in_log_and_results(label, tmp_path, caplog, monkeypatch):
+def test_another_order_of_labels_is_reported_in_log_and_results(label, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("scripts.report.metrics.save_figure", lambda *_: None)
     swapped = torch.tensor([0, 3, 2, 1])[label.long()].float()
     affine = torch.diag(torch.tensor([*SPACING, 1.0], dtype=torch.float64))
@@ -215,7 +215,7 @@ def test_labels_that_are_numbered_otherwise_are_named_in_log_and_results(label, 
     )
 
 
-def test_what_nobody_labels_is_left_out_and_makes_no_exam_partly_labelled(label):
+def test_a_never_labelled_structure_is_left_out_and_exams_are_not_partly_labelled(label):
     """Of a data set without RV, every slice counts and the LV's volumes are compared."""
     without_rv = torch.where(label == 1, 0.0, label)
     rows = [
@@ -234,7 +234,7 @@ def test_what_nobody_labels_is_left_out_and_makes_no_exam_partly_labelled(label)
     assert "None of these exams has a label of RV: it is not in means and tables." in lines
 
 
-def test_slices_are_found_on_whichever_axis_they_are(label, tmp_path):
+def test_slices_are_found_on_any_axis(label, tmp_path):
     """The same exam, stored with its slices first: every figure is the same."""
     pred = label.clone()
     pred[1, :, 1] = 0
@@ -254,7 +254,7 @@ def test_slices_are_found_on_whichever_axis_they_are(label, tmp_path):
     assert found[0][0]["dice_base"] == pytest.approx(2 * 12 / (12 + 16))
 
 
-def test_the_table_shows_what_the_summary_holds():
+def test_the_table_shows_the_content_of_the_summary():
     rows = [
         {
             **{"patient": p, "group": group, "phase": phase, "structure": s, "dice": d, "hd95_mm": 2.0},

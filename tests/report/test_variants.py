@@ -57,7 +57,7 @@ def test_each_variant_has_a_row_and_the_whole_stack_is_scored_at_the_same_slices
     assert "| turned 180 | 1.000 | 1.000 | 1.000 | 1.000" in format_variants(found["dice"])
 
 
-def test_what_is_not_labelled_is_not_scored(label, tmp_path):
+def test_unlabelled_parts_are_not_scored(label, tmp_path):
     cavity = torch.where(label == 3, label, 0.0)
     cavity[..., 0] = 0
     found = run([("as stored", label, cavity), ("mirrored x", label, torch.zeros_like(label))], tmp_path)["dice"]

@@ -14,7 +14,7 @@ OTHERS = ("hw_nas", "ms_nas", "hypersegnas", "hypersegnas_memory", "correlate", 
 
 
 @pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick", "cpu", "gpu"])
-def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
+def test_the_shipped_values_pass_and_every_key_is_in_a_config(overlay):
     known = set()
     for name in ("profile", "search", "derive", "train", "inference", "stream", "verify", "compare", *OTHERS):
         files = [str(CONFIGS / f"{file}.json") for file in (name, overlay) if file]
@@ -63,12 +63,12 @@ def test_the_shipped_values_pass_and_every_key_is_one_of_theirs(overlay):
         ("networks", []),
     ],
 )
-def test_values_that_no_run_can_use_name_their_key(key, value):
+def test_errors_for_unusable_values_name_their_key(key, value):
     with pytest.raises(CineError, match=f"the configuration, field {key}"):
         check_values({key.split("#")[0]: value})
 
 
-def test_warm_up_leaves_epochs_and_devices_are_here():
+def test_warm_up_must_leave_epochs_and_devices_must_exist():
     with pytest.raises(
         CineError, match="warm_up_epochs: found 4; expected 0 to 3, since the 4 search_epochs include this phase"
     ):
@@ -85,5 +85,5 @@ def test_warm_up_leaves_epochs_and_devices_are_here():
     check_values({"device": "cpu"})
 
 
-def test_expressions_are_left_to_where_they_are_used():
+def test_expressions_are_not_checked_here():
     check_values({"device": "$torch.device('cpu')", "seed": "@other", "search_epochs": "$2 * 3"})

@@ -112,13 +112,13 @@ def test_a_backend_that_cannot_run_here_is_refused(arguments, says):
         Runtime(*arguments)
 
 
-def test_a_backend_whose_package_is_missing_says_so(monkeypatch):
+def test_a_backend_reports_its_missing_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CineError, match="needs the package openvino"):
         Runtime("cpu", "float32", "openvino")
 
 
-def test_openvino_reports_to_nobody(tmp_path):
+def test_openvino_sends_no_telemetry(tmp_path):
     """Its telemetry would write an identity into the home folder, fork and send at each conversion."""
     runtime_or_skip("openvino")
     code = (
@@ -134,7 +134,7 @@ def test_openvino_reports_to_nobody(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_meets_a_stack_that_is_there():
+def test_a_signal_finds_a_valid_signal_stack():
     """Networks that come and go in any order left OpenVINO's stack for signals behind, unmapped."""
     script = f"""
 import gc, signal, sys, torch

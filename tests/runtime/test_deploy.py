@@ -33,7 +33,7 @@ def test_folded_network_equals_the_network(network):
         torch.testing.assert_close(deployed(x), network(x), rtol=1e-4, atol=1e-4)
 
 
-def test_the_original_network_stays_as_it_was(network):
+def test_the_original_network_does_not_change(network):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     Runtime("cpu", "bfloat16").deploy(network)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -53,7 +53,7 @@ def test_a_norm_without_a_convolution_before_it_stays():
     assert isinstance(fold_norms(module)[1], nn.BatchNorm3d)
 
 
-def test_descriptions_say_what_a_measurement_depends_on():
+def test_descriptions_contain_all_settings_of_a_measurement():
     assert {"kind", "name", "units", "driver"} <= describe_device("cpu").keys()
     assert Runtime("cpu", "float32").describe()["dtype"] == "float32"
     assert Runtime("cpu").dtype in ("float32", "bfloat16")
@@ -82,7 +82,7 @@ def test_training_gradients_pass_the_inferer(architecture):
 
 
 @pytest.mark.parametrize("ordering", ["NDA", "ADN"])
-def test_a_norm_behind_an_activation_is_not_folded(ordering):
+def test_a_norm_after_an_activation_is_not_folded(ordering):
     """Dropout aside, only the first of these orders has the norm read the convolution."""
     block = Convolution(3, 2, 3, act="relu", norm="batch", dropout=0.5, adn_ordering=ordering).eval()
     block.adn.N.running_mean.normal_()

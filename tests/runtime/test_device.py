@@ -31,7 +31,7 @@ def groups(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("member", [None, "0::/\n", "0::/../elsewhere\n", "4:memory:/docker/0a1b\n0::/\n", "no group"])
-def test_available_memory_minds_the_limit_of_a_container(groups, member):
+def test_available_memory_respects_the_limit_of_a_container(groups, member):
     assert available_memory("cpu") == 10**9
     groups(".", member, max="max", current=1000)
     assert available_memory("cpu") == 10**9
@@ -76,7 +76,7 @@ def test_peak_memory_on_other_systems(monkeypatch, missing):
     assert here / 4 < peak_memory("cpu")["process"] < 4 * here
 
 
-def test_peak_memory_knows_what_was_freed():
+def test_peak_memory_accounts_for_freed_tensors():
     held = psutil.Process().memory_info().rss
     block = torch.ones(2**26)  # 256 MiB
     del block

@@ -62,7 +62,7 @@ def agree(answer, network, sizes=SIZES):
 
 
 @pytest.mark.filterwarnings("ignore")  # of exporters: not ours
-def test_the_step_writes_files_that_answer_as_the_network_for_any_slices(network, work_dir, tmp_path):
+def test_exported_files_equal_the_network_for_any_number_of_slices(network, work_dir, tmp_path):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     done = bundle(
         *("run", "export", "--config_file", BUNDLE_ROOT / "configs" / "export.json", "--work_dir", work_dir),
@@ -88,7 +88,7 @@ def test_the_step_writes_files_that_answer_as_the_network_for_any_slices(network
     }
 
 
-def test_an_export_that_answers_otherwise_is_refused(network, tmp_path, monkeypatch):
+def test_an_export_with_other_outputs_is_refused(network, tmp_path, monkeypatch):
     def off_for_one_slice(path):
         return lambda x: network(x) * (1.01 if x.shape[4] == 1 else 1)
 
@@ -107,7 +107,7 @@ def test_an_export_that_answers_otherwise_is_refused(network, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_says_so(network, tmp_path, monkeypatch):
+def test_a_missing_package_is_reported(network, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CineError, match=r"ONNX Runtime needs the package onnxruntime; expected .* Install the extra"):
         export_network(network, str(tmp_path))
@@ -121,7 +121,7 @@ def test_a_network_that_pads_its_slices_is_refused(network, tmp_path):
 
 
 @pytest.mark.filterwarnings("ignore")  # of exporters: not ours
-def test_what_tensorrt_would_build_from_answers_as_the_network_in_all_sizes(network):
+def test_the_onnx_for_tensorrt_equals_the_network_in_all_sizes(network):
     """TensorRT itself needs a GPU; MONAI hands it this ONNX, made from whatever image comes first."""
     onnxruntime = pytest.importorskip("onnxruntime")
     overlay = json.loads((BUNDLE_ROOT / "configs" / "inference_trt.json").read_text())["network"]["args"]
@@ -136,7 +136,7 @@ def test_what_tensorrt_would_build_from_answers_as_the_network_in_all_sizes(netw
         agree(answer, network, [first[2:], (24, 24, 1), (33, 25, 21)])
 
 
-def test_the_overlay_of_tensorrt_changes_nothing_where_there_is_none(work_dir, caplog):
+def test_the_overlay_of_tensorrt_changes_nothing_without_tensorrt(work_dir, caplog):
     files = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in ("inference", "inference_trt")]
     check_keys(files, {"network#args#precision": "fp32"})
     parser = ConfigParser(ConfigParser.load_config_files(files))
@@ -161,9 +161,7 @@ def torchscript(work_dir) -> Path:
     return path
 
 
-def test_torchscript_answers_as_the_network_in_all_sizes_and_runs_as_a_deploy_operator_would(
-    network, torchscript, tmp_path
-):
+def test_torchscript_equals_the_network_in_all_sizes_and_runs_like_a_deploy_operator(network, torchscript, tmp_path):
     script = torch.jit.load(torchscript).eval()
     agree(script, network, [(24, 16, 2), (24, 24, 1), (32, 40, 6), (47, 25, 21), (190, 166, 3)])
     deployed = _deployed(torchscript, script, tmp_path)

@@ -5,7 +5,7 @@ import torch
 from scripts.runtime.memory_tracker import LivingTensors
 
 
-def test_the_sum_of_living_tensors_by_hand():
+def test_the_sum_of_live_tensors_computed_by_hand():
     """Three tensors of 400 bytes, of which two live at once."""
     with LivingTensors() as tensors:
         a = torch.zeros(100, device="meta")

@@ -28,7 +28,7 @@ def test_autocast_only_where_bfloat16_pays(monkeypatch, pays, dtype):
 
 
 @pytest.mark.parametrize(("bfloat16_ms", "pays"), [(0.9, True), (1.3, False)])
-def test_a_processor_that_has_bfloat16_must_also_be_faster_in_it(monkeypatch, bfloat16_ms, pays):
+def test_a_processor_with_bfloat16_must_also_be_faster_in_it(monkeypatch, bfloat16_ms, pays):
     monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: True)
     monkeypatch.setattr(precision, "_time_training", lambda: {"float32": 1.0, "bfloat16": bfloat16_ms})
     assert bfloat16_pays("cpu") is pays
@@ -38,7 +38,7 @@ def test_a_processor_that_has_bfloat16_must_also_be_faster_in_it(monkeypatch, bf
     assert bfloat16_pays("cpu") is pays
 
 
-def test_nothing_is_timed_where_bfloat16_is_emulated(monkeypatch):
+def test_nothing_is_timed_if_bfloat16_is_emulated(monkeypatch):
     monkeypatch.setattr(precision, "has_native_bfloat16", lambda device: False)
     monkeypatch.setattr(precision, "_time_training", lambda: pytest.fail("timed"))
     assert bfloat16_pays("cpu") is False

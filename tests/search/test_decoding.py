@@ -39,7 +39,7 @@ def test_a_node_that_repeats_another_decodes_to_the_next_best(space):
     assert cells["contracting"] == ((0, "identity"), (0, "max_pool_3x3x3"))
 
 
-def test_edge_first_takes_the_likelier_edge_and_then_its_operation(space):
+def test_edge_first_chooses_the_likelier_edge_and_then_its_operation(space):
     """gamma .6 and .4, alpha .3 and .9: the best pair lies on the edge that is less likely."""
     p = torch.tensor([[0.6 * 0.3, 0.6 * 0.25, 0.6 * 0.2, 0.6 * 0.15, 0.6 * 0.1], [0.4 * 0.9, 0.01, 0.01, 0.01, 0.01]])
     first = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.6]])
@@ -59,7 +59,7 @@ def test_zero_is_never_decoded(space):
 
 @pytest.mark.parametrize("score", ["sum", "product", "lift"])
 @pytest.mark.parametrize("skip", [False, True])
-def test_pool_against_brute_force(space, score, skip):
+def test_the_pool_equals_brute_force(space, score, skip):
     space = replace(space, skip=skip)
     mixing = random_mixing(space)
     exits = {cell: len(cells) for cells in space.trellis.exits.values() for cell in cells}
@@ -84,7 +84,7 @@ def test_overlap_of_pools(space):
     assert pool_overlap(uniform[:4], uniform[2:]) == 0.5
 
 
-def test_the_pool_of_cells_begins_with_the_decoded_ones_and_goes_on_by_probability(space):
+def test_the_cell_pool_starts_with_decoded_cells_and_continues_by_probability(space):
     mixing = random_mixing(space, 3)
     decoded = decode_cells(mixing, space)
     for group, pool in cell_pool(mixing, space, 12).items():
@@ -102,7 +102,7 @@ def test_the_pool_of_cells_begins_with_the_decoded_ones_and_goes_on_by_probabili
     assert cell_pool(mixing, space, 1) == {group: [nodes] for group, nodes in decoded.items()}
 
 
-def test_no_candidate_of_the_pool_of_cells_computes_the_same_twice():
+def test_candidates_of_the_cell_pool_compute_different_results():
     """Two operations and two nodes: of 2 x 4 pairs, identity of X_0 twice, and of X_0 by way of X_1, is left out."""
     space = Space(2, 2, 2, 4, 2, ("identity", "conv_3x3x3"), (16, 16, 3))
     pool = cell_pool(uniform_mixing(space), space, 99)["contracting"]

@@ -18,7 +18,7 @@ def test_values_by_hand(latency, phi):
 
 
 @pytest.mark.parametrize("latency", [1.0, 49.0, 64.999, 65.001, 90.0, 1e4])
-def test_gradient_against_finite_differences(latency):
+def test_the_gradient_equals_finite_differences(latency):
     objective = LatencyObjective(ramp=0)
     latency_ms = torch.tensor(latency, requires_grad=True)
     objective(torch.tensor(0.7), latency_ms, 50.0, 1.0).backward()
@@ -32,7 +32,7 @@ def test_gradient_against_finite_differences(latency):
     assert float(latency_ms.grad) == pytest.approx((loss(latency + h) - loss(latency - h)) / (2 * h), rel=2e-3)
 
 
-def test_speed_beyond_the_budget_is_worth_nothing():
+def test_speed_beyond_the_budget_gains_nothing():
     """The product alone would pay for every ms saved, with accuracy."""
     latency_ms = torch.tensor(20.0, requires_grad=True)
     LatencyObjective(weight=0.0)(torch.tensor(1.0), latency_ms, 50.0, 1.0).backward()

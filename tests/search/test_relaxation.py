@@ -70,7 +70,7 @@ def test_separate_softmaxes_for_edge_and_operation(space):
     assert float(node[0, 0]) == pytest.approx(1 / 4 * 1 / 5)
 
 
-def test_separate_and_joint_softmax_start_alike(space):
+def test_separate_and_joint_softmax_start_equal(space):
     for name, nodes in SeparateSoftmax(space)().nodes.items():
         for separate, joint in zip(nodes, uniform_mixing(space).nodes[name], strict=True):
             torch.testing.assert_close(separate, joint)
@@ -99,7 +99,7 @@ def test_gumbel_softmax_has_the_mean_of_the_integral(progress, temperature):
 
 
 @pytest.mark.parametrize("temperature", [(0.0, 1.0), (1.0,), (1.0, float("nan"))])
-def test_a_temperature_that_cannot_be_is_refused(space, temperature):
+def test_an_invalid_temperature_is_refused(space, temperature):
     with pytest.raises(CineError, match="temperature"):
         SeparateSoftmax(space, True, temperature)
 

@@ -61,7 +61,7 @@ def test_the_optimisers_are_disjoint_and_complete(build):
     assert not weights & architecture
 
 
-def test_warm_up_leaves_the_architecture_alone(build):
+def test_warm_up_does_not_change_the_architecture(build):
     searcher = build(epochs=2, warm_up_epochs=1)
     searcher.run()
     first, second = searcher.history
@@ -107,7 +107,7 @@ def test_a_resumed_search_equals_an_uninterrupted_one(build, tmp_path):
     ("build", "step"),
     [(small_search, 5), (small_search, 6), (small_search, 8), (discrete_search, 5), (discrete_search, 8)],
 )
-def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
+def test_a_search_ended_by_a_signal_saves_its_last_step(build, tmp_path, step):
     whole = build(tmp_path / "whole")
     whole.run()
     broken = build(tmp_path / "broken")
@@ -132,7 +132,7 @@ def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
     assert identical(resumed_state, whole_state)
 
 
-def test_memory_that_does_not_suffice_names_shape_and_key(build):
+def test_an_out_of_memory_error_names_shape_and_key(build):
     searcher = build(identity={"search_batch_size": 3, "search_patch_size": [8, 8, 2]})
     searcher.weight_step = lambda batch: torch.empty(2**60)
     with pytest.raises(CineError, match="search_batch_size") as caught:
@@ -149,7 +149,7 @@ def test_the_same_seed_gives_the_same_search_and_another_does_not(build, tmp_pat
     assert not same(first, other)
 
 
-def test_the_first_weights_are_the_seed_s_alone(build, tmp_path, space):
+def test_initial_weights_depend_only_on_the_seed(build, tmp_path, space):
     first = build(tmp_path / "a")
     torch.rand(100)
     second, other = build(tmp_path / "b", supernet=Supernet(space, partial=2)), build(tmp_path / "c", seed=1)
@@ -255,7 +255,7 @@ def test_a_discrete_step_moves_only_cells_of_the_network_that_it_drew(tmp_path):
     assert any(moved <= {cell.name for cell in cells_of(path)} for path in SPACE.trellis.paths())
 
 
-def test_the_history_holds_the_multiplier(tmp_path):
+def test_the_history_contains_the_multiplier(tmp_path):
     searcher = discrete_search(tmp_path)
     searcher.run()
     weights = [entry["penalty_weight"] for entry in searcher.history]
@@ -266,7 +266,7 @@ def test_the_history_holds_the_multiplier(tmp_path):
     ("budget_ms", "said"),
     [(500.0, "All networks are below the budget"), (7.0, None), (4.0, "All networks are above the budget")],
 )
-def test_a_budget_outside_of_the_space_is_named(tmp_path, caplog, budget_ms, said):
+def test_a_budget_outside_the_space_is_reported(tmp_path, caplog, budget_ms, said):
     """A path takes 6 ms, and the union of two paths up to 10."""
     discrete_search(tmp_path, budget_ms=budget_ms, epochs=2).run()
     assert said in caplog.text if said else "All networks" not in caplog.text

@@ -76,7 +76,7 @@ class Judges:
 
 
 @pytest.mark.parametrize("budget_ms", [12.0, 18.0, 24.0])
-def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, table, clock, budget_ms):
+def test_the_heaviest_network_that_meets_the_measured_budget_is_chosen(mixing, table, clock, budget_ms):
     """Though the table is a third too low: measurements correct the limit of what is proposed."""
     deriver = Deriver("exhaustive", paths=5)
     taken, found = Selection(mixing, deriver, judge_of(SPACE, budget_ms, table)).take()
@@ -89,14 +89,14 @@ def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, ta
     assert refused, "by the table only, a network that is too slow would have been taken"
 
 
-def test_a_budget_that_binds_nothing_takes_all_paths_and_measures_little(mixing, table, clock):
+def test_a_budget_without_effect_uses_all_paths_and_needs_few_measurements(mixing, table, clock):
     taken, _ = Selection(mixing, Deriver("exhaustive", paths=3), judge_of(SPACE, 45.0, table)).take()
     assert len(taken.paths) == 3
     assert list(taken.paths) == [path for _, path in gene_pool(mixing, SPACE, 3)]
     assert len(clock) <= 9
 
 
-def test_shared_weights_choose_and_fine_tuning_has_the_last_word(mixing, table, clock):
+def test_shared_weights_preselect_and_fine_tuning_decides(mixing, table, clock):
     shared = Judges()
     deriver = Deriver("exhaustive", paths=5)
     selection = Selection(mixing, deriver, judge_of(SPACE, 18.0, table), shared)
@@ -110,7 +110,7 @@ def test_shared_weights_choose_and_fine_tuning_has_the_last_word(mixing, table, 
     assert taken.provenance.shared_dice == shared.dice(taken)
 
 
-def test_no_network_is_judged_twice(mixing, table, clock):
+def test_no_network_is_evaluated_twice(mixing, table, clock):
     counted: list[str] = []
     shared = Judges()
     judge = shared.dice

@@ -19,7 +19,7 @@ def channels_last(*shape: int) -> torch.Tensor:
         (pool_2x2x1, lambda x: F.max_pool3d(x, (2, 2, 1))),
     ],
 )
-def test_pooling_is_the_library_s(ours, library, batch):
+def test_pooling_equals_the_library_s(ours, library, batch):
     x = channels_last(batch, 4, 6, 8, 3)
     found, expected = ours(x), library(x)
     assert torch.equal(found, expected)

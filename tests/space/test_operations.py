@@ -39,7 +39,7 @@ def test_receptive_fields(name, reach):
 @pytest.mark.parametrize(
     ("kind", "shape"), [("contracting", (4, 3, 5)), ("non_scaling", (8, 6, 5)), ("expanding", (16, 12, 5))]
 )
-def test_scaling_is_in_plane_alone(kind, shape):
+def test_scaling_is_only_in_plane(kind, shape):
     x = torch.randn(1, 6, 8, 6, 5)
     assert Scaling(kind, 6, 3)([x]).shape == (1, 3, *shape)
 
@@ -80,7 +80,7 @@ def test_the_search_norm_has_no_state():
     assert not list(norm.buffers())
 
 
-def test_the_supernet_refuses_operations_that_it_would_not_compute(monkeypatch):
+def test_the_supernet_refuses_operations_that_it_cannot_compute(monkeypatch):
     """A second pooling, and a pooling of another kernel, have no place in the fused sums."""
     monkeypatch.setitem(REGISTRY, "max_pool_3x3x1", Operation("pooling", "#000000", (3, 3, 1)))
     for names in (("conv_3x3x3", "max_pool_3x3x1"), ("conv_3x3x3", "max_pool_3x3x3", "max_pool_3x3x1")):

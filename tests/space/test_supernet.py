@@ -42,7 +42,7 @@ def normal(relaxation):
 @pytest.mark.parametrize(
     "operations", [CANDIDATES, CANDIDATES[:5], ("conv_3x3x1", "identity"), ("conv_3x3x3", "max_pool_3x3x3")]
 )
-def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial):
+def test_outputs_and_gradients_equal_the_obvious_loop(operations, partial):
     """In float64, in every part: logits, and gradients of weights, alpha and beta; state dicts interchangeable."""
     space = Space(layers=4, scales=3, nodes=3, channels=8, operations=operations, deployment_size=(16, 16, 3))
     relaxation = normal(JointSoftmax(space).double())
@@ -69,7 +69,7 @@ def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial
     ],
 )
 @pytest.mark.parametrize("relax", [JointSoftmax, SeparateSoftmax])
-def test_the_other_spaces_are_those_of_the_obvious_loop(changes, relax):
+def test_the_other_spaces_equal_the_obvious_loop(changes, relax):
     space = replace(Space(layers=3, scales=3, nodes=2, channels=4, deployment_size=(16, 16, 3)), **changes)
     relaxation = normal(relax(space).double())
     ours, reference = Supernet(space, partial=2).double(), ReferenceSupernet(space, partial=2).double()
@@ -191,18 +191,18 @@ def test_bfloat16_stays_near_float32(space, relaxation, rows):
 
 
 @pytest.mark.parametrize("size", [(16, 16, 1), (13, 18, 2)])
-def test_any_size_comes_out_as_it_went_in(space, size):
+def test_any_size_is_preserved(space, size):
     assert Supernet(space)(torch.randn(2, 1, *size), JointSoftmax(space)()).shape == (2, 4, *size)
 
 
-def test_a_pass_leaves_no_trace(space):
+def test_a_forward_pass_does_not_change_the_network(space):
     supernet = Supernet(space)
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     supernet(torch.randn(1, 1, 16, 16, 2), JointSoftmax(space)())
     assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
 
 
-def test_a_width_of_its_own(space):
+def test_separate_widths_for_each_scale(space):
     supernet = Supernet(space, channels=2, partial=2)
     assert supernet.space.channels == 2
     for partial in (4, 0, -2, 1.5):

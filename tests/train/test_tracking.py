@@ -19,7 +19,7 @@ def curves(folder):
     return {tag: [(e.step, round(e.value, 5)) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_a_resumed_run_overwrites_what_it_does_again(tmp_path):
+def test_a_resumed_run_overwrites_repeated_steps(tmp_path):
     """Killed after its third step, gone on from its second."""
     for steps in ((1, 2, 3), (3, 4)):
         writer = CurveWriter(tmp_path)
@@ -45,7 +45,7 @@ def test_without_tensorboard_nothing_happens(tmp_path, monkeypatch):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_writer_that_writes_nothing_leaves_nothing(tmp_path):
+def test_a_writer_without_values_writes_no_file(tmp_path):
     CurveWriter(tmp_path / "none").close()
     assert not (tmp_path / "none").exists()
 
