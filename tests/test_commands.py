@@ -36,7 +36,7 @@ TINY = {
     },
     "profile_seconds": 2,
     "backend": "eager",
-    # so generous that a busy machine keeps them
+    # generous limits, which a busy machine can meet
     "budget_ms": 5000.0,
     "volumes_per_second": 0.1,
     "max_rounds": 1,
@@ -81,7 +81,7 @@ class Workplace:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Workplace:
-    """Searched, trained, evaluated: the steps build on each other, so the tests share them."""
+    """The results of search, train and evaluate: the steps depend on each other, so the tests share them."""
     place = Workplace(tmp_path_factory.mktemp("commands"))
     place.logs = {  # type: ignore[attr-defined]
         "profile": place.must("profile", "profile"),
@@ -119,7 +119,7 @@ def test_derive_finds_another_network_without_searching(workplace):
     workplace.must("derive", "derive", paths=4, method="exhaustive")
     architecture = Architecture.load(folder / "architecture.json")
     assert (len(architecture.paths), architecture.provenance.method) == (4, "exhaustive")
-    stale = workplace.run("infer", "inference", output_dir="stale")  # model.pt is that of the other network
+    stale = workplace.run("infer", "inference", output_dir="stale")  # model.pt belongs to the other network
     assert stale.returncode == 2
     assert "run train again" in stale.stderr
     (folder / "architecture.json").write_bytes(kept)
@@ -137,7 +137,7 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
         rows = list(csv.DictReader(file))
     patients = {row["patient"] for row in rows}
     assert len(rows) == len(patients) * 2 * 3
-    for row in rows:  # the reference volume is counted on the label's own grid
+    for row in rows:  # the reference volume is computed on the label's own grid
         info = (workplace.data / row["patient"] / "Info.cfg").read_text()
         frame = int(next(line for line in info.splitlines() if line.startswith(row["phase"])).split(":")[1])
         label = nib.load(workplace.data / row["patient"] / f"{row['patient']}_frame{frame:02d}_gt.nii.gz")
@@ -147,7 +147,7 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
     metrics = json.loads((workplace.folder / "work" / "metrics.json").read_text())
     assert metrics["latency"]["median_ms"] > 0
     assert metrics["read_by_search"] == 0
-    assert metrics["dice"]["mean"]["mean"] > 0.05  # a minute's training on few patients: more than chance
+    assert metrics["dice"]["mean"]["mean"] > 0.05  # better than chance after a minute's training on few patients
     for name in ("dice", "groups", "agreement", "exams"):
         assert (workplace.folder / "work" / "figures" / f"{name}.png").stat().st_size > 10_000
     functions = {entry["patient"]: entry for entry in metrics["function"]["patients"]}
@@ -162,7 +162,7 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
 
 
 def test_integers_are_scored_as_they_run(workplace):
-    """Rounded, masks change a little; were they not rounded, they would not change at all."""
+    """With rounding, masks change slightly; without it, they would not change at all."""
     found = {}
     for precision in ("float32", "int8"):
         where = {"dataset_dir": workplace.data, "results_dir": f"as_{precision}"}
@@ -177,7 +177,7 @@ def test_integers_are_scored_as_they_run(workplace):
 
 
 def test_a_degraded_evaluation_leaves_the_plain_one_as_it_was(workplace):
-    """Half the slices, label and image alike: the most that a degradation does to an exam."""
+    """Half the slices in image and label: the strongest change of an exam by a degradation."""
     kept = (workplace.folder / "work" / "metrics.json").read_bytes()
     files = "train", "evaluate", "evaluate_degraded"
     workplace.must("evaluate", *files, dataset_dir=workplace.data, degradation="half_slices")
@@ -222,7 +222,7 @@ def test_one_command_scores_every_storage_order_and_few_slices(workplace):
 
 
 def test_every_exam_of_a_datalist_is_scored_where_it_is_labelled(workplace):
-    """As exams of another scanner come: one patient, LV cavity only at ES, no RV at ED."""
+    """Exams as from another scanner: one patient, LV cavity only at ES, no RV at ED."""
     patient = workplace.data / "patient006"
     items = []
     info = dict(line.split(": ") for line in (patient / "Info.cfg").read_text().splitlines())
@@ -298,7 +298,7 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
 
 
 def test_a_baseline_replaces_the_derived_network(workplace):
-    """Trained, scored, and run on files and as a stream by one overlay, without an architecture of ours."""
+    """Trained, evaluated, and run on files and as a stream with one overlay, without an architecture of ours."""
     baseline, here = "baseline_unet_2d_d3_16", {"work_dir": "baseline"}
     data, size = {"dataset_dir": workplace.data}, {"network_def#deployment_size": [32, 32, 4]}
     workplace.must("train", "train", baseline, train_epochs=2, val_interval=2, **here, **data)
@@ -359,7 +359,7 @@ def test_stream_gives_the_mask_of_infer_for_the_same_field(workplace):
 
 
 def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
-    """Searched here for another device, carried there (here, that is), verified, streamed."""
+    """Searched here for another device, moved there (that is, here), verified, streamed."""
     folder = workplace.folder / "work"
     kept = {name: (folder / name).read_bytes() for name in ("architecture.json", "latency.json")}
     table = json.loads(kept["latency.json"])

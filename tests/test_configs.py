@@ -42,7 +42,7 @@ def test_the_image_is_treated_the_same_if_the_label_stays_on_its_grid(name):
         json.loads((CONFIGS / f"{config}.json").read_text())["preprocessing"]["transforms"]
         for config in ("train", name)
     )
-    # what MONAI Label needs beyond
+    # the additional needs of MONAI Label
     own = {
         "scripts.cine.transforms.SpacingBesideTextd": "Spacingd",
         "scripts.cine.frames.LoadFramed": "scripts.cine.reader.LoadExamd",
@@ -83,8 +83,8 @@ def test_every_step_answers_to_its_name_and_to_run(step, files):
     parser = ConfigParser(read(*files))
     parser.parse()
     start = {"_target_": "scripts.run.start.start"}
-    # who writes into work_dir holds it; the others may write elsewhere
-    run = "train#run" if step == "train" else "run"  # there it is a reference, so that no step comes twice
+    # steps that write into work_dir lock it; the others may write elsewhere
+    run = "train#run" if step == "train" else "run"  # there it is a reference, so that no step occurs twice
     assert parser[f"{run}#0"] == (
         start if step in ("infer", "stream", "verify", "export") else {**start, "work_dir": "@work_dir"}
     )
@@ -108,7 +108,7 @@ def test_every_overlay_fits_every_step(overlay, files):
 
 @pytest.mark.parametrize("system", ["hw_nas", "ms_nas", "hypersegnas"])
 def test_quick_leaves_epochs_for_all_phases_of_another_system(system):
-    """As `compare --overlays "['quick']"` lays them."""
+    """The order of `compare --overlays "['quick']"`."""
     parser = ConfigParser(read("search", system, "quick"))
     check_values(parser.config)
     phase = "annealing_epochs" if system == "hypersegnas" else "warm_up_epochs"
@@ -194,7 +194,7 @@ def test_labels_are_rounded_before_they_are_mapped(step):
     ids=["train", "evaluate", "search"],
 )
 def test_every_step_reads_the_labelled_frames_of_cines(tmp_path, files, datasets):
-    """Their voxels are the frame's number, and 50 times the label; the other frames are empty."""
+    """Voxels are the frame's number, and 50 times the label; the other frames are empty."""
     parser = ConfigParser(read(*files))
     parser["datalist"], parser["spacing_mm"] = str(write_exams(tmp_path, frames=6)), [1.5, 1.5]
     parser["preprocessing#transforms"] = parser["preprocessing#transforms"][:3]  # without normalisation

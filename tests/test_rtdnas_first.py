@@ -1,4 +1,4 @@
-"""The bundle's own package ``scripts`` wins, whatever the user's folder holds under that name."""
+"""The bundle's own package ``scripts`` is used, even if the user's folder has one of that name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts import BUNDLE_ROOT
 
 @pytest.fixture(params=["scripts.py", "scripts/__init__.py", "scripts/mine.py"])
 def project(request, tmp_path, monkeypatch):
-    """A user's folder with a module, a package or a namespace of our name, which stands first on the path."""
+    """A user's folder with a module, package or namespace of our name, first on the path."""
     path = tmp_path / request.param
     path.parent.mkdir(exist_ok=True)
     path.write_text("x = 1\n")

@@ -1,4 +1,4 @@
-"""A folder of shipped models that somebody changed."""
+"""A folder of shipped models that was changed."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def test_a_pipe_instead_of_a_manifest(shipped, opens):
 
 
 def test_the_bundle_s_own_models_need_a_manifest(model_dir, opens, monkeypatch):
-    opens(model_dir)  # a user's own training needs none
+    opens(model_dir)  # a user's own training needs no manifest
     monkeypatch.setattr(manifest, "SHIPPED", model_dir)
     with pytest.raises(CineError, match="SHA256SUMS: found no such file"):
         opens(model_dir)
@@ -114,6 +114,6 @@ def test_a_training_that_replaces_shipped_models_updates_their_manifest(shipped,
         manifest.verify(shipped)
     manifest.renew(shipped)
     manifest.verify(shipped)
-    assert "run.json" not in (shipped / manifest.NAME).read_text()  # which the next training writes anew
-    manifest.renew(tmp_path / "work_dir")  # without a manifest: nothing
+    assert "run.json" not in (shipped / manifest.NAME).read_text()  # since the next training writes it again
+    manifest.renew(tmp_path / "work_dir")  # without a manifest: does nothing
     assert not (tmp_path / "work_dir").exists()

@@ -1,4 +1,4 @@
-"""JSON that a parser chokes on, or that two parsers read differently."""
+"""JSON that makes a parser fail, or that two parsers read differently."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def test_a_text(tmp_path, name):
 
 def test_a_nesting_that_can_be_read_but_not_shown(tmp_path):
     path = tmp_path / "a.json"
-    for depth in range(100, 1000, 10):  # where the parser gives up depends on the stack below it
+    for depth in range(100, 1000, 10):  # the depth at which the parser fails depends on the stack
         path.write_text('{"a":' * depth + "1" + "}" * depth)
         with pytest.raises(CineError):
             read_json(path, {"type": "object", "properties": {"a": {"type": "number"}}}, "Mend it.")
@@ -51,7 +51,7 @@ def test_a_nesting_that_can_be_read_but_not_shown(tmp_path):
 
 def test_a_file_without_end(tmp_path, opens, model_dir):
     with (tmp_path / "a.json").open("wb") as file:
-        file.truncate(2**42)  # sparse: it takes no room
+        file.truncate(2**42)  # sparse: it needs no space
     with pytest.raises(CineError, match="at most 4 MiB"):
         read_json(tmp_path / "a.json", ANY, "Mend it.")
     os.truncate(model_dir / "architecture.json", 2**42)

@@ -1,4 +1,4 @@
-"""A latency table that was copied from another computer, and would mislead the search or break it."""
+"""A latency table from another computer that would mislead the search or stop it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Weights whose shapes or kinds are not those of a network."""
+"""Weights with shapes or types that do not fit a network."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_key_that_is_not_text(model_dir, opens, key):
 
 
 def test_an_optimiser_state_that_would_grow_when_it_is_copied(tmp_path):
-    """load_state_dict converts it to the parameter's type, and so makes it as large as its shape says."""
+    """load_state_dict converts it to the parameter's type, and so allocates its full shape."""
     parts = {"optimizer": {"state": {0: {"exp_avg": torch.zeros(1, dtype=torch.float64).expand(2**40)}}}}
     torch.save({"identity": {}, "parts": parts}, tmp_path / "checkpoint.pt")
     with pytest.raises(CineError, match="with too few bytes of storage"):
@@ -60,7 +60,7 @@ def test_an_optimiser_state_that_would_grow_when_it_is_copied(tmp_path):
 
 
 def test_a_flipped_bit(model_dir, opens):
-    """torch's own reader leaves the archive's checksums out."""
+    """torch's own reader does not verify the archive's checksums."""
     path = model_dir / "model.pt"
     content = bytearray(path.read_bytes())
     content[len(content) // 2] ^= 1

@@ -1,4 +1,4 @@
-"""An architecture that reads or writes where nothing is."""
+"""An architecture that reads or writes at places that do not exist."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Values in a checkpoint that are endless where they are walked, compared or shown."""
+"""Values in a checkpoint that would never end when they are traversed, compared or shown."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_a_list_that_contains_itself(with_pickle, model_dir, opens):
 
 
 def test_ten_of_ten_of_ten(with_pickle, model_dir, opens, monkeypatch):
-    """Each list holds the one before ten times: 200 bytes that are 10**12 values."""
+    """Each list contains the one before ten times: 200 bytes for 10**12 values."""
     monkeypatch.setattr("scripts.core.safe_load.MAX_VALUES", 10_000)
     with_pickle(b"\x80\x02]q\x00" + b"".join(b"](" + b"h%c" % n * 10 + b"eq%c" % (n + 1) for n in range(12)) + b".")
     with pytest.raises(CineError, match="more than 10000 values"):

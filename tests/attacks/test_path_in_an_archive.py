@@ -1,4 +1,4 @@
-"""An archive whose entries lead out of where it would be unpacked. Nothing here unpacks one; it is refused anyway."""
+"""An archive with entries that would be unpacked elsewhere. Nothing here unpacks one, but it is refused anyway."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_a_link(repack, model_dir, opens):
 
 
 def test_a_repeated_entry(repack, model_dir, opens):
-    """What is looked at must be what is loaded; torch finds an entry in either case of its letters."""
+    """The checked entry must be the loaded one: torch ignores the case of entry names."""
 
     def add(entries):
         name = next(entry.filename for entry, _ in entries if entry.filename.endswith("data.pkl"))

@@ -1,4 +1,4 @@
-"""Files that people hand over in the place of a NIfTI, and names in upper case."""
+"""Files that people give instead of a NIfTI, and names in upper case."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_header_and_image_pair_is_recognised_from_either_file(tmp_path):
         with pytest.raises(CineError, match=r"found one half of a pair .* Join them: in Python, nibabel.save"):
             find_inputs(tmp_path / f"cine.{ending}", tmp_path / "out")
     with pytest.raises(CineError, match="found one half of a pair"):
-        read_header(tmp_path / "cine.hdr")  # where no name was looked at, as in stream and datalists
+        read_header(tmp_path / "cine.hdr")  # in steps that do not check names, such as stream and datalists
 
 
 def test_a_list_of_paths_is_never_mistaken_for_another_format(tmp_path):

@@ -1,4 +1,4 @@
-"""A cine frame by frame is the cine: the same voxels, metadata, refusals and results."""
+"""A cine read frame by frame equals the whole cine: the same voxels, metadata, refusals and results."""
 
 from __future__ import annotations
 
@@ -96,7 +96,7 @@ def test_a_cine_is_gathered_from_its_frames(nifti):
     voxels = VOXELS.copy()
     voxels[..., 2] = 7
     gathered, load = FramesGathered(), LoadFramed("image")
-    for item in list(frame_items({"image": str(nifti(voxels)), "output": "out"}))[:3]:  # of a cine that is refused
+    for item in list(frame_items({"image": str(nifti(voxels)), "output": "out"}))[:3]:  # from a refused cine
         gathered.add({**load(item), "pred": np.ones((1, 4, 5, 3))})
     for item in frame_items({"image": str(nifti(voxels)), "output": "out"}):
         labels = np.full((1, 4, 5, 3), item["frame"], np.float32)

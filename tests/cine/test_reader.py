@@ -1,4 +1,4 @@
-"""The gate: what may enter comes in right, what may not is refused by one error that says what to do."""
+"""The reader accepts valid files with correct values, and refuses others with one error that gives an action."""
 
 from __future__ import annotations
 
@@ -142,7 +142,7 @@ def test_patient001_has_its_volume_by_hand(acdc_dir):
     data = LoadImaged(keys="label", reader=CineReader(), ensure_channel_first=True, image_only=True)({"label": path})
     voxel_ml = abs(np.linalg.det(data["label"].affine[:3, :3].numpy())) / 1000
     assert float((data["label"] == 3).sum()) * voxel_ml == pytest.approx(by_hand, rel=1e-9)
-    assert 280 < by_hand < 310  # a dilated heart; the stored affine would say 12 ml
+    assert 280 < by_hand < 310  # a dilated heart; the stored affine would give 12 ml
 
 
 def test_voxels_that_are_not_finite_are_set_to_the_frame_s_minimum(nifti, caplog):
@@ -168,7 +168,7 @@ def test_a_constant_frame_with_a_single_nan_passes(nifti, caplog):
 
 
 def test_a_contrast_that_fits_float32_is_accepted(nifti):
-    image = load(nifti(scl_inter=1e6))  # 0 to 59, of which float32 keeps sixteenths
+    image = load(nifti(scl_inter=1e6))  # 0 to 59; float32 keeps sixteenths of them
     assert torch.equal(image[0].as_tensor() - 1e6, load(nifti())[0].as_tensor())
 
 
@@ -277,7 +277,7 @@ def test_the_memory_of_a_cine_is_for_one_frame_and_all_masks_unless_read_whole(n
     path = nifti(np.zeros((100, 100, 10, 20), np.uint8))
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1.0)
     monkeypatch.setattr(header_module, "available_memory", lambda device: 15 * 10**6)
-    read_header(path)  # 10^5 voxels a frame: 6.4 MB, and masks of 8 MB
+    read_header(path)  # 10^5 voxels per frame: 6.4 MB, and masks of 8 MB
     with pytest.raises(CineError, match="which take 124 MiB; expected at most 14 MiB"):  # 65 bytes for 2 * 10^6 voxels
         read_volume(path)
     monkeypatch.setattr(header_module, "available_memory", lambda device: 14 * 10**6)
@@ -293,7 +293,7 @@ def test_volumes_without_a_finite_voxel_are_refused(nifti):
 
 
 def test_a_refused_file_never_reaches_another_reader(nifti):
-    """LoadImage falls back to readers without a gate when ``read`` fails."""
+    """LoadImage falls back to readers without checks when ``read`` fails."""
     with pytest.raises(CineError, match="sheared"):
         load(nifti(**SHEAR))
     with pytest.raises(CineError, match="2 files"):

@@ -1,4 +1,4 @@
-"""Working order: one heart, however stored, comes to one array and goes back in every bit."""
+"""Working order: every storage order of a heart gives the same array, and the inverse restores every bit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stored_as(order, flips, affine=ACDC) -> MetaTensor:
 
 
 def oblique() -> torch.Tensor:
-    """A short-axis plane as it lies in a patient: turned about two axes."""
+    """A short-axis plane of a real patient: rotated about two axes."""
     a, b = np.deg2rad([40, 35])
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -64,7 +64,7 @@ def test_all_48_axis_orders_give_the_same_array_and_return(affine):
 
 @pytest.mark.parametrize("degrees", [0, 45, 90])
 def test_ties_are_decided_in_the_same_way_for_every_axis_order(degrees):
-    """A sagittal stack has no left-right axis in plane; a plane turned by 45 degrees has two equal ones."""
+    """A sagittal stack has no left-right axis in plane; a plane rotated by 45 degrees has two equally close ones."""
     turn = np.deg2rad(degrees)
     sagittal = np.eye(4)
     sagittal[:3, :3] = np.array([[0, 0, 10], [np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0]]) * 1.0
@@ -165,7 +165,7 @@ def test_frames_of_several_channels_stay_together():
 
 
 def test_spacing_ignores_text_with_a_name_like_metadata():
-    """As MONAI Label gives it: the path under image_path, metadata under image_meta_dict."""
+    """The item of MONAI Label: the path under image_path, metadata under image_meta_dict."""
     image = MetaTensor(VOXELS, affine=ACDC, meta={"filename_or_obj": "a.nii.gz"})
     item = {"image": image, "image_path": "a.nii.gz", "image_meta_dict": {"kept": 1}, "frame": 0}
     settings = {"keys": "image", "pixdim": (1.0, 1.0, -1.0)}

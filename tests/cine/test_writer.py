@@ -1,4 +1,4 @@
-"""Masks go back with the geometry they came with, and nothing is overwritten by surprise."""
+"""Masks keep the geometry of their input, and no file is overwritten unexpectedly."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ def test_a_failed_write_leaves_the_old_mask(nifti, tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(nifti, tmp_path):
-    """Two images among files that are none."""
+    """Two images among files that are not images."""
     folder = tmp_path / "exams"
     (folder / "sub").mkdir(parents=True)
     for name in ("b.nii.gz", "a.nii", "sub/c.nii.gz"):
@@ -136,7 +136,7 @@ def test_inputs_of_every_kind(folder, tmp_path):
 
 
 def test_dicom_files_among_nifti_images_are_ignored_with_a_warning(folder, tmp_path, caplog):
-    import dicom_exam  # skips where pydicom is missing
+    import dicom_exam  # skips the test if pydicom is missing
 
     dicom_exam.write(dicom_exam.exam(np.zeros((4, 4, 2, 3), np.uint16), np.eye(4)), folder / "exam")
     found = find_inputs(folder, tmp_path / "out")
@@ -150,7 +150,7 @@ def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
     (out / "a_seg.nii.gz").write_text("old")
     with pytest.raises(CineError, match=r"a_seg.nii.gz: found an existing result; .* existing to skip or overwrite"):
         find_inputs(folder, out)
-    assert len(find_inputs(folder, out, existing="skip")) == 2  # what a killed run left is no result
+    assert len(find_inputs(folder, out, existing="skip")) == 2  # files of a killed run are not results
     for suffix in ("_function.json", "_overlay.png"):
         (out / f"a{suffix}").write_text("old")
     assert [entry["output"] for entry in find_inputs(folder, out, existing="skip")] == [str(out / "b")]
@@ -227,5 +227,5 @@ def test_the_handler_names_exactly_the_files_that_it_wrote(tmp_path):
     handler.attach(engine)
     engine.run([[{"output": str(tmp_path / "a")}]])
     assert handler.files == [str(tmp_path / "a_seg.nii.gz")]
-    (tmp_path / "a_cine.nii.gz").touch()  # which a DICOM exam becomes
+    (tmp_path / "a_cine.nii.gz").touch()  # the file for a DICOM exam
     assert handler.files == [str(tmp_path / "a_seg.nii.gz"), str(tmp_path / "a_cine.nii.gz")]

@@ -1,4 +1,4 @@
-"""The command itself, on a phantom of six patients: stopped, resumed, called once more; with a network that fails."""
+"""The command on a phantom of six patients: stopped, resumed and repeated, with one network that fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OVERLAY = {
     "overlays": ["tiny.json"],
     "overrides": {"train_epochs": 2},
     "backend": "eager",
-    # so generous that a busy machine keeps them
+    # generous limits, which a busy machine can meet
     "budget_ms": 5000.0,
     "volumes_per_second": 0.1,
     "searches": [{"name": "rt"}],

@@ -41,7 +41,7 @@ def test_networks_are_timed_in_rounds_and_only_the_fast_state_counts(space, monk
 
 @pytest.fixture
 def plan(make_plan, architecture, space, monkeypatch):
-    """Two networks of an architecture, trained already, timed for a moment."""
+    """Two already trained networks of an architecture, timed briefly."""
     monkeypatch.setattr(costs, "SECONDS", 0.0)
     monkeypatch.setattr("scripts.compare.plan.Plan.space_of", lambda *_: space)
     architecture.save(path := make_plan().entries[0].folder.parent / "a.json")

@@ -14,7 +14,7 @@ FILES, CHANGED = ["search.json", "front.json"], {"budgets": [20.0, 10.0], "seed"
 
 @pytest.fixture
 def searched(monkeypatch, architecture):
-    """Each search finds a network that takes 0.9 of its budget; returns the steps that ran."""
+    """Each search finds a network with 0.9 of its budget; returns the steps that ran."""
     steps = []
 
     def run_step(step):

@@ -32,7 +32,7 @@ def test_each_network_runs_the_steps_for_its_origin(make_plan):
     assert names(search) == ["search.json", "quick.json"]
     assert names(derive) == ["derive.json", "quick.json"]
     assert names(train) == ["train.json", "quick.json"]
-    assert names(evaluate) == ["train.json", "evaluate.json", "quick.json"]  # an overlay lies over both
+    assert names(evaluate) == ["train.json", "evaluate.json", "quick.json"]  # an overlay applies to both
     for step in plan.steps:
         assert json.loads((step.folder / f"settings_{step.step}.json").read_text()) == step.settings
         assert step.settings["work_dir"] == str(step.folder)
@@ -54,7 +54,7 @@ def test_overrides_of_a_search_take_precedence_over_common_ones(make_plan):
 
 
 def test_an_override_reaches_only_steps_with_that_key(make_plan):
-    """Another number of training epochs must not search anew, nor another search train a baseline anew."""
+    """Another number of training epochs must not repeat a search, and another search must not repeat a baseline."""
     overrides = {"search_epochs": 2, "train_epochs": 5, "space#layers": 4}
     reached = {
         step.step: sorted(set(overrides) & step.settings.keys()) for step in make_plan(overrides=overrides).steps

@@ -31,7 +31,7 @@ def step(tmp_path) -> Step:
 
 @pytest.fixture
 def ran(monkeypatch, step) -> list[str]:
-    """What was run, by a command that writes the output."""
+    """The list of runs, by a command that writes the output."""
     ran: list[str] = []
 
     def execute(command, log):
@@ -131,7 +131,7 @@ def wait_for(path):
 
 @pytest.fixture
 def outcomes(monkeypatch, make_plan):
-    """A plan whose steps only leave their outputs, but for those that are told to fail."""
+    """A plan whose steps only write their outputs, except those that must fail."""
     failing: set[tuple[str, str]] = set()
     ran: list[tuple[str, str]] = []
 

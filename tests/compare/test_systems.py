@@ -1,4 +1,4 @@
-"""Every other search by its own overlays, end to end: searched, derived, trained, evaluated, drawn."""
+"""Every other search by its own overlays, end to end: search, derive, train, evaluate, draw."""
 
 from __future__ import annotations
 

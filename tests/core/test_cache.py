@@ -1,4 +1,4 @@
-"""A place for what can be made again, also without a home."""
+"""The folder for files that can be made again, also without a home."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two processes on one CPU, started by torchrun and joined by gloo, against one process."""
+"""Two processes on one CPU, started by torchrun with gloo, compared with one process."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
-    """What distributed_worker.py found in each process."""
+    """The results of distributed_worker.py in each process."""
     folder = tmp_path_factory.mktemp("both")
     path = os.pathsep.join([str(HERE), str(BUNDLE_ROOT)])
     ended(torchrun(HERE / "distributed_worker.py", folder, cwd=folder, PYTHONPATH=path))
@@ -75,7 +75,7 @@ def test_all_processes_have_the_same_state_after_a_search(both):
 
 
 class InParts(Searcher):
-    """One process that sees whole batches and normalises each half by itself, as two processes do."""
+    """One process that reads whole batches and normalises each half separately, as two processes do."""
 
     def loss(self, loss, batch, forward):
         halves = [{key: value[i : i + 1] for key, value in batch.items()} for i in (0, 1)]
@@ -105,7 +105,7 @@ def test_a_signal_to_one_process_stops_all_at_the_same_step_and_the_search_resum
     folder, results = both
     for found in results:
         assert found["interrupted"].startswith("KeyboardInterrupt Saved in")
-        assert found["steps"] == 1  # of the third epoch, which are two
+        assert found["steps"] == 1  # of the two steps of the third epoch
         assert identical(found["resumed"], found["whole"])
     assert load_history(folder / "0" / "broken") == load_history(folder / "0" / "whole")
 
@@ -156,9 +156,9 @@ NETWORK = {
     "multiple": 4,
     "deployment_size": [16, 16, 3],
 }
-# what makes two processes equal to one: a normalisation of each exam by itself, a loss that is a mean over them, no
-# random augmentation; and float32, and an optimiser that does not blow up rounding, as Adam does where a gradient is
-# nothing else
+# what makes two processes equal to one: separate normalisation of each exam, a loss that is a mean over exams, no
+# random augmentation, float32, and an optimiser that does not enlarge rounding errors. Adam would where a gradient is
+# only rounding
 COMPARABLE = {
     "patch_size": [16, 16, 3],
     **{"train_epochs": 40, "val_interval": 40, "train#inferer#amp": False, "validate#inferer#amp": False},
@@ -195,7 +195,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def config_files(*names: str) -> list[str]:
-    """Those that are shipped, or lie in the working directory."""
+    """Configs that are shipped, or that lie in the working directory."""
     shipped = [CONFIGS / f"{name}.json" for name in names]
     return [str(path if path.exists() else path.name) for path in shipped]
 
@@ -222,7 +222,7 @@ def test_a_training_with_two_processes_that_resumed_equals_one_process(folder, m
     assert "The same command continues from there" in said and process.returncode == 1, said[-3000:]
     assert not (folder / "two" / "model.pt").exists()
     said = ended(torchrun(*two, cwd=folder))
-    assert said.count("Resumed after epoch") == 1  # the other process is silent
+    assert said.count("Resumed after epoch") == 1  # the other process does not log
 
     whole, found = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("one", "two"))
     assert whole.keys() == found.keys()
@@ -232,7 +232,7 @@ def test_a_training_with_two_processes_that_resumed_equals_one_process(folder, m
     for ours, theirs in list(zip(*histories, strict=True))[-10:]:  # epochs that were not interrupted
         assert [ours[key] for key in ("epoch", "lr")] == [theirs[key] for key in ("epoch", "lr")]
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
-        # whole voxels: where two classes are as likely, rounding decides
+        # whole voxels: rounding decides between equally likely classes
         assert ours.get("val_dice") == pytest.approx(theirs.get("val_dice"), abs=1e-3)
     assert histories[0][-1]["loss"] < histories[0][0]["loss"] - 0.01
     assert json.loads((folder / "two" / "model.json").read_text())["processes"] == 2

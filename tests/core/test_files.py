@@ -72,7 +72,7 @@ def test_the_first_existing_file_is_used(tmp_path):
 
 
 def test_a_folder_without_weights_is_not_a_model(tmp_path):
-    """An architecture searched here must not meet the weights of another one elsewhere."""
+    """An architecture that was searched here must not be combined with the weights of another one."""
     for name in ("work", "shipped"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "architecture.json").write_text("")
@@ -106,7 +106,7 @@ def test_a_file_instead_of_a_folder_is_reported(tmp_path):
 
 
 def test_files_are_written_to_a_folder_that_cannot_be_synced(tmp_path, monkeypatch):
-    """As on Windows, which opens no folder, and on some network drives."""
+    """As on Windows, which cannot open a folder, and on some network drives."""
     opened = os.open
 
     def refuse_folders(path, *arguments, **keys):
@@ -120,6 +120,6 @@ def test_files_are_written_to_a_folder_that_cannot_be_synced(tmp_path, monkeypat
 
 
 def test_a_name_full_of_dots_is_not_too_long_while_it_is_written(tmp_path):
-    name = "1.2." * 60 + ".json"  # as exports name files after UIDs
+    name = "1.2." * 60 + ".json"  # like exports that name files after UIDs
     write_json(tmp_path / name, {})
     assert os.listdir(tmp_path) == [name]

@@ -1,4 +1,4 @@
-"""Lists as other programs write them mean the same files."""
+"""Lists in the formats of other programs give the same files."""
 
 from __future__ import annotations
 

@@ -26,11 +26,13 @@ def test_a_cine_is_the_nifti_that_was_cut_into_it(tmp_path, one_series, by_serie
     assert np.array_equal(np.moveaxis(frames_THWD, 0, -1), voxels())
     assert np.allclose(header.affine, oblique(), atol=1e-4)
     again = nib.load(tmp_path / "cine.nii.gz")
-    assert np.allclose(again.header.get_zooms(), (1.25, 1.5, 8, 41.5), atol=1e-4)  # 40 to 43 ms a frame
+    assert np.allclose(again.header.get_zooms(), (1.25, 1.5, 8, 41.5), atol=1e-4)  # 40 to 43 ms per frame
     assert again.header.get_xyzt_units() == ("mm", "msec")
 
 
-@pytest.mark.filterwarnings("ignore:The DICOM readers are highly experimental")  # nibabel of its own, which agrees
+@pytest.mark.filterwarnings(
+    "ignore:The DICOM readers are highly experimental"
+)  # nibabel's own DICOM reader, which agrees
 def test_each_voxel_has_the_position_of_another_reader(tmp_path):
     """nibabel's own DICOM reader: indices are row, column; coordinates LPS."""
     from nibabel.nicom.dicomwrappers import wrapper_from_data
@@ -39,7 +41,7 @@ def test_each_voxel_has_the_position_of_another_reader(tmp_path):
     cine_HWDT, affine, _ = read_cine(write(datasets, tmp_path))
     for dataset in datasets:
         wrapper = wrapper_from_data(dataset)
-        # the third column needs the slice's thickness, and the slice has one voxel alone along it
+        # the third column needs the slice's thickness; the slice has only one voxel along it
         place = wrapper.affine @ [3, 2, 0, 1] * [-1, -1, 1, 1]
         h, w, d = np.rint(np.linalg.solve(affine, place)[:3]).astype(int)
         assert (h, w) == (2, 3)
@@ -49,7 +51,7 @@ def test_each_voxel_has_the_position_of_another_reader(tmp_path):
 
 
 def test_slices_that_were_numbered_downwards_are_stacked_along_the_normal(tmp_path):
-    """A left-handed stack has no DICOM of its own: it comes out right-handed, the same in space."""
+    """DICOM cannot store a left-handed stack: the result is right-handed, at the same position in space."""
     cine_HWDT, affine, _ = read_cine(write(exam(voxels(), oblique(handed=-1.0)), tmp_path))
     assert np.linalg.det(affine[:3, :3]) > 0
     assert np.array_equal(cine_HWDT[:, :, ::-1], voxels())
@@ -99,7 +101,7 @@ def test_objects_without_images_are_ignored_and_lossless_compression_is_read(tmp
 
 
 def change(number: int | slice, **fields):
-    """Set the fields of some images, or delete those that are None."""
+    """Set fields of some images; a value of None deletes the field."""
 
     def spoil(datasets):
         chosen = datasets[number] if isinstance(number, slice) else [datasets[number]]
@@ -249,12 +251,12 @@ def test_a_folder_of_dicom_is_one_input_and_its_mask_has_the_cine_s_geometry(tmp
     item = DicomCined()(item)
     cine = tmp_path / "out" / "a.nii_cine.nii.gz"
     assert item["image"] == item["source"] == str(cine)
-    assert DicomCined()(item) == item  # a file stays as it is
+    assert DicomCined()(item) == item  # a file is not changed
     write_mask(tmp_path / "mask.nii", np.zeros((FRAMES, *SHAPE[:3]), np.uint8), item["source"])
     assert np.array_equal(nib.load(tmp_path / "mask.nii").affine, nib.load(cine).affine)
     with pytest.raises(CineError, match=r"_cine.nii.gz: found an existing result"):
         find_inputs(folder, tmp_path / "out")
-    assert len(find_inputs(folder, tmp_path / "out", existing="skip")) == 1  # the cine alone is no result
+    assert len(find_inputs(folder, tmp_path / "out", existing="skip")) == 1  # the cine by itself is not a result
     with pytest.raises(CineError, match=r"no NIfTI image; expected .* or DICOM images"):
         (tmp_path / "empty").mkdir()
         find_inputs(tmp_path / "empty", tmp_path / "out")

@@ -1,4 +1,4 @@
-"""Which files of a folder are taken for DICOM: without the preamble, behind links, and beside other files."""
+"""Which files of a folder count as DICOM: without the preamble, behind links, and next to other files."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_a_link_that_leads_nowhere_is_refused_by_the_reader(tmp_path):
     folder = write(exam(voxels(), oblique()), tmp_path)
     (folder / "IM0000").unlink()
     (folder / "IM0000").symlink_to(tmp_path / "annexed")
-    assert holds_dicom(folder)  # so that the other exams of a list are finished
+    assert holds_dicom(folder)  # so that the other exams of a list are processed
     with pytest.raises(CineError, match="IM0000: found a link that leads nowhere"):
         read_cine(folder)
 

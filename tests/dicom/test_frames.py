@@ -67,7 +67,7 @@ def test_frames_without_functional_groups_are_times_of_one_position_with_a_warni
         del whole.SharedFunctionalGroupsSequence, whole.PerFrameFunctionalGroupsSequence
         for name in ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"):
             setattr(whole, name, classic[number * FRAMES][name].value)
-        whole.TriggerTime = 0.0  # of the first frame, it cannot be that of all
+        whole.TriggerTime = 0.0  # the time of the first frame cannot be that of all
     assert np.array_equal(read_cine(write(objects, tmp_path))[0], voxels())
     assert "4 files of several frames say one position" in caplog.text
     assert "no image has a trigger time" in caplog.text

@@ -1,4 +1,4 @@
-"""Slices and frames that archives hold a little wrong: read with a warning, or refused."""
+"""Slices and frames with small errors in archives: read with a warning, or refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRAMES = SHAPE[3]
 
 
 def moved(mm, slices=(1,), along=2):
-    """An exam of which some slices lie elsewhere: along a row (0), a column (1) or the normal (2)."""
+    """An exam with some shifted slices: along a row (0), a column (1) or the normal (2)."""
     datasets = exam(voxels(), oblique())
     for number in slices:
         for dataset in datasets[number * FRAMES : (number + 1) * FRAMES]:
@@ -28,7 +28,7 @@ def moved(mm, slices=(1,), along=2):
 def test_a_slice_that_moved_in_plane_by_less_than_a_pixel_is_read_with_a_warning(tmp_path, caplog, slices):
     cine_HWDT, affine, _ = read_cine(write(moved(0.5, slices, along=0), tmp_path))
     assert np.array_equal(cine_HWDT, voxels())
-    assert np.allclose(affine, oblique(), atol=1e-4)  # where most slices lie
+    assert np.allclose(affine, oblique(), atol=1e-4)  # the position of most slices
     assert f"slice {slices[0] + 1} of 4 (counted along the normal) is shifted in plane by 0.5 mm" in caplog.text
     assert len(caplog.records) == 1
 

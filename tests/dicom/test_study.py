@@ -1,4 +1,4 @@
-"""Whole studies: which stack is taken, what is left out, and what is refused rather than guessed."""
+"""Whole studies: which stack is used, which images are ignored, and what is refused instead of guessed."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def read(datasets, tmp_path, caplog):
 
 
 def warnings_of(caplog):
-    """Those that do not say how small these exams are."""
+    """Log lines without those about the small size of these exams."""
     found = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     return [message for message in found if "check that the chosen stack is the short-axis cine: it has" not in message]
 
@@ -59,7 +59,7 @@ def other_matrix(datasets):
 
 
 def still(datasets, number, **fields):
-    """A stack of one time, such as late enhancement."""
+    """A stack with one time, such as late enhancement."""
     return series(datasets[::FRAMES], number, **fields)
 
 
@@ -75,7 +75,7 @@ LEFT_OUT = {
 
 
 def moved(datasets, mm):
-    """Along the normal."""
+    """Move the images along the normal."""
     for dataset in datasets:
         normal = np.cross(*np.array(dataset.ImageOrientationPatient, float).reshape(2, 3))
         dataset.ImagePositionPatient = (np.array(dataset.ImagePositionPatient, float) + mm * normal).tolist()

@@ -1,4 +1,4 @@
-"""Crops of resident exams: each voxel where it should be, by MONAI's transforms or by hand."""
+"""Crops of exams on the device: the position of each voxel, compared with MONAI's transforms or computed by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NONE = Augmentation(
 
 
 def exam(size=(40, 32, 12), place=(25, 14, 6)):
-    """An image whose voxels (multiples of 1/8, exact in float16) are all different nearby, and one labelled voxel."""
+    """Voxels (multiples of 1/8, exact in float16) that differ from their neighbours, and one labelled voxel."""
     generator = torch.Generator().manual_seed(1)
     image = torch.randint(-16, 16, (1, *size), generator=generator) / 8
     label = torch.zeros(1, *size)
@@ -45,14 +45,14 @@ def test_without_variation_a_crop_is_a_box_of_the_exam():
     batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=NONE))
     (where,) = batch["label"][0, 0].nonzero().tolist()
     start = [place - at for place, at in zip((25, 14, 6), where, strict=True)]
-    assert start[:2] == [17, 6]  # the labelled voxel is in the middle of the plane
+    assert start[:2] == [17, 6]  # with the labelled voxel in the middle of the plane
     box = tuple(slice(at, at + n) for at, n in zip(start, (16, 16, 4), strict=True))
     torch.testing.assert_close(batch["image"][0, 0], item["image"][0][box], atol=1e-5, rtol=0)
     torch.testing.assert_close(batch["label"][0, 0], item["label"][0][box])
 
 
 def test_crops_stay_within_the_exam():
-    """A window around a voxel near the border is moved inside, as far as the exam reaches."""
+    """A window around a voxel near the border is moved inside, as far as the exam extends."""
     item = exam(place=(0, 31, 11))
     batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=NONE))
     torch.testing.assert_close(batch["image"][0, 0], item["image"][0, :16, 16:, 8:], atol=1e-5, rtol=0)
@@ -67,7 +67,7 @@ def test_smaller_exams_are_padded_with_zeros():
 
 
 def test_rotation_and_scaling_are_those_of_monai(monkeypatch):
-    """By MONAI's Affine of the whole plane, where the crop is the whole plane."""
+    """Compared with MONAI's Affine of the whole plane, if the crop is the whole plane."""
     item = exam(size=(32, 32, 5), place=(16, 16, 2))
     loader = CropLoader([item], 1, (32, 32, 5), augmentation=replace(NONE, rotation=0.5, scaling=0.2))
     draws = iter([torch.tensor([0.6]), torch.tensor([0.5, -0.4])])  # angle, stretch of columns and of rows
@@ -100,7 +100,7 @@ def test_a_mirror_reverses_one_axis_of_the_plane():
 
 
 def test_turns_and_mirrors_reach_all_eight_storage_orders(monkeypatch):
-    """A turn by 0, 90, 180 or 270 degrees, mirrored or not, gives each order of the plane's axes exactly."""
+    """Rotations by 0, 90, 180 or 270 degrees, mirrored or not, give all orders of the plane's axes exactly."""
     item = exam(size=(16, 16, 4), place=(8, 3, 0))
     plane = item["image"][0]
     orders = [turned for whole in (plane, plane.flip(1)) for turned in (whole.rot90(k) for k in range(4))]
@@ -158,7 +158,7 @@ def test_variation_has_the_requested_size():
 
 def test_coil_shading_is_smooth_and_within_its_strength():
     item = {"image": torch.zeros(1, 32, 32, 8), "label": torch.ones(1, 32, 32, 8)}
-    item["image"][:, ::2] = 1.0  # rows of 1 between rows of the least voxel, 0, which the field leaves as it is
+    item["image"][:, ::2] = 1.0  # rows of 1 between rows of the minimum, 0, which the field does not change
     shaded = replace(NONE, bias_field=0.4)
     images = first_batch(CropLoader([item] * 8, 8, (32, 32, 8), augmentation=shaded))["image"][:, 0]
     assert images[:, 1::2].abs().max() < 1e-5

@@ -1,4 +1,4 @@
-"""Datalists as MONAI's tools write them."""
+"""Datalists in the formats of MONAI's tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DECATHLON = {"name": "heart", "numTraining": 6, "test": ["./imagesTs/7.nii.gz"]}
 
 @pytest.fixture
 def items(tmp_path) -> list[dict]:
-    """Six items whose files are there (and empty: a datalist's reader does not open them)."""
+    """Six items with existing but empty files, since a datalist's reader does not open them."""
     items = []
     for number in range(6):
         item = {"image": f"./imagesTr/{number}.nii.gz", "label": f"./labelsTr/{number}.nii.gz"}

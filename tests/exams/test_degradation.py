@@ -60,7 +60,7 @@ def test_noise_depends_only_on_the_seed_and_the_file_s_name():
 
 
 def test_undersampling_removes_fine_detail_and_keeps_coarse():
-    """Half of k-space's radius, 0.35 cycles a voxel, is cut off: the stripes of 2 voxels go, those of 16 stay."""
+    """Half of k-space's radius, 0.35 cycles a voxel, is removed: stripes of 2 voxels disappear, stripes of 16 stay."""
     x = torch.arange(32.0)[None, :, None, None]
     coarse, fine = (torch.cos(2 * torch.pi * x / period).expand(1, 32, 32, 3) for period in (16, 2))
     coarse = coarse + 3.0
@@ -84,7 +84,7 @@ def test_undersampling_works_within_each_slice():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 def test_half_the_slices_keep_their_position(axis):
-    """Whichever axis the file keeps the slices on."""
+    """The slices may be on any axis of the file."""
     order = [0, 1]
     order.insert(axis, 2)
     voxels = exam()["label"].as_tensor().permute(0, *(1 + a for a in order)).contiguous()

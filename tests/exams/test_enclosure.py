@@ -1,4 +1,4 @@
-"""Labels are held against anatomy before any network sees them."""
+"""Labels are compared with anatomy before a network sees them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from scripts.exams.load import load_exams
 
 @pytest.fixture
 def heart() -> np.ndarray:
-    """An LV of 2 x 2 x 2 voxels, MYO around it in plane, RV beside."""
+    """An LV of 2 x 2 x 2 voxels, MYO around it in plane, RV next to it."""
     label = np.zeros((8, 6, 2), int)
     label[1:5, 1:5], label[2:4, 2:4], label[5:7, 1:5] = 2, 3, 1
     return label
@@ -30,7 +30,7 @@ def test_contacts_are_counted_by_hand(heart):
     counts = count_contacts(heart, through=2)
     assert counts[3, 2] == counts[2, 3] == 2 * 8  # each side of the LV is 2 voxels long
     assert counts[1, 2] == 2 * 4 and counts[1, 0] == 2 * (2 + 2 + 4) and counts[3, 0] == counts[1, 1] == 0
-    assert count_contacts(heart, through=0)[1, 2] == 0  # RV lies beside MYO along the first axis
+    assert count_contacts(heart, through=0)[1, 2] == 0  # RV is next to MYO along the first axis
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3))))

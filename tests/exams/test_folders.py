@@ -1,4 +1,4 @@
-"""Which images a folder holds, and that no two of them write one result."""
+"""Which images a folder contains, and that no two of them have the same result."""
 
 from __future__ import annotations
 

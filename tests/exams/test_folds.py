@@ -1,4 +1,4 @@
-"""Parts of the exams never share a patient, and are those that the datalist names where it names some."""
+"""Parts of the exams never share a patient, and equal the datalist's parts if it gives some."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exams: what is listed is there and fits."""
+"""Exams: all listed files exist and are valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.exams.load import complete, load_exams, sample_cine
 
 @pytest.fixture
 def dataset(phantom_dir, tmp_path):
-    """A copy of two patients, to be damaged."""
+    """A copy of two patients, which tests damage."""
     for name in ("patient001", "patient002"):
         shutil.copytree(phantom_dir / name, tmp_path / "data" / name)
     (tmp_path / "data" / "README.md").write_text("not a patient")

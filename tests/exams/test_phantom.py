@@ -1,4 +1,4 @@
-"""The phantom: ACDC's layout to the bit, hearts that beat as their group does, and a cache that is whole or absent."""
+"""The phantom: exactly ACDC's layout, hearts that move like their group, and a cache that is complete or absent."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def test_groups_have_the_typical_motion_of_their_disease(phantom_dir):
 
 
 def test_the_myocardium_encloses_the_cavity(phantom_dir):
-    """The cavity never touches background or RV in plane: what a short-axis label map looks like."""
+    """In plane, the cavity never touches background or RV, as in a short-axis label map."""
     labels, _ = read_volume(phantom_dir / "patient001" / "patient001_4d_gt.nii.gz")
     for slice_HW in np.moveaxis(labels, -1, 1).reshape(-1, *labels.shape[1:3]):
         around = ndimage.binary_dilation(slice_HW == 3) & (slice_HW != 3)
@@ -107,7 +107,7 @@ def test_the_cache_is_written_once_and_completely(tmp_path, monkeypatch):
 
     def write(folder):
         calls.append(folder)
-        writing.wait()  # both callers write at once
+        writing.wait()  # both callers write at the same time
         (folder / "patient001").mkdir()
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -136,7 +136,7 @@ def test_a_failed_write_leaves_no_cache(tmp_path, monkeypatch):
 
 
 def test_results_from_the_phantom_are_marked(tmp_path, monkeypatch, caplog):
-    """In the log, in the flags of function.json, and by its path; a copy elsewhere is a file like others."""
+    """In the log, in the flags of function.json, and by its path; a copy elsewhere counts as a normal file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(phantom, "write_phantom", lambda folder: None)
     cached = phantom.cached_phantom() / "patient001_4d.nii"

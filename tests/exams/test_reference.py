@@ -1,4 +1,4 @@
-"""Reference labels: on their image's grid, whole numbers, one exam a labelled frame."""
+"""Reference labels: on their image's grid, whole numbers, one exam per labelled frame."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Exams stored otherwise: each voxel where it should be, under a header that does not say so."""
+"""Exams in other storage orders: the position of each voxel, under a header that is not updated."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_the_eight_storage_orders_by_hand(variant, expected):
     for key in ("image", "label"):
         np.testing.assert_array_equal(after[key][0].numpy(), expected(before[key][0].numpy()))
         x, y = (2.0, 1.5) if variant.startswith("transposed") else (1.5, 2.0)
-        np.testing.assert_allclose(after[key].affine, np.diag([-x, -y, 10.0, 1.0]))  # directions do not follow
+        np.testing.assert_allclose(after[key].affine, np.diag([-x, -y, 10.0, 1.0]))  # directions are not updated
 
 
 def test_all_orders_differ():
@@ -54,7 +54,7 @@ def test_all_orders_differ():
 
 
 def test_a_rotation_by_45_degrees_keeps_the_whole_image():
-    """A spot at the far end of the first axis comes to lie on the diagonal, and nothing is cut off."""
+    """A spot at the end of the first axis moves to the diagonal, and nothing is cut off."""
     image, label = torch.zeros(1, 21, 21, 3), torch.zeros(1, 21, 21, 3)
     image[0, 19:21, 10, 1] = 100.0
     label[0, 5:15, 5:15] = 3

@@ -1,7 +1,7 @@
-"""MONAI Label serves the packed bundle: the real server on loopback, asked what 3D Slicer asks it.
+"""MONAI Label serves the packed bundle: a real server on loopback gets the requests of 3D Slicer.
 
-``make test-label`` runs it in an environment of its own. Where ACDC_DIR names ACDC's ``training``, it works on real
-exams, else on the phantom. It ends in a line ``N passed, N failed``, and in exit code 1 where a check failed.
+``make test-label`` runs it in its own environment. If ACDC_DIR is ACDC's ``training``, it uses real exams, otherwise
+the phantom. It ends with a line ``N passed, N failed``, and with exit code 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GEOMETRY_MM = 1e-3  # the server writes float32
 
 
 class Checks:
-    """Those of one server with one bundle; ``test_`` methods run in the order in which they stand here."""
+    """The checks for one server with one bundle; ``test_`` methods run in the order of this class."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -51,7 +51,7 @@ class Checks:
         infer(self.bundle, self.server.home, input=self.studies, output_dir=folder / "masks")
 
     def _fill_studies(self) -> tuple[list[str], list[Path], str]:
-        """The names of two volumes in the folder of studies, the files of their labels, the name of a cine there."""
+        """The names of two volumes in the folder of studies, their label files, and the name of a cine there."""
         data = os.environ.get("ACDC_DIR")
         if data is None:
             sys.stdout.write("ACDC_DIR is not set: no real exam is served, but the phantom.\n")
@@ -72,7 +72,7 @@ class Checks:
         return self.server.ask("POST", f"infer/{NAME}", params={"image": image, "output": output}, data=form)
 
     def mask(self, image: str, **params: object) -> np.ndarray:
-        """The labels that the server answers with, on the grid of the image: H W D."""
+        """The labels from the server, on the grid of the image: H W D."""
         answer = self.infer(image, **params)
         assert answer.ok, f"status {answer.status_code}: {answer.text[:300]}"
         path = self.folder / "answer.nii.gz"
@@ -90,7 +90,7 @@ class Checks:
         return self.server.ask("POST", f"train/{NAME}", params={"run_sync": str(sync).lower()}, json=params)
 
     def offered(self) -> dict[str, object]:
-        """The parameters of training that the server offers, as Slicer sends them back: the run's name empty, say."""
+        """The parameters of training that the server offers, as Slicer returns them: with an empty run name."""
         config = self.server.ask("GET", "info/").json()["trainers"][NAME]["config"]
         return {key: value[0] if isinstance(value, list) else value for key, value in config.items()}
 
@@ -127,7 +127,7 @@ class Checks:
     def test_a_missing_frame_is_refused(self) -> None:
         frames = self.frames()
         answer = self.infer(self.cine, frame=frames)
-        assert answer.status_code == 500  # of which MONAI Label tells no more than that; its log does
+        assert answer.status_code == 500  # MONAI Label reports no details; its log does
         self.server.logs(f"frame: found {frames}; expected a number from 0 to {frames - 1}")
 
     def test_training_without_labels_is_refused(self) -> None:
@@ -169,7 +169,7 @@ class Checks:
         change = torch.cat([(after[key] - before[key]).flatten() for key in before if key.endswith("weight")])
         norm = torch.cat([before[key].flatten() for key in before if key.endswith("weight")]).norm()
         assert change.norm() < 0.15 * norm, "it began anew, not from the weights that were served"
-        manifest.verify(self.bundle / "models")  # else the next server would refuse them
+        manifest.verify(self.bundle / "models")  # otherwise the next server would refuse them
         card = json.loads((self.bundle / "models" / "model.json").read_text())
         assert any(self.volumes[0] in exam for exam in card["exams"]) and len(card["exams"]) > len(self.volumes)
         assert self.mask(self.volumes[0]).any()
@@ -190,9 +190,10 @@ class Checks:
 
 
 def same_geometry(image: Path, mask: Path) -> None:
-    """Shape, pixdim, spacing, origin and directions of a volume, or of a cine's frames, are those of its mask.
+    """Check that shape, pixdim, spacing, origin and directions of a mask equal those of its volume or cine frames.
 
-    As ITK, and with it 3D Slicer, reads them, and as our own gate does. Not nibabel's affine: ACDC's contradict pixdim.
+    The values are read by ITK, like in 3D Slicer, and by our own reader. nibabel's affine is not used, since ACDC's
+    affines contradict pixdim.
     """
     headers = [read_header(path) for path in (image, mask)]
     assert headers[0].shape == headers[1].shape and not headers[1].is_cine, [header.file_shape for header in headers]
@@ -222,7 +223,7 @@ def voxels(path: Path) -> np.ndarray:
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file, by its place."""
+    """The SHA-256 of every file, by its path."""
     return {
         path.relative_to(folder).as_posix(): sha256(path)
         for path in folder.rglob("*")
@@ -235,8 +236,8 @@ def name_of(path: str | Path) -> str:
 
 
 def main() -> int:
-    itk.Object.SetGlobalWarningDisplay(False)  # of ACDC's affines, which contradict pixdim
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is stopped then, too
+    itk.Object.SetGlobalWarningDisplay(False)  # about ACDC's affines, which contradict pixdim
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # then the server is also stopped
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="monai-label-") as scratch:
         checks = Checks(Path(scratch))

@@ -1,4 +1,4 @@
-"""The fit, on a device that is made up: its true costs are known."""
+"""The fit on an imaginary device with known true costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def truth(space):
 
 
 def sample(space, truth, count=60, noise=0.0, slow=lambda number: False):
-    """Networks, each visited eight times in rounds over all of them; in the slow state by a third longer."""
+    """Networks, each visited eight times in rounds over all of them; visits in the slow state take a third longer."""
     random, visitor = Random(1), Visitor(lambda: None)
     samples = [Sample(random_architecture(space, random)) for _ in range(count)]
     for number in range(8 * count):
@@ -52,7 +52,7 @@ def fit(space, truth, **changes):
 
 
 def test_the_fit_finds_what_a_network_adds_to_its_operations(space, truth):
-    """Isolated operations say 30 % too little; the networks show the truth."""
+    """Isolated timings are 30 % too low; the networks show the true costs."""
     entries, report = fit(space, truth, noise=0.01)
     assert report["isolated"]["bias"] == pytest.approx(-0.3, abs=0.01)
     assert report["held_out"]["within_10"] == 1.0
@@ -71,7 +71,7 @@ def test_entries_without_information_are_corrected_like_their_kind(space, truth)
 
 
 def test_a_few_networks_correct_the_common_error_of_one_kind_of_entry(space, truth):
-    """Isolated scalings say twice too much, all else is right; 12 networks cannot inform every entry."""
+    """Isolated timings of scaling are twice too high, others are right; 12 networks cannot determine all entries."""
     timed = {key: 2.0 if key[0].startswith("scaling") else 1.0 for key in truth}
     timed = {key: Timing(*[factor * truth[key]] * 3, 0.0, 9) for key, factor in timed.items()}
     samples, visitor = sample(space, truth, count=12)
@@ -82,7 +82,7 @@ def test_a_few_networks_correct_the_common_error_of_one_kind_of_entry(space, tru
 
 
 def test_one_common_factor_is_used_if_a_finer_correction_does_not_help(space, truth, monkeypatch):
-    """Networks take .7 of what the isolated timings say, but for two of them."""
+    """Networks take 0.7 of the isolated timings, except for two operations."""
     monkeypatch.setattr(calibration, "WEIGHTS", ())
     samples, visitor = sample(space, truth, count=11)
     for one, factor in zip(samples, [0.3, 2.0] + [0.7] * 9, strict=True):
@@ -101,7 +101,7 @@ def test_the_weight_with_the_best_predictions_of_held_out_networks_is_chosen(spa
 
 
 def test_held_out_networks_do_not_influence_their_own_prediction(space, truth):
-    """Networks of random latency: a fit that had seen them would follow them, one that has not cannot."""
+    """Networks of random latency: a fit that includes them follows them, but one without them cannot."""
     samples, visitor = sample(space, truth)
     for index, one in enumerate(samples):
         one.visits[:] = [replace(v, times_ms=np.full(3, Random(index).uniform(5, 50))) for v in one.visits]
@@ -110,7 +110,7 @@ def test_held_out_networks_do_not_influence_their_own_prediction(space, truth):
 
 
 def test_a_slower_state_of_the_machine_does_not_count(space, truth):
-    """Slow in every second round, by a third for networks and by .85 for the reference."""
+    """Slow in every second round, by 1/3 for networks and by 0.85 for the reference."""
     steady, _ = fit(space, truth)
     entries, report = fit(space, truth, slow=lambda number: number // 60 % 2 == 1)
     assert {key: entry.ms for key, entry in entries.items()} == pytest.approx(

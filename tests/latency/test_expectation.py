@@ -58,7 +58,7 @@ def expected_cell(mixing, space, table, cell, reading):
 
 
 def applies(nodes, space):
-    """The chance that one node or more applies max-pooling to the cell's input, by enumerating what the nodes do."""
+    """The chance that at least one node applies max-pooling to the cell's input, by enumeration of the nodes."""
     chances = [float(p[0, space.operations.index("max_pool_3x3x3")]) for p in nodes]
     total = 0.0
     for does in itertools.product([False, True], repeat=len(chances)):
@@ -69,7 +69,7 @@ def applies(nodes, space):
 
 @pytest.mark.parametrize("cell", ["sequential", "critical_path"])
 def test_paths_reading_is_the_mean_over_all_paths(space, relaxation, table, cell):
-    """Eq. 5 with k_c from Fig. 3 of the supplement, against enumerating every path."""
+    """Eq. 5 with k_c from Fig. 3 of the supplement, compared with the enumeration of all paths."""
     with torch.no_grad():
         mixing = relaxation()
         value = float(LatencyExpectation(table, space, cell, "paths")(mixing))
@@ -84,7 +84,7 @@ def test_derived_reading_sums_the_derived_cells(space, relaxation, table, cell):
         mixing = relaxation()
         paths = [(0, 1, 2, 1, 0), (0, 1, 1, 1, 0)]
         value = float(LatencyExpectation(table, space, cell, "derived")(mixing, paths))
-    merges = table["merge", 1]  # both paths' cells end at tile (3, 1); at layer 2 they end apart
+    merges = table["merge", 1]  # both paths' cells end at tile (3, 1); at layer 2 they end at different tiles
     # tile (2, 1) is the only one that two cells leave, a contracting and a non-scaling one
     applied = [applies(mixing.nodes[kind], space) for kind in ("contracting", "non_scaling")]
     both = applied[0] * applied[1]
@@ -152,7 +152,7 @@ def test_the_expectation_of_a_decided_search_equals_its_network_s_prediction(spa
 
 @pytest.mark.parametrize(("count", "share_cells"), [(1, True), (2, "scale"), (4, True)])
 def test_union_reading_is_the_mean_of_networks_drawn_at_random(space, table, count, share_cells):
-    """Against Monte Carlo: paths and nodes drawn by their probabilities, each network predicted by the table."""
+    """Compared with Monte Carlo: paths and nodes drawn by their probabilities, each network predicted by the table."""
     space = replace(space, share_cells=share_cells)
     relaxation = JointSoftmax(space).double()
     with torch.no_grad():
@@ -220,8 +220,8 @@ def hw_space() -> Space:
 
 @pytest.mark.parametrize("paths", [[(0, -1, 1, 0)], [(0, 1, 1, 0), (0, 0, 1, 0)]])
 def test_n_best_reading_by_hand(make_table, paths):
-    """Hardware-aware NAS Eq. 7-9: each path adds its cells, times their probability, and a cell that two share counts
-    twice; operations cost what they take at the target scale, zero and skip edges nothing."""
+    """Hardware-aware NAS Eq. 7-9: each path adds its cells times their probability, and a shared cell counts twice.
+    Operations have their cost at the target scale; zero and skip edges cost nothing."""
     space = hw_space()
     table = make_table(space, lambda name, scale: len(name) + 100 * scale)
     relaxation = SeparateSoftmax(space)
@@ -249,7 +249,7 @@ def test_n_best_reading_by_hand(make_table, paths):
 
 
 def test_gumbel_samples_have_the_expectation_of_an_independent_monte_carlo(make_table):
-    """LAT is a sum of products of independent choices: against samples drawn by numpy, straight from Eq. 7-9."""
+    """LAT is a sum of products of independent choices; it is compared with numpy samples directly from Eq. 7-9."""
     space = hw_space()
     table = make_table(space, lambda name, scale: len(name.removesuffix("_chained")) + 10.0 * scale)
     relaxation = SeparateSoftmax(space, gumbel=True, temperature=(0.7, 0.7))

@@ -99,7 +99,7 @@ def test_networks_of_the_first_batch_are_measured_twice_on_request(space, runtim
 
 
 def test_chains_contain_the_operation_count_times(space, runtime):
-    """The longer chain has ``count`` operations more than the shorter: their parameters tell."""
+    """The longer chain has ``count`` operations more than the shorter one; the numbers of parameters show it."""
     chains = build_chains(("conv_3x3x3", 1), space, runtime)
     longer, shorter = (sum(p.numel() for p in call.func.network.parameters()) for call in chains.calls)
     width = space.width(1)

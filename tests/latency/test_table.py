@@ -24,7 +24,7 @@ def runtime():
 
 @pytest.fixture
 def saved(space, runtime, tmp_path):
-    """A table as profile would write it for this device."""
+    """A table like that of the step profile for this device."""
     timing = Timing(1.0, 1.1, 1.3, 0.1, 5)
     entries = {key: Entry(0.9, timing) for key in keys_of(space)}
     described = relevant(space), describe_device(runtime.device), runtime.describe()
@@ -40,7 +40,7 @@ def test_every_entry_of_the_space_exists(space, runtime, saved):
     expected |= {("max_pool_3x3x3_repeated", s) for s in range(2)}  # only one cell leaves a tile of scale 2
     expected |= {("scaling_contracting", s) for s in (0, 1)} | {("scaling_expanding", s) for s in (1, 2)}
     expected |= {("scaling_non_scaling", s) for s in (0, 1)}  # four layers cannot stay at scale 2
-    expected |= {("merge", s) for s in (0, 1)}  # and reach it from one tile alone
+    expected |= {("merge", s) for s in (0, 1)}  # and reach it only from one tile
     assert set(table.entries) == expected == keys_of(space)
 
 
@@ -65,7 +65,7 @@ def test_profile_measures_fits_saves_and_prints(space, runtime, tmp_path, caplog
 
 
 def test_prediction_by_hand(architecture, make_table):
-    """Every entry costs its scale + 1 ms, max-pooling of another node 10 ms more."""
+    """Every entry costs its scale + 1 ms; max-pooling of another node costs 10 ms more."""
     table = make_table(architecture.space, lambda name, scale: scale + 1 + 10 * (name == "max_pool_3x3x3_chained"))
     # stem 1, head 1; path 01210 and path 00000, no cell shared; cells of two nodes and a scaling: 3 entries each
     contracting = 3 * 1 + 10, 3 * 2 + 10
@@ -85,7 +85,7 @@ def test_an_operation_that_two_cells_apply_to_one_tile_is_repeated(space, make_t
     }
     architecture = Architecture(space, cells, ((0, 0, 0, 0, 0), (0, 1, 0, 0, 0)))
     counts = counts_of(architecture)
-    # cells: 4 + 2 along scale 0, of which the two last ones are shared; one down, one up
+    # cells: 4 + 2 along scale 0, the last two of them shared; one down, one up
     assert repeats_of(architecture, architecture.union) == {0: 1}
     assert (counts["max_pool_3x3x3", 0], counts["max_pool_3x3x3_repeated", 0]) == (4, 1)
     assert counts["max_pool_3x3x3_chained", 1] == 1
@@ -146,7 +146,7 @@ def make_foreign(path):
 
 
 def test_a_foreign_table_is_accepted_only_if_requested(space, runtime, saved):
-    assert not LatencyTable.load(saved, space, runtime, "foreign").foreign  # it is this device's after all
+    assert not LatencyTable.load(saved, space, runtime, "foreign").foreign  # since it is of this device
     make_foreign(saved)
     assert load_or_measure(saved, space, runtime, target="foreign").foreign
     with pytest.raises(CineError, match="target: found 'abroad'; expected here or foreign"):

@@ -10,7 +10,7 @@ from scripts.latency.timer import Timing, time_in_turn
 
 @pytest.fixture
 def sleep(monkeypatch):
-    """Lets the timer's clock go on by so many seconds; no other time passes, however busy the machine is."""
+    """Advance the timer's clock by some seconds; no other time passes, even on a busy machine."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr("scripts.latency.timer.time", SimpleNamespace(perf_counter=lambda: clock.now))
 
@@ -43,7 +43,7 @@ def test_callables_alternate_after_warm_up():
 
 
 def test_a_disturbance_affects_all_timed_calls(sleep):
-    """Work that slows to half its speed half way: the medians of both callables double alike."""
+    """Work slows to half its speed half way: the medians of both callables double."""
     pace = iter(np.repeat([0.001, 0.002], 40))
     share = time_in_turn(
         [lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, min_rounds=40

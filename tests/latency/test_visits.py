@@ -1,4 +1,4 @@
-"""Visits on a machine that is made up: its states and their slowdowns are known."""
+"""Visits on an imaginary machine with known states and slowdowns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scripts.latency.visits import Visit, Visitor
 
 
 class Machine:
-    """Calls take known ms, longer in the slow state, and unlike for the reference and networks."""
+    """Calls take known times (ms), longer in the slow state, by different factors for reference and networks."""
 
     def __init__(self, monkeypatch):
         self.now, self.slow = 0.0, lambda _: False
@@ -101,7 +101,7 @@ def test_a_device_that_became_faster_is_not_measured_as_before(machine):
 
 
 def test_drift_within_the_fast_state_is_divided_out(machine):
-    """All take 4 % longer after 10 s; the visits of before and after then agree."""
+    """All calls take 4 % longer after 10 s; the corrected visits before and after agree."""
     machine.slow = lambda now: now > 10
     visitor = Visitor(machine.call(8.0, 1.04))
     visits = visits_of(machine, visitor, machine.call(39.0, 1.04), 10)

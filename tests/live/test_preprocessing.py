@@ -1,4 +1,4 @@
-"""What is quick in live use equals what MONAI's transforms do in the step infer."""
+"""The fast code for live use equals MONAI's transforms in the step infer."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def test_logits_are_inverted_like_monai_does(shape, spacing):
 
 @pytest.mark.parametrize("start", [(0, 0), (3, 5), (8, 2), (13, 9)])
 def test_logits_of_a_window_equal_those_of_the_whole_field(start):
-    """Where a window lies, its answer is that of the whole field, voxel by voxel; the windows' edges alone are cut."""
+    """In a window, the result equals that of the whole field, voxel by voxel; only the window's edges are cut."""
     grid = InPlaneGrid((40, 31), (1.25, 1.25), (1.5, 1.5))
     assert grid.size == (34, 26)
     logits = torch.randn(4, *grid.size, 3)

@@ -1,4 +1,4 @@
-"""A network that needs no training: bright is LV, half bright MYO, dim RV."""
+"""A network that needs no training: bright is LV, half bright is MYO, dim is RV."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def segmenter(model_dir, monkeypatch):
 
 
 def heart(row=30, column=28, size=6, shape=(64, 60, 3)):
-    """LV in a ring of MYO with RV beside it, all at half the size around (row, column)."""
+    """LV in a ring of MYO with RV next to it, all at half the size, around (row, column)."""
     volume = np.zeros(shape, np.float32)
     volume[row - size : row + size, column - size : column + size, :] = 3
     volume[row - size // 2 : row + size // 2, column - size // 2 : column + size // 2, :] = 5
@@ -92,7 +92,7 @@ def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):
 
 
 def test_a_heart_at_the_far_end_of_the_field_is_reached(segmenter):
-    """The window starts at multiples of 8 and reaches beyond the field, into zeros."""
+    """The window starts at multiples of 8 and extends beyond the field, into zeros."""
     assert segmenter.window.step == 8
     volume = heart(row=56, column=50)
     segmenter.segment(volume, SPACING)
@@ -178,7 +178,7 @@ def test_voxels_of_any_memory_are_read(segmenter, kind):
 
 
 def test_one_slice_is_read_in_any_direction(segmenter):
-    """NumPy takes an axis of one voxel for contiguous, whatever its stride; torch does not."""
+    """NumPy treats an axis of one voxel as contiguous for any stride; torch does not."""
     volume = heart(shape=(64, 60, 1))
     mask, _ = segmenter.segment(np.ascontiguousarray(volume[:, :, ::-1]), SPACING)
     np.testing.assert_array_equal(mask, expected(volume))

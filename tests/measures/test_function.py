@@ -1,4 +1,4 @@
-"""Cardiac function: worked by hand where it is defined, None with a reason where it is not."""
+"""Heart function: computed by hand if it is defined, None with a reason if it is not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scripts.core.errors import CineError
 from scripts.exams.load import load_exams
 from scripts.measures.function import cardiac_function, save_function, volume_ml
 
-SPACING = (12.5, 2.0, 40.0)  # 1 ml a voxel, in a field that can show a heart
+SPACING = (12.5, 2.0, 40.0)  # 1 ml per voxel, in a field that can show a heart
 
 
 def cine(lv, rv, myo=None) -> np.ndarray:
-    """Frames with the given numbers of voxels, each structure in a row of its own: T H W D."""
+    """Frames with the given numbers of voxels, each structure in its own row: T H W D."""
     labels = np.zeros((len(lv), 6, 100, 1), np.uint8)
     for frame, counts in enumerate(zip(rv, myo or [60] * len(lv), lv, strict=True)):
         for label, count in enumerate(counts, start=1):
@@ -74,7 +74,7 @@ def test_a_frame_without_lv_is_no_end_systole():
 
 
 def test_a_badly_segmented_frame_gives_no_ejection_fraction():
-    """Three voxels left of the LV in one frame would else give an EF of 97 %."""
+    """Otherwise, three remaining voxels of the LV in one frame would give an EF of 97 %."""
     result = cardiac_function(cine(lv=[100, 95, 3, 60, 80, 95], rv=[70, 65, 60, 55, 60, 65]), SPACING)
     assert result["es_frame"] == 3
     assert result["LV"]["ef_percent"] is None
@@ -83,7 +83,7 @@ def test_a_badly_segmented_frame_gives_no_ejection_fraction():
 
 
 def test_a_badly_segmented_first_frame_gives_no_ejection_fraction():
-    """The cine is a loop: 30 ml before 95 and after 90 would else be ES, with an EF of 70 % rather than 60."""
+    """The cine is a loop: otherwise 30 ml between 95 and 90 would be ES, with an EF of 70 % instead of 60."""
     result = cardiac_function(cine(lv=[30, 95, 100, 70, 45, 40, 60, 90], rv=[70, 68, 70, 60, 50, 45, 55, 65]), SPACING)
     assert result["es_frame"] == 1 and result["LV"]["ef_percent"] is None
     assert result["flags"] == [{"flag": "sudden change", "structure": "LV", "frame": 1}]
@@ -157,7 +157,7 @@ def test_a_right_ventricle_that_fills_in_systole_has_no_ejection_fraction():
 
 def test_a_missing_right_ventricle_is_reported():
     result = cardiac_function(cine(lv=[100, 40], rv=[50, 0]), SPACING)
-    assert result["reasons"]["RV.ef_percent"] == "no RV at ES"  # and not 100 %
+    assert result["reasons"]["RV.ef_percent"] == "no RV at ES"  # not 100 %
     assert result["flags"] == [{"flag": "missing", "structure": "RV", "frame": 2}]
 
 

@@ -1,4 +1,4 @@
-"""Frames that were segmented badly, in the volumes of a cine, worked out by hand."""
+"""Badly segmented frames in the volumes of a cine, computed by hand."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def test_after_a_lasting_jump_the_later_frame_is_reported():
 
 def test_a_fast_heart_in_few_frames_is_not_flagged():
     assert sudden([140, 122, 89, 59, 51, 58, 75, 107]) == []  # the phantom in 8 frames
-    assert sudden([100, 3, 100, 100]) == []  # four frames are no cine
+    assert sudden([100, 3, 100, 100]) == []  # four frames are not a cine
 
 
 def test_each_structure_has_its_own_scale():

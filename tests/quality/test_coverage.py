@@ -1,4 +1,4 @@
-"""Stacks that were cut, from a heart whose areas are known."""
+"""Cut stacks of a heart with known areas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from scripts.quality.coverage import coverage_flags
 
 SPACING = (2.0, 2.0, 8.0)
-ED_RADII = [20.0, 24, 24, 24, 22, 20, 18, 15, 11, 6]  # mm, of the LV from base to apex, in 10 slices
+ED_RADII = [20.0, 24, 24, 24, 22, 20, 18, 15, 11, 6]  # radius of the LV in mm from base to apex, in 10 slices
 WALL, RV_SLICES_AT_ES = 8.0, slice(2, 7)  # at ES the base has moved out of two slices
 
 
@@ -69,4 +69,4 @@ def test_slices_that_are_far_apart_are_flagged():
 
 def test_no_labels_give_no_hint():
     assert coverage_flags(np.zeros_like(ED), np.zeros_like(ES), SPACING) == []
-    assert coverage_flags(ED[..., :1], ES[..., :1], SPACING) == []  # one slice: few slices says it
+    assert coverage_flags(ED[..., :1], ES[..., :1], SPACING) == []  # one slice has its own flag, "few slices"

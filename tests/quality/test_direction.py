@@ -1,4 +1,4 @@
-"""Whether a header's directions fit the heart that was found."""
+"""Whether a header's directions fit the segmented heart."""
 
 from __future__ import annotations
 

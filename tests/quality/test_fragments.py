@@ -14,7 +14,7 @@ def part_sizes(mask):
 
 
 def blocks(rng):
-    """Labels of ragged blocks, some of which touch; no largest part has one of its size beside it."""
+    """Labels of ragged blocks, some of which touch; the largest part of each structure is unique."""
     while True:
         drawn = rng.integers(1, 4, (10, 10, 3)) * (rng.random((10, 10, 3)) < 0.08)
         labels = np.kron(drawn, np.ones((4, 4, 2), int)).astype(np.uint8)
@@ -40,7 +40,7 @@ def test_a_liver_larger_than_the_myocardium_is_removed():
     heart[2:10, 2:10] = 2
     heart[3:9, 3:9] = 3
     labels = heart.copy()
-    labels[12:18, 12:19] = 2  # 126 voxels of myocardium, where the heart has 84
+    labels[12:18, 12:19] = 2  # 126 voxels of myocardium; the heart has 84
     keep_heart(labels, find_parts(labels))
     np.testing.assert_array_equal(labels, heart)
 

@@ -24,7 +24,7 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def evaluated(bundle, tmp_path):
-    """What the step evaluate leaves of two exams; mean Dice .8, .7 and .6."""
+    """The results of the step evaluate for two exams; mean Dice .8, .7 and .6."""
     dice = {"RV": (0.9, 0.7), "MYO": (0.8, 0.6), "LV": (0.5, 0.7)}
     rows = [
         {
@@ -69,7 +69,7 @@ def test_figures_equal_the_evaluation_and_nothing_else_changes(evaluated, bundle
 
 
 def test_written_metadata_keeps_its_layout(evaluated, bundle):
-    """So that a new evaluation shows as its own lines alone."""
+    """So that a new evaluation changes only its own lines."""
     path = bundle / "configs" / "metadata.json"
     first = path.read_text()
     write(evaluated, bundle)

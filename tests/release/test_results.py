@@ -31,7 +31,7 @@ def write(folder, rv, **more):
 
 
 def cells(text, name):
-    """What a table says in the row of that name."""
+    """The text of a table in the row with a name."""
     rows = (line.removesuffix(" |") for line in text.splitlines())
     return [row.split(" | ")[1:] for row in rows if row.startswith(f"| {name} |")]
 

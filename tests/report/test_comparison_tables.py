@@ -8,7 +8,7 @@ from scripts.report.reported import HW_SYSTEMS, RT_METHODS, RT_SYSTEMS
 
 
 def cells(text, start):
-    """The cells of the first line that begins with a cell."""
+    """The cells of the first line that starts with a cell."""
     line = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
@@ -30,7 +30,7 @@ def test_a_row_in_the_papers_form():
     [
         (45.0, "45.00 (49.50)", "22.2"),
         (45.6, "**45.60 (50.16)** †", "**21.9** †"),  # judged by the 95th percentile
-        (45.46, "**45.46 (50.01)** †", "22.0"),  # 21.997 would be printed as if it kept
+        (45.46, "**45.46 (50.01)** †", "22.0"),  # 21.997 would be printed as if it met the constraint
     ],
 )
 def test_misses_of_the_constraint_are_marked(ms, latency, throughput):
@@ -86,7 +86,7 @@ def test_without_measurements_reported_values_remain():
 @pytest.mark.parametrize(
     ("source", "printed"),
     [
-        # the averages that the papers print; None where they are not those of their columns
+        # the averages that the papers print; None if they differ from those of the columns
         (RT_METHODS, [None, 0.905, 0.918, 0.859, 0.910, 0.922]),
         (RT_SYSTEMS, [0.901, 0.920, 0.930, 0.923, 0.933, 0.953, 0.918, 0.922, 0.931]),
         (HW_SYSTEMS, [0.846, 0.690, 0.863, 0.827, 0.880, 0.875, 0.867]),
@@ -94,7 +94,7 @@ def test_without_measurements_reported_values_remain():
     ids=["RT 1", "RT 2", "HW 2"],
 )
 def test_reported_columns_agree_with_their_printed_averages(source, printed):
-    """A misread column would show: averages are printed to three digits, cut or rounded."""
+    """A misread column would be detected: averages are printed to three digits, cut or rounded."""
     for entry, average in zip(source.rows, printed, strict=True):
         assert average is None or entry.mean == pytest.approx(average, abs=0.0011), entry.name
 

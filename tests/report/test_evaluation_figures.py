@@ -36,7 +36,7 @@ def test_each_patient_lies_at_mean_and_error_between_the_limits():
 def test_few_patients_can_be_drawn(values, pixels):
     figure = agreement_figure(functions(*values))
     assert pixels(figure).std() > 0
-    assert bool(len(figure.axes[0].get_yticks())) == (None not in values[0])  # no axis of nothing
+    assert bool(len(figure.axes[0].get_yticks())) == (None not in values[0])  # no axis without data
     assert figure.axes[0].get_title().startswith(f"LV EF (%): n = {sum(None not in pair for pair in values)}")
 
 

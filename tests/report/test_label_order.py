@@ -1,4 +1,4 @@
-"""A label_map that exchanges structures is seen by what a network finds."""
+"""A label_map with exchanged structures is detected by a network's predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def label():
 
 
 def renumbered(label, order):
-    """Structure 1 to 3 -> the value that ``order`` names."""
+    """Structure 1 to 3 -> its value in ``order``."""
     return torch.tensor([0, *order])[label.long()]
 
 
@@ -55,14 +55,14 @@ def test_labels_without_rv_are_judged_by_the_others(label):
 
 def test_without_a_clear_gain_there_is_no_hint(label):
     pred = label.clone()
-    pred[1:4, 1:5] = 2  # RV is mostly taken for MYO: an exchange of both would fit little better
+    pred[1:4, 1:5] = 2  # RV is mostly predicted as MYO: an exchange of both would fit only slightly better
     for found in (label, pred, torch.zeros_like(label)):
         assert better_label_map(count_pairs(found, label), DEFAULT) is None
     assert better_label_map(count_pairs(label, torch.zeros_like(label)), DEFAULT) is None
 
 
 def test_a_network_with_a_low_dice_gives_no_hint(label, monkeypatch):
-    """RV and LV are exchanged, and found in one of four slices: Dice 2 * 16 / (64 + 16), where it is 0 now."""
+    """RV and LV are exchanged, and found in one of four slices: Dice 2 * 16 / (64 + 16) instead of 0."""
     label[label == 2] = 0
     pred = torch.zeros_like(label)
     pred[..., 0] = torch.tensor([0, 3, 2, 1])[label[..., 0].long()]

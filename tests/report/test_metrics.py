@@ -49,7 +49,7 @@ def test_a_structure_that_is_not_found_scores_0_and_has_no_distance(label):
 
 
 def test_an_unlabelled_structure_is_not_scored(label):
-    """Of a label without RV, the empty slices 0 and 3 do not count either: their voxels of LV are no error."""
+    """In a label without RV, the empty slices 0 and 3 do not count either: their voxels of LV are not errors."""
     partial = torch.where(label == 1, 0.0, label)
     pred = label.clone()
     pred[6:10, 6:10] = 3
@@ -62,7 +62,7 @@ def test_an_unlabelled_structure_is_not_scored(label):
 
 def test_every_slice_of_a_whole_label_counts(label):
     pred = label.clone()
-    pred[6:10, 6:10, 0] = 3  # 16 voxels beside the 32 of the reference
+    pred[6:10, 6:10, 0] = 3  # 16 voxels next to the 32 of the reference
     row = by_name(measure_exam(pred, label, SPACING))["LV"]
     assert row["dice"] == pytest.approx(64 / (48 + 32)) and row["scored_slices"] == row["slices"] == 4
 
@@ -94,7 +94,7 @@ def test_missing_labels_are_reported_and_their_volumes_not_compared(label):
 
 
 def test_labels_in_few_slices_of_a_stack_are_partial():
-    """All structures, without a gap, in 3 of 8 slices: what is found in the others is no error; in 4 of 8 it is."""
+    """All structures, without a gap, in 3 of 8 slices: predictions in the others are not errors; in 4 of 8 they are."""
     pred = torch.zeros(8, 8, 8)
     pred[0:2], pred[3:5], pred[6:8] = 1, 2, 3
     for labelled, dice in ((3, 1.0), (4, 2 * 4 / (4 + 8))):
@@ -104,7 +104,7 @@ def test_labels_in_few_slices_of_a_stack_are_partial():
 
 
 def test_levels_are_scored_separately():
-    """A square RV of 6x6 in slices 1 to 5 of 7, of which the prediction misses and adds rows."""
+    """A square RV of 6x6 in slices 1 to 5 of 7; the prediction misses some rows and adds others."""
     label = torch.zeros(12, 12, 7)
     label[2:8, 2:8, 1:6] = 1
     label[11, 11, 1:6], label[11, 0, 1:6] = 2, 3
@@ -112,7 +112,7 @@ def test_levels_are_scored_separately():
     pred[2:5, :, 1] = 0  # base, slices 1 and 2: 18 + 36 of 72 voxels found
     pred[8:11, 2:8, 3] = 1  # middle, slice 3: 36 voxels and 18 too many
     pred[..., 4:6] = 0  # apex, slices 4 and 5: nothing found
-    pred[2:8, 2:8, 0] = 1  # beyond the base: counts in the exam alone
+    pred[2:8, 2:8, 0] = 1  # beyond the base: counts only in the whole exam
     row = by_name(measure_exam(pred, label, SPACING))["RV"]
     assert row["dice_base"] == pytest.approx(2 * 54 / (54 + 72))
     assert row["dice_middle"] == pytest.approx(2 * 36 / (54 + 36))
@@ -122,7 +122,7 @@ def test_levels_are_scored_separately():
 
 
 def test_a_structure_may_be_absent_from_a_level_and_a_level_from_an_exam(label):
-    label[..., 2][label[..., 2] == 3] = 0  # two labelled slices, base and apex; the LV is in the first alone
+    label[..., 2][label[..., 2] == 3] = 0  # two labelled slices, base and apex; the LV is only in the first
     rows = by_name(measure_exam(label, label, SPACING))
     assert [rows["LV"][f"dice_{level}"] for level in ("base", "middle", "apex")] == [1.0, None, None]
     assert [rows["RV"][f"dice_{level}"] for level in ("base", "middle", "apex")] == [1.0, None, 1.0]
@@ -134,7 +134,7 @@ def test_a_structure_may_be_absent_from_a_level_and_a_level_from_an_exam(label):
 
 
 def test_hausdorff_distance_is_in_mm(label):
-    """Against all pairwise distances of the voxels on the surfaces."""
+    """Compared with all pairwise distances of the voxels on the surfaces."""
     pred = torch.zeros_like(label)
     pred[3:7, 1:5, 1:3] = 1
 
@@ -162,7 +162,7 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
         {"patient": "p1", "group": "NOR", "phase": "ES", "frame": torch.tensor(8), "pred": missing},
     ]
 
-    def evaluate(engine, item):  # as MONAI's evaluator: tensors in the output, the rest in the batch
+    def evaluate(engine, item):  # like MONAI's evaluator: tensors in the output, the rest in the batch
         engine.state.batch = [item]
         image = torch.rand(1, *label.shape)
         return [{"image": image, "pred": item["pred"][None], "label": MetaTensor(label[None], affine=affine)}]
@@ -216,7 +216,7 @@ def test_another_order_of_labels_is_reported_in_log_and_results(label, tmp_path,
 
 
 def test_a_never_labelled_structure_is_left_out_and_exams_are_not_partly_labelled(label):
-    """Of a data set without RV, every slice counts and the LV's volumes are compared."""
+    """In a data set without RV, every slice counts and the LV's volumes are compared."""
     without_rv = torch.where(label == 1, 0.0, label)
     rows = [
         {"patient": "p", "group": "NOR", "phase": phase, **row}
@@ -235,7 +235,7 @@ def test_a_never_labelled_structure_is_left_out_and_exams_are_not_partly_labelle
 
 
 def test_slices_are_found_on_any_axis(label, tmp_path):
-    """The same exam, stored with its slices first: every figure is the same."""
+    """The same exam, stored with slices first, gives the same figures."""
     pred = label.clone()
     pred[1, :, 1] = 0
     found = []

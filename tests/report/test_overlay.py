@@ -15,7 +15,7 @@ SPACING_MM = (2.0, 4.0, 10.0)
 
 @pytest.fixture
 def labels_THWD() -> np.ndarray:
-    """Six frames of a square heart that tapers to the apex; its LV is largest in frame 1 and smallest in frame 4."""
+    """Six frames of a square heart that gets narrower to the apex; its LV is largest in frame 1, smallest in 4."""
     labels = np.zeros((6, 64, 40, 7), np.uint8)
     for t, radius in enumerate((6, 5, 4, 3, 4, 5)):
         for d in range(1, 6):

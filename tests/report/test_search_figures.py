@@ -178,7 +178,7 @@ def test_the_breakdown_error_names_the_missing_entry(architecture, table):
 def test_all_figures_are_written_and_none_is_blank(tmp_path, architecture, mixing, history, table):
     paths = write_search_figures(tmp_path / "figures", architecture, mixing, history, table)
     assert [path.name for path in paths] == ["trellis.png", "cells.png", "evolution.png", "curves.png", "latency.png"]
-    assert sorted(paths) == sorted((tmp_path / "figures").iterdir())  # nothing partial is left
+    assert sorted(paths) == sorted((tmp_path / "figures").iterdir())  # no partial file is left
     for path in paths:
         image = imread(path)
         assert image.shape[1] >= 900

@@ -1,4 +1,4 @@
-"""Pictures show what their font can, and nothing in the log spells the rest."""
+"""Pictures show the signs that their font has, and the log does not show the others."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ def _hold_and_wait(folder, held):
 
 @pytest.fixture
 def other(tmp_path):
-    """Another process that holds the folder."""
+    """Another process that has locked the folder."""
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     process = context.Process(target=_hold_and_wait, args=(tmp_path, held))
@@ -58,7 +58,7 @@ def test_a_released_folder_is_free_for_others(tmp_path):
 
 
 WITHOUT = "import sys; sys.modules.update(fcntl=None, resource=None); "
-"""Python on Windows lacks both modules."""
+"""Python on Windows has neither of these modules."""
 
 
 @pytest.mark.parametrize(("wrote", "system"), [(False, ""), (True, ""), (True, WITHOUT)])

@@ -1,4 +1,4 @@
-"""What MONAI Label's processes are spared, and what it is given in place of it."""
+"""What steps do not do in MONAI Label's processes, and the values they use there."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def test_within_monai_label_it_works_in_the_folder_of_served_models(monai_label,
 
 
 def test_within_monai_label_no_exams_are_searched(monai_label):
-    """It names them; all else would be the phantom, which would be written first."""
+    """It gives the exams; otherwise the phantom would be written and used."""
     parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / "train.json"))
     assert parser.get_parsed_content("exams") is None and parser.get_parsed_content("split") is None
     assert parser.get_parsed_content("train#handlers#0#path") is None

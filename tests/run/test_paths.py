@@ -1,4 +1,4 @@
-"""Paths as people type them, through Fire's own parser of arguments."""
+"""Paths as people type them, with Fire's own argument parser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MONAI = os.path.join("site-packages", "monai", "bundle", "__main__.py")
 
 @pytest.fixture
 def type_in(monkeypatch, tmp_path):
-    """Sets the command line of ``monai.bundle run``, and gives the value that Fire makes of a text."""
+    """Sets the command line of ``monai.bundle run``, and returns the value that Fire reads from a text."""
     monkeypatch.chdir(tmp_path)
 
     def type_in(key: str, text: str, joined: bool = False):
@@ -50,7 +50,7 @@ def test_a_name_that_the_parser_changes_is_refused_with_advice(type_in, key, tex
     assert caught.value.found == f"{text}, which MONAI reads as {read_as}"
     assert f'the path as "./{text}".' in caught.value.action
     advised = f"./{text}"
-    check_path(key, type_in(key, advised), "the key")  # and that way works
+    check_path(key, type_in(key, advised), "the key")  # and the advice works
     assert DefaultParseValue(advised) == advised
 
 

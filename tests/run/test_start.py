@@ -93,9 +93,9 @@ def run(*arguments: str, cwd) -> subprocess.CompletedProcess[str]:
 
 
 def test_bad_input_ends_in_its_message_and_exit_code_2(tmp_path):
-    """Through MONAI's own command, from another folder: an error that MONAI wraps, and one of a mistyped key.
+    """With MONAI's own command, from another folder: an error that MONAI wraps, and one for a mistyped key.
 
-    The folder holds a package of the name of ours, as very many projects do.
+    The folder contains a package with the same name as ours, as in many projects.
     """
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "__init__.py").write_text("")
@@ -134,7 +134,7 @@ def test_values_of_the_right_type_pass(key, value):
 
 
 def test_signals_and_faults_have_their_exit_codes():
-    """Bad input is tested through the commands; here what no command should come to."""
+    """Bad input is tested by commands; this tests errors that no command should cause."""
     start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.run.start import as_command; as_command(); "
     start += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background processes ignore it
     endings = {

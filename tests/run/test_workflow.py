@@ -1,4 +1,4 @@
-"""MONAI's run() in a program such as a notebook: reasons are exceptions, and the process stays as it was."""
+"""MONAI's run() in a program such as a notebook: errors are exceptions, and the process is not changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refuse():
 
 @pytest.fixture
 def step(tmp_path, monkeypatch):
-    """Runs the step of a configuration whose second item is an expression; returns what sys and signal were given."""
+    """Runs the step of a configuration whose second item is an expression; returns what was set in sys and signal."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "excepthook", lambda *_: None)
     (tmp_path / "metadata.json").write_text("{}")

@@ -21,7 +21,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def races(monkeypatch):
-    """Counts the races; the last runtime wins."""
+    """Counts the measurements; the last runtime is the fastest."""
     held = []
 
     def race(runtimes):

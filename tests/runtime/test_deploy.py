@@ -17,7 +17,7 @@ from scripts.space.network import CineNet
 def network(architecture):
     network = CineNet(architecture)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):  # as after training: no norm is the identity
+        if isinstance(module, nn.BatchNorm3d):  # like after training: no norm is the identity
             nn.init.normal_(module.weight, 1, 0.2)
             nn.init.normal_(module.bias, 0, 0.2)
             module.running_mean.normal_()
@@ -83,7 +83,7 @@ def test_training_gradients_pass_the_inferer(architecture):
 
 @pytest.mark.parametrize("ordering", ["NDA", "ADN"])
 def test_a_norm_after_an_activation_is_not_folded(ordering):
-    """Dropout aside, only the first of these orders has the norm read the convolution."""
+    """Only in the first of these orders (apart from dropout) does the norm directly follow the convolution."""
     block = Convolution(3, 2, 3, act="relu", norm="batch", dropout=0.5, adn_ordering=ordering).eval()
     block.adn.N.running_mean.normal_()
     image = torch.randn(1, 2, 4, 4, 3)

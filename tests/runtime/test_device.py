@@ -15,7 +15,7 @@ from scripts.runtime.device import available_memory, peak_memory
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
-    """A tree of control groups in place of the system's: calling it adds a group, and says of which we are."""
+    """A tree of control groups instead of the system's: a call adds a group and makes it this process's group."""
     monkeypatch.setattr(device, "GROUP", tmp_path)
     monkeypatch.setattr(device, "MEMBERSHIP", tmp_path / "membership")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**9))
@@ -68,7 +68,7 @@ def test_groups_of_version_1(groups):
 
 @pytest.mark.parametrize("missing", ["/proc", "/proc and resource"])
 def test_peak_memory_on_other_systems(monkeypatch, missing):
-    """macOS has no /proc; Windows has no module resource either."""
+    """macOS has no /proc; Windows also has no module resource."""
     here = peak_memory("cpu")["process"] if missing == "/proc" else psutil.Process().memory_info().rss
     monkeypatch.setattr(Path, "read_text", Mock(side_effect=FileNotFoundError))
     if missing != "/proc":

@@ -29,7 +29,7 @@ SIZES = [(16, 16, 2), (24, 8, 1), (32, 40, 6), (48, 24, 21)]
 
 @pytest.fixture
 def network(architecture) -> CineNet:
-    """Norms as after a training: with the identity's, folding them could not go wrong."""
+    """Norms like after training: with the identity's, folding errors would not show."""
     network = CineNet(architecture).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
@@ -61,7 +61,7 @@ def agree(answer, network, sizes=SIZES):
             torch.testing.assert_close(answer(image), network(image), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore")  # of exporters: not ours
+@pytest.mark.filterwarnings("ignore")  # warnings of exporters
 def test_exported_files_equal_the_network_for_any_number_of_slices(network, work_dir, tmp_path):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     done = bundle(
@@ -120,9 +120,9 @@ def test_a_network_that_pads_its_slices_is_refused(network, tmp_path):
         export_network(network, str(tmp_path))
 
 
-@pytest.mark.filterwarnings("ignore")  # of exporters: not ours
+@pytest.mark.filterwarnings("ignore")  # warnings of exporters
 def test_the_onnx_for_tensorrt_equals_the_network_in_all_sizes(network):
-    """TensorRT itself needs a GPU; MONAI hands it this ONNX, made from whatever image comes first."""
+    """TensorRT itself needs a GPU; MONAI gives it this ONNX, which is made from the first image."""
     onnxruntime = pytest.importorskip("onnxruntime")
     overlay = json.loads((BUNDLE_ROOT / "configs" / "inference_trt.json").read_text())["network"]["args"]
     (profile,) = overlay["input_profiles"]
@@ -172,12 +172,12 @@ def test_torchscript_equals_the_network_in_all_sizes_and_runs_like_a_deploy_oper
     mask, header = read_volume(tmp_path / "volume_seg.nii.gz")
     found = deployed(MetaTensor(torch.from_numpy(voxels.astype(np.float32)), affine=header.affine))
     assert found.shape == (1, 60, 44, 5)
-    assert np.mean(found.numpy() == mask) > 0.99  # bfloat16 rounds otherwise in a graph
+    assert np.mean(found.numpy() == mask) > 0.99  # bfloat16 rounds differently in a graph
 
 
 def _deployed(path: Path, script: torch.nn.Module, folder: Path):
-    """Our reading of MONAI Deploy's bundle operator: configs out of the archive, no transform that loads or saves, an
-    image without a channel, Invertd with the composition that was filtered."""
+    """Our model of MONAI Deploy's bundle operator: configs from the archive, no transforms that load or save, an image
+    without a channel, and Invertd with the filtered composition."""
     with zipfile.ZipFile(path) as archive:
         for name in ("metadata", "inference", "deploy"):
             (folder / f"{name}.json").write_bytes(archive.read(f"{path.stem}/extra/{name}.json"))

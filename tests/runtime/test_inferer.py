@@ -15,7 +15,7 @@ def test_an_out_of_memory_error_names_the_shape():
 
 
 def test_a_network_in_the_default_layout_gives_the_same_result_as_channels_last():
-    """MONAI Label hands over the former; they would round otherwise."""
+    """MONAI Label passes the default layout, for which results would be rounded differently."""
     network = torch.nn.Conv3d(1, 4, 3, padding=1)
     CineInferer()(torch.ones(1, 1, 8, 8, 3), network)
     assert network.weight.is_contiguous(memory_format=torch.channels_last_3d)

@@ -59,7 +59,7 @@ def test_a_damaged_file_is_measured_again(measure, cache, damage):
 
 
 def test_an_error_of_a_measurement_is_not_taken_for_a_missing_file():
-    """An error whose context is a CineError would be told as that one."""
+    """An error whose context is a CineError would otherwise be reported as that one."""
 
     def fail():
         raise RuntimeError("out of order")

@@ -15,7 +15,7 @@ from scripts.space.space import Space
 
 @pytest.fixture
 def network():
-    """All kinds of convolutions of a derived network, its norms with statistics of their own."""
+    """All kinds of convolutions of a derived network, with non-trivial statistics in its norms."""
     torch.manual_seed(0)
     space = Space(layers=2, scales=2, nodes=2, channels=8, deployment_size=(16, 16, 4))
     convolutions = ((0, "conv_3x3x3"), (1, "separable_conv_3x3x3"))
@@ -56,7 +56,7 @@ def test_observed_ranges_are_the_minimum_and_maximum_over_all_images():
     layers = nn.Sequential(nn.Conv3d(1, 2, 1, bias=False), nn.ReLU(), nn.Conv3d(2, 2, 3))
     layers[0].weight.data = torch.tensor([2.0, -1.0]).view(2, 1, 1, 1, 1)
     images = [torch.full((1, 1, 3, 3, 3), value) for value in (1.0, -4.0, 0.5)]
-    assert observe(layers, images) == {"2": (0.0, 4.0)}  # 2 x 1, -1 x -4, and never below 0 behind ReLU
+    assert observe(layers, images) == {"2": (0.0, 4.0)}  # 2 x 1, -1 x -4, and never below 0 after ReLU
 
 
 def test_a_folded_norm_leaves_names_and_ranges_as_they_are(network):
@@ -64,7 +64,7 @@ def test_a_folded_norm_leaves_names_and_ranges_as_they_are(network):
     folded = Runtime().deploy(network).network
     before, after = observe(network, images), observe(folded, images)
     assert before.keys() == after.keys() == quantizable(network).keys()
-    assert len(before) == 12  # four cells, each two nodes (of separable ones the first step) and the scaling
+    assert len(before) == 12  # four cells, each with two nodes (the first step of separable ones) and the scaling
     for name, ends in before.items():
         assert after[name] == pytest.approx(ends, abs=1e-4)
 

@@ -75,7 +75,7 @@ def test_auto_uses_the_most_paths_that_meet_the_measured_budget(space, make_tabl
 
 
 def test_a_prediction_is_not_enough_for_acceptance(space, make_table, clock):
-    """The table promises 0.1 ms a cell, the device takes 1."""
+    """The table predicts 0.1 ms per cell, the device takes 1."""
     table = make_table(space, lambda name, scale: 0.01)
     with pytest.raises(CineError):
         derive_within_budget(random_mixing(space), fastest(paths=3), judge_of(space, 5.0, table))
@@ -121,7 +121,7 @@ def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, clock):
 
 
 def test_an_auto_budget_can_be_met_with_any_cells(space, make_table, clock, tmp_path):
-    save_history(tmp_path, 0.1, True, [entry(random_mixing(space))])  # what the search aimed at is of no use any more
+    save_history(tmp_path, 0.1, True, [entry(random_mixing(space))])  # the search's aim does not matter any more
     architecture = derive_from_search(str(tmp_path), fastest(), judge_of(space, "auto", make_table(space)))
     eight = fastest("dijkstra").propose(random_mixing(space), make_table(space), space, (8, 8))[0]
     assert architecture.provenance.budget_ms == pytest.approx(0.6 * len(eight.union), abs=0.005)
@@ -208,7 +208,7 @@ def foreign(table):
 
 
 def test_a_foreign_table_gives_predictions_that_are_marked(space, make_table, clock):
-    """Every entry 1 ms: a cell of one node takes 2, and so the budget decides without a measurement."""
+    """Every entry is 1 ms: a cell of one node takes 2, so the budget decides without a measurement."""
     table = foreign(make_table(space))
     architecture = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, table))
     assert not clock  # nothing was measured
@@ -230,7 +230,7 @@ def test_verify_measures_a_predicted_network(space, make_table, runtime, clock, 
     assert verified.provenance.verdict == "measured"
     assert verified.provenance.measured_ms["median_ms"] == cells
     assert verified.provenance.device["kind"] == "cpu"
-    assert verified.provenance.predicted_ms > 0  # what was predicted stays
+    assert verified.provenance.predicted_ms > 0  # the prediction stays
 
 
 def test_verify_updates_the_manifest(space, make_table, runtime, clock, tmp_path):
@@ -258,13 +258,13 @@ def test_without_the_last_resort_at_least_three_paths_are_tried(space, make_tabl
         derive_within_budget(
             random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)), last_resort=False
         )
-    tried = clock[:-1]  # the last is the fastest single path, for the message
+    tried = clock[:-1]  # the last one is the fastest single path, for the message
     assert min(len(a.paths) for a in tried) == 3
     assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))
 
 
 def test_a_busy_hour_does_not_refuse_a_network_and_its_latency_is_reported(space, make_table, monkeypatch, caplog):
-    """In the fast state 10 ms, over all visits of this hour up to 90."""
+    """10 ms in the fast state, up to 90 over all visits of this hour."""
     fast, met = Timing(10.0, 10.0, 11.0, 0.0, 9), Timing(40.0, 50.0, 90.0, 30.0, 30)
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(fast, met, 10, 3, 1.5))
     found = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 50.0, make_table(space)))

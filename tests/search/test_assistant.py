@@ -31,7 +31,7 @@ def architecture(space) -> Architecture:
 
 
 def test_the_paper_has_27648_scalars():
-    """12 layers, widths 32..256: 10 edges a layer, two operations, one scalar an output channel."""
+    """12 layers, widths 32..256: 10 edges per layer, two operations, one scalar per output channel."""
     assistant = MetaAssistant(one_shot_space(layers=12, scales=4, channels=32))
     assert assistant.scalars == 27_648
     per_layer = 2 * (2 * 32 + 3 * 64 + 3 * 128 + 2 * 256)  # operations x edges that arrive at each width
@@ -75,7 +75,7 @@ def test_the_assistant_changes_the_output_before_annealing_and_not_after(space, 
 
 
 def test_scalars_between_are_linear(space, architecture):
-    """Equation 5, on the scalars themselves: a cell that hands ones on shows them."""
+    """Equation 5 on the scalars themselves: a cell that outputs ones shows them."""
     assistant = MetaAssistant(space)
     image, cell = torch.randn(1, 1, 16, 16, 3), architecture.union[0]
     ones = torch.ones(1, space.width(cell.target), 1, 1, 1)
@@ -110,7 +110,7 @@ def test_without_the_architecture_its_bits_have_no_influence(space):
 
 
 def test_gradients_under_bfloat16_autocast_are_those_of_float32(space, architecture):
-    """On a patch that the encoder brings down to two rows."""
+    """On a patch that the encoder reduces to two rows."""
     assistant, image = MetaAssistant(space), torch.randn(2, 1, 32, 32, 4)
     gradients = []
     for enabled in (False, True):

@@ -56,7 +56,7 @@ def test_ties_go_to_the_higher_weight(space, make_table):
 
 
 def accuracies(space, seed):
-    """A made-up accuracy of each network, which no weight of a path predicts."""
+    """An artificial accuracy of each network, independent of the weights of paths."""
     return lambda architecture: Random(f"{seed} {architecture.paths}").random()
 
 

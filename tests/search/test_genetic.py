@@ -51,13 +51,13 @@ def test_cells_are_crossed_by_group_and_mutated_to_other_candidates():
     crossed = {child.cells for _ in range(50) for child in crossover(random, first, second)}
     assert crossed == {(0, a, b) for a in (0, 2) for b in (0, 3)}
     mutants = {some.mutate(random, first).cells for _ in range(100)}
-    assert mutants == {(0, 1, 0), (0, 2, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3)}  # paths have no other to take
+    assert mutants == {(0, 1, 0), (0, 2, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3)}  # there are no other paths
     assert {some.draw(random).cells for _ in range(200)} == {(0, a, b) for a in range(3) for b in range(4)}
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_it_finds_the_optimum_of_a_hard_landscape_among_all_subsets(seed):
-    """Random fitness, unrelated between neighbours: only by meeting nearly all 637 individuals."""
+    """Random fitness, unrelated between neighbours: finding the optimum needs nearly all 637 individuals."""
     values = Random(seed)
     landscape = {genes: values.random() for count in range(1, 6) for genes in itertools.combinations(range(10), count)}
     ranking = Ranking(lambda individual: Fitness((landscape[individual.paths],), 0.0, 0.0))

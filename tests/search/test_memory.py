@@ -18,7 +18,7 @@ def supernet(space) -> Supernet:
 
 
 def test_the_prediction_counts_tensors_kept_by_autograd(supernet):
-    """At least every tensor kept for the backward pass, of the real network on real memory."""
+    """At least every tensor that is kept for the backward pass, of the real network in real memory."""
     sizes: dict[int, int] = {}
     keep = []
 

@@ -52,7 +52,7 @@ def state(searcher):
 
 
 def test_the_assistant_is_annealed_linearly_over_the_last_epochs(build):
-    searcher = build()  # two steps an epoch, the last two epochs anneal
+    searcher = build()  # two steps per epoch, annealing in the last two epochs
     shares = [searcher.annealed_at(epoch, number) for epoch in range(5) for number in (1, 2)]
     assert shares == [0, 0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1.0]
     searcher.run_epochs()
@@ -62,7 +62,7 @@ def test_the_assistant_is_annealed_linearly_over_the_last_epochs(build):
 
 @pytest.mark.parametrize("assistance", ["annealed", "kept", "image", "removed", "none"])
 def test_every_row_of_table_1_is_a_switch(build, tmp_path, assistance):
-    """What differs: whether there is an assistant, what it reads, and whether it takes part when weights are judged."""
+    """The differences: whether there is an assistant, its inputs, and whether it takes part in evaluation."""
     searcher = build(tmp_path / assistance, assistance=assistance)
     searcher.run_epochs()
     architecture, image = random_architecture(searcher.space, Random(1)), torch.randn(2, 1, 8, 8, 2)
@@ -148,7 +148,7 @@ def test_an_auto_budget_is_the_median(space, make_table):
 
 
 def test_the_memory_of_a_step_is_measured(space):
-    """It grows with the voxels, evenly, from what the weights and the optimiser's copies of them take."""
+    """It grows linearly with the voxels, from the memory of the weights and the optimiser's copies of them."""
     architecture = random_architecture(space, Random(4))
     small, middle, large = (measured_step_memory(architecture, 1, (size, 8, 2)) for size in (64, 128, 192))
     assert large - middle == pytest.approx(middle - small, rel=0.02)
@@ -221,7 +221,7 @@ def test_a_killed_evaluation_resumes_with_equal_results(build, validation, make_
     counted = []
     monkeypatch.setattr(SharedWeights, "dice", lambda self, a: counted.append(1) or real(self, a))
     resumed = choose(build(tmp_path / "broken"), validation, table)
-    assert len(counted) == 8 - 5 + 3  # what was unknown, and after each fine-tuning
+    assert len(counted) == 8 - 5 + 3  # unknown values, and one after each fine-tuning
     assert resumed.paths == whole.paths and resumed.cells == whole.cells
 
 
@@ -281,7 +281,7 @@ def test_equal_and_different_ranks(space, make_table):
 
 
 def test_a_constant_value_gives_no_rank_correlation(space, make_table):
-    """Shared weights that learned nothing may give a Dice of 0 everywhere; JSON holds no NaN."""
+    """Untrained shared weights may give a Dice of 0 everywhere; JSON has no NaN."""
     found = sample(space, 3, LatencyCost(make_table(space), 1e9), 1e9, 0)
     found = [replace(c, dice=0.0, fine_tuned_dice=0.1 * i, scratch_dice=0.2 * i) for i, c in enumerate(found)]
     ranks = rank(found)
@@ -291,7 +291,7 @@ def test_a_constant_value_gives_no_rank_correlation(space, make_table):
 
 
 def test_sampling_stops_if_fewer_than_one_in_a_thousand_meets_the_limit(space, monkeypatch, caplog):
-    """Else it would go on for hours in a large space."""
+    """Otherwise it would run for hours in a large space."""
     monkeypatch.setattr(candidates, "TRIES", 50)
     drawn = []
 

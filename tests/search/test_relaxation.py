@@ -59,7 +59,7 @@ def test_parameter_free_share_by_hand(space):
 
 
 def test_separate_softmaxes_for_edge_and_operation(space):
-    """Hardware-aware NAS Eq. 2 and 3, by hand: gamma over the inputs, alpha over the operations of each."""
+    """Hardware-aware NAS Eq. 2 and 3, by hand: gamma over the inputs, alpha over the operations of each input."""
     relaxation = SeparateSoftmax(space)
     with torch.no_grad():
         relaxation.gamma["expanding_2"][1] = math.log(3)
@@ -83,8 +83,8 @@ def test_without_gumbel_the_latency_sees_the_probabilities(space):
 
 @pytest.mark.parametrize(("progress", "temperature"), [(0.0, 2.0), (0.5, 1.0), (1.0, 0.5)])
 def test_gumbel_softmax_has_the_mean_of_the_integral(progress, temperature):
-    """A choice of two: the difference of two Gumbel variables is logistic, so the first share is
-    sigmoid((a - b + logistic) / temperature), whose mean is a one-dimensional integral."""
+    """A choice between two: the difference of two Gumbel variables is logistic, so the first share is
+    sigmoid((a - b + logistic) / temperature), and its mean is a one-dimensional integral."""
     space = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))
     relaxation = SeparateSoftmax(space, gumbel=True, temperature=(2.0, 0.5))
     with torch.no_grad():

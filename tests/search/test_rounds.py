@@ -8,7 +8,7 @@ from scripts.search.rounds import search_in_rounds
 
 
 class FakeSearcher:
-    """Finds networks that take 1.5 times what it aims at."""
+    """Finds networks that take 1.5 times the aim."""
 
     def __init__(self, aim_ms):
         self.aim_ms, self.round, self.searched = aim_ms, 1, []

@@ -23,7 +23,7 @@ def space():
 
 @pytest.fixture
 def build(tmp_path):
-    """``build(**changes)`` makes a small search whose every random state comes from its seed."""
+    """``build(**changes)`` makes a small search in which all randomness comes from its seed."""
     return lambda work_dir=tmp_path, **changes: small_search(work_dir, **changes)
 
 
@@ -267,6 +267,6 @@ def test_the_history_contains_the_multiplier(tmp_path):
     [(500.0, "All networks are below the budget"), (7.0, None), (4.0, "All networks are above the budget")],
 )
 def test_a_budget_outside_the_space_is_reported(tmp_path, caplog, budget_ms, said):
-    """A path takes 6 ms, and the union of two paths up to 10."""
+    """One path takes 6 ms, and the union of two paths up to 10."""
     discrete_search(tmp_path, budget_ms=budget_ms, epochs=2).run()
     assert said in caplog.text if said else "All networks" not in caplog.text

@@ -17,7 +17,7 @@ def test_any_size_is_preserved(architecture, size):
 
 
 def test_padding_does_not_change_what_fits(architecture):
-    """A volume of the right size, and the same volume as the corner of a larger one that was padded with zeros."""
+    """A volume of the right size, and the same volume as the corner of a larger one padded with zeros."""
     network = CineNet(architecture).eval()
     x = torch.randn(1, 1, 13, 16, 2)
     padded = F.pad(x, (0, 0, 0, 0, 0, 3))
@@ -25,7 +25,7 @@ def test_padding_does_not_change_what_fits(architecture):
 
 
 def test_the_forward_pass_equals_a_walk_over_the_paths(architecture):
-    """Tiles sum what arrives: evaluated tile by tile from the end, by recursion instead of by layer."""
+    """Tiles add what arrives: evaluated from the end by recursion, instead of by layer."""
     network = CineNet(architecture).double().eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
@@ -79,10 +79,10 @@ def test_a_stem_without_stride_works(architecture):
 
 
 def test_a_trace_is_also_valid_for_few_slices(architecture):
-    """As TorchScript's users have it: traced with ten slices, asked for fewer."""
+    """As TorchScript's users do: traced with ten slices, applied to fewer."""
     network = CineNet(architecture).eval()
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about tracing itself
+        warnings.simplefilter("ignore")  # torch warns about tracing itself
         traced = torch.jit.trace(network, torch.randn(1, 1, 16, 16, 10), check_trace=False)
         for depth in (1, 2, 4, 7):
             x = torch.randn(1, 1, 24, 16, depth)

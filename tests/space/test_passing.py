@@ -14,7 +14,7 @@ from scripts.space.trellis import Tile, cells_of
 
 @pytest.mark.parametrize("skip", [False, True])
 def test_the_passing_probability_of_a_cell_is_the_sum_over_its_paths(skip):
-    """Against the enumeration of every path, whose probability is the product of its cells' probabilities."""
+    """Compared with the enumeration of all paths; a path's probability is the product of its cells' probabilities."""
     space = Space(5, 3, 1, 4, deployment_size=(16, 16, 3), skip=skip)
     mixing = random_mixing(space)
     expected: Counter = Counter()

@@ -56,7 +56,7 @@ def test_at_most_all_existing_paths_are_requested():
 
 @pytest.mark.parametrize("ends", [{"start": "any", "end": "any"}, {}, {"skip": True}])
 def test_sampled_subgraphs_are_feasible(ends, tmp_path):
-    """Every edge lies on a way from a start to an end within the sample, judged by walking it, not by its paths."""
+    """Every edge is on a way from a start to an end within the sample, checked by walking it, not by its paths."""
     space = Space(4, 3, 1, 4, operations=("identity", "conv_3x3x3"), share_cells=False, join="mean", **ends)
     random, sizes, seen = Random(0), set(), set()
     for _ in range(300):
@@ -74,6 +74,6 @@ def test_sampled_subgraphs_are_feasible(ends, tmp_path):
         assert Architecture.load(tmp_path / "a.json").digest == architecture.digest
         sizes.add(len(cells))
         seen |= cells
-    assert seen == set(space.trellis.cells)  # every edge is drawn some time
+    assert seen == set(space.trellis.cells)  # every edge is drawn at least once
     assert min(sizes) == 4  # single paths, and all of it
     assert max(sizes) == len(space.trellis.cells)

@@ -27,7 +27,7 @@ CANDIDATES = (
 
 @pytest.fixture
 def relaxation(space) -> JointSoftmax:
-    """Architecture parameters that no softmax leaves equal."""
+    """Architecture parameters for which all softmax outputs differ."""
     return normal(JointSoftmax(space).double())
 
 
@@ -93,8 +93,8 @@ def test_the_other_spaces_equal_the_obvious_loop(changes, relax):
     ],
 )
 def test_one_architecture_with_shared_weights_is_the_relaxed_network_that_has_decided(changes):
-    """Mixing weights of 1 for what the architecture holds, of 0 for all else; in the sum of the ends a
-    missing end would still count, so the architecture has them all."""
+    """Mixing weights of 1 for the architecture's cells and operations, 0 for all others. Missing ends would still count
+    in the sum of the ends, so the architecture has them all."""
     space = replace(Space(layers=3, scales=2, nodes=2, channels=4, deployment_size=(16, 16, 3)), **changes)
     supernet = Supernet(space, partial=1).double()
     for seed in range(3):
@@ -118,7 +118,7 @@ def test_one_architecture_with_shared_weights_is_the_relaxed_network_that_has_de
 
 
 def test_the_reference_is_equation_1(space, relaxation):
-    """Cell by cell from the exponentials, channel by channel; no code of the reference's loop."""
+    """Cell by cell from exponentials, channel by channel; it shares no code with the reference's loop."""
     cell = Supernet(space, partial=2).double().cells["layer1_0to0"]
     x = torch.randn(2, 4, 8, 8, 3, dtype=torch.float64)
     tensors = [x]
@@ -137,7 +137,7 @@ def test_the_reference_is_equation_1(space, relaxation):
 
 
 def test_recomputed_activations_change_no_gradient(space, relaxation):
-    """And are not kept: far fewer bytes wait for the backward pass."""
+    """And they are not kept: far fewer bytes wait for the backward pass."""
     supernet = Supernet(space, partial=2).double()
     image = torch.randn(2, 1, 16, 16, 3, dtype=torch.float64)
     gradients, kept = [], []
@@ -153,7 +153,7 @@ def test_recomputed_activations_change_no_gradient(space, relaxation):
 
 @pytest.mark.parametrize("channels", [8, 16])
 def test_gradients_in_float32_stay_near_float64_s(channels):
-    """At widths whose kernels are vectorised, which those of float64 are not."""
+    """At widths with vectorised kernels; those of float64 are not vectorised."""
     space = Space(layers=4, scales=3, nodes=2, channels=channels, deployment_size=(16, 16, 3))
     network, relaxation = Supernet(space, partial=2), normal(JointSoftmax(space))
     image, weight = torch.randn(2, 1, 32, 32, 3), torch.randn(2, 4, 32, 32, 3)
@@ -168,9 +168,9 @@ def test_gradients_in_float32_stay_near_float64_s(channels):
 
 @pytest.mark.parametrize("rows", [8, 16, 32])
 def test_bfloat16_stays_near_float32(space, relaxation, rows):
-    """Under autocast, logits and gradients, for what bfloat16's 8 bits allow, and as near as the obvious loop.
+    """Logits and gradients under autocast agree within bfloat16's 8 bits, and as closely as in the obvious loop.
 
-    Also where the coarsest tile would have one row or two: over two, torch's gradient is garbage.
+    Also if the coarsest tile would have one or two rows: with two, torch's gradient is wrong.
     """
     ours, reference = Supernet(space, partial=2), ReferenceSupernet(space, partial=2)
     reference.load_state_dict(ours.state_dict())

@@ -10,7 +10,7 @@ from scripts.space.trellis import Cell, Tile, Trellis, cells_of, text_of, union_
 
 
 def enumerate_paths(layers: int, scales: int, start: str, end: str, skip: bool = False) -> list[tuple[int, ...]]:
-    """All walks over the scales, by trying every sequence; -1 stays by the skip edge."""
+    """All walks over the scales, by trying every sequence; -1 keeps the scale by the skip edge."""
     steps = range(-1 if skip else 0, scales)
     return [walk for walk in itertools.product(steps, repeat=layers + 1) if is_walk(walk, start, end)]
 
@@ -71,7 +71,7 @@ def test_kinds_and_exits_of_tiles():
     assert [Cell(1, *ends).kind for ends in [(0, 1), (1, 1), (2, 1)]] == ["contracting", "non_scaling", "expanding"]
     exits = Trellis(4, 3).exits
     assert exits[Tile(0, 0)] == (Cell(1, 0, 0), Cell(1, 0, 1))
-    assert exits[Tile(3, 1)] == (Cell(4, 1, 0),)  # one cell leads home
+    assert exits[Tile(3, 1)] == (Cell(4, 1, 0),)  # only one cell leads to the end
 
 
 @pytest.mark.parametrize("end", ["0", "any"])
@@ -95,7 +95,7 @@ def test_best_paths_returns_at_most_all_paths():
 
 
 def test_equal_probabilities_prefer_paths_that_dive_and_climb_late():
-    """The trap of accumulated weights: a tile with one exit has p = 1 there, though nothing was learned."""
+    """A problem of accumulated weights: a tile with one exit has p = 1 there, although nothing was learned."""
     trellis = Trellis(6, 4)
     p = {cell: 1 / len(exits) for exits in trellis.exits.values() for cell in exits}
     (_, best), *_ = trellis.best_paths(1, p)

@@ -98,7 +98,7 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
 
 @pytest.mark.parametrize("steps", [[5], [8], [1, 6, 7], [15]])
 def test_a_training_ended_by_a_signal_saves_its_last_step(tmp_path, steps):
-    """In the middle of an epoch, and where one ends; also several times."""
+    """In the middle of an epoch, and at its end; also several times."""
     train(tmp_path / "whole", 4)
     before = signal.getsignal(signal.SIGTERM)
     for step in steps:
@@ -201,7 +201,7 @@ def test_a_training_without_a_full_batch_is_refused():
 
 
 def fine_tune(folder, weights, exams, epochs=2, signal_in=None):
-    """A training without a checkpoint, whose weights an earlier handler loads at the start."""
+    """A training without a checkpoint; an earlier handler loads weights at the start."""
     network = torch.nn.Linear(3, 1)
     loader = DataLoader(list(torch.ones(2, 3)), batch_size=1)
 
@@ -224,7 +224,7 @@ def test_without_a_checkpoint_a_training_starts_from_the_loaded_weights(tmp_path
     fine_tune(tmp_path, weights, ["a", "b"])
     assert identical(torch.load(tmp_path / "model.pt", weights_only=True), weights)
     fine_tune(tmp_path, weights, ["b", "c"])
-    assert json.loads((tmp_path / "model.json").read_text())["exams"] == ["a", "b", "c"]  # all that it has seen
+    assert json.loads((tmp_path / "model.json").read_text())["exams"] == ["a", "b", "c"]  # all exams that it has seen
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.json"}
 
 
