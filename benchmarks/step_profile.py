@@ -1,7 +1,7 @@
 """The time of a search step, ours and the obvious loop's: milliseconds and calls by kind of operation.
 
-Each operation is timed separately on the CPU of a quiet machine; the rest is the time of Python and autograd between
-them. torch's own profiler doubles the time of such small operations.
+Each operation is timed separately on the CPU of a quiet machine. The rest is the time of Python and autograd between
+them. The profiler of torch doubles the time of such small operations.
 """
 
 from __future__ import annotations

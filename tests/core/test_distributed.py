@@ -156,9 +156,9 @@ NETWORK = {
     "multiple": 4,
     "deployment_size": [16, 16, 3],
 }
-# what makes two processes equal to one: separate normalisation of each exam, a loss that is a mean over exams, no
-# random augmentation, float32, and an optimiser that does not enlarge rounding errors. Adam would where a gradient is
-# only rounding
+# two processes equal one with separate normalisation of each exam, a loss that is a mean over exams, and no random
+# augmentation. They also need float32, and an optimiser that does not enlarge rounding errors. Adam would enlarge them
+# where a gradient is only rounding
 COMPARABLE = {
     "patch_size": [16, 16, 3],
     **{"train_epochs": 40, "val_interval": 40, "train#inferer#amp": False, "validate#inferer#amp": False},

@@ -36,11 +36,10 @@ RESOLUTION = 2.0**-15
 class CineReader(ImageReader):
     """Reader for ``LoadImaged(reader=CineReader(), ensure_channel_first=True, image_only=True)``.
 
-    A 3D file becomes a tensor of 1 H W D, a 4D cine one of T H W D (frames as channels), a 2D file one of
-    1 H W 1. All are float32, in the file's own axis order. The affine is RAS in mm.
+    A 3D file becomes a tensor of 1 H W D. A 4D cine becomes T H W D (frames as channels), a 2D file 1 H W 1. All are
+    float32, in the file's own axis order. The affine is RAS in mm.
 
     ``read`` does not open the file: if it failed, LoadImage would silently fall back to a reader without these checks.
-    ``read`` opens nothing: where it fails, LoadImage would fall back in silence to a reader without the gate.
 
     Args:
         frame: the only frame of a cine to read, counted from 0; None reads all.
@@ -128,8 +127,8 @@ def read_volume(path: str | Path, frame: int | None = None) -> tuple[np.ndarray,
         T H W D, float32, in the file's axis order (T is 1 for a 2D or 3D file, and for one frame); and the header.
 
     Raises:
-        CineError: the header is refused; the data are incomplete, damaged or too long; there is no such frame; a frame
-            has no finite voxel, or its contrast does not fit float32 (because of a wrong slope or intercept).
+        CineError: the header is refused; the data are incomplete, damaged or too long; there is no such frame. Or a
+            frame has no finite voxel, or its contrast does not fit float32 (because of a wrong slope or intercept).
     """
     header = read_header(path)
     if frame is not None and not 0 <= frame < header.frames:

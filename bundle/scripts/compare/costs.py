@@ -46,7 +46,7 @@ def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> 
     """Time all networks that did not fail and count their costs; ``costs.json`` keeps the result while nothing changes.
 
     Returns:
-        The content of that file: device, runtime, size and networks; the states of the device; for each network the
+        The content of that file: device, runtime, size and networks, and the states of the device. Each network has the
         fields of ``Timing`` in the fast state, ``met`` with those of all visits, volumes_per_second, and the fields
         of ``Cost``.
     """

@@ -27,9 +27,9 @@ def find_inputs(
     """List the images to process, and where their results go.
 
     Args:
-        input: a NIfTI file; a folder of NIfTI files, without masks (_gt, _seg); a folder without NIfTI files, but with
-            the DICOM images of one exam in or below it, or with NIfTI files in its subfolders; a text file that lists
-            one file or exam per line, relative to its own folder (``listed_paths``); or a list of these.
+        input: a NIfTI file, or a folder of NIfTI files, without masks (_gt, _seg). Or a folder without NIfTI files, but
+            with the DICOM images of one exam in or below it, or with NIfTI files in its subfolders. Or a text file that
+            lists one file or exam per line, relative to its own folder (``listed_paths``). Or a list of these.
         output_dir: the folder of the results. It mirrors the folders of the inputs below their common folder:
             cohort/1/sa.nii.gz and cohort/2/sa.nii.gz give 1/sa and 2/sa.
         existing: what to do with existing results: "error" if there are any, "skip" inputs that have all their results,

@@ -76,7 +76,7 @@ def complete(
 
     Raises:
         CineError: there are fewer exams than ``minimum``; image and label are not on one grid (such as a cine with the
-            label of one frame); a label is 4D; or a label value is unexpected.
+            label of one frame). Or a label is 4D, or a label value is unexpected.
     """
     if len(items) < minimum:
         raise CineError("exams", f"{len(items)} labelled", f"at least {minimum}", "Label some, then train.")

@@ -1,7 +1,7 @@
 """A beating phantom in ACDC's layout, for steps that must run without data; anatomy.py draws it.
 
-It is difficult in the same ways as real exams: noise, coil shading, partial volume, shifts between breath-holds, bright
-fat and vessels next to bright blood, and sizes, positions and contractions that differ by patient and group.
+It is difficult in the same ways as real exams: noise, coil shading, partial volume, shifts between breath-holds, and
+bright fat and vessels next to bright blood. Sizes, positions and contractions differ by patient and group.
 """
 
 from __future__ import annotations

@@ -59,8 +59,8 @@ def cardiac_function(
 
     Returns:
         frames, ed_frame, es_frame, volumes_ml (structure -> one value per frame), LV and RV (edv_ml, esv_ml, sv_ml,
-        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags (of ``flags.EXPLAINED``, "no
-        contrast", "missing" and "fragments"; each with its frame and structure, if any).
+        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags. Flags are those of
+        ``flags.EXPLAINED``, "no contrast", "missing" and "fragments", each with its frame and structure, if any.
 
     Raises:
         CineError: ``ed`` or ``es`` is not a frame of the cine.

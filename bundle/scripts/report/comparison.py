@@ -80,10 +80,10 @@ def row_of(
     """The known values of a network.
 
     Returns:
-        name, system, search, random; method and number of paths if it was derived; dice, the statistics by structure
-        and of the "mean"; predicted_ms; the measured values; kept, whether the 95th percentile and the throughput meet
-        the constraint; patients, the number of scored patients; seen, whether its search read any of them; failure, why
-        there are no results. Unknown values are None.
+        The entries name, system, search and random; method and number of paths if it was derived; predicted_ms and the
+        measured values. The entry dice has the statistics by structure and of the "mean". kept says whether the 95th
+        percentile and the throughput meet the constraint. patients is the number of scored patients, and seen says
+        whether its search read any of them. failure says why there are no results. Unknown values are None.
     """
     row: Row = {
         **dict.fromkeys(COLUMNS[:4] + COLUMNS[4 + 2 * (len(STRUCTURES) + 1) :]),

@@ -92,7 +92,7 @@ def scored_slices(label_HWD: np.ndarray, structures: Collection[str] = tuple(STR
     """Which slices count, bool D: all, or in a partly labelled exam those with a label.
 
     An exam is partly labelled if its label lacks one of ``structures``, a slice between labelled ones, or more than
-    half of the slices (in ACDC's volumes, at least 70 % have a label).
+    half of the slices. In ACDC's volumes, at least 70 % of the slices have a label.
     """
     filled = (label_HWD != 0).any(axis=(0, 1))
     complete = all((label_HWD == STRUCTURES[name]).any() for name in structures)

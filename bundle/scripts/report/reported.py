@@ -1,8 +1,8 @@
 """The values that the papers report, for comparison with measurements here; nothing in this module was measured here.
 
 The papers' devices and labels differ from ours, so only the order of their rows can be compared. Means of the three
-structures are computed from the columns, since some printed averages do not agree with them (RT-DNAS Table 1, Dijkstra
-N=3: the columns' mean is 0.862, printed 0.849).
+structures are computed from the columns, since some printed averages do not agree with them. In RT-DNAS
+Table 1, Dijkstra N=3, the columns' mean is 0.862, but 0.849 is printed.
 """
 
 from __future__ import annotations

@@ -98,9 +98,8 @@ def _pairs(table: list[list[float]], space: Space, size: int) -> list[tuple[Node
 def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> list[tuple[float, Path]]:
     """The ``size`` best distinct paths by accumulated weight, best first.
 
-    The weight of a path is, by ``score``: "sum", the sum of probabilities; "product", their product (hardware-aware NAS
-    Eq. 10, as its logarithm); "lift", the sum of log(p x number of exits). A tile with only one exit adds nothing to
-    lift.
+    ``score`` defines the weight of a path. "sum" is the sum of probabilities. "product" is their product
+    (hardware-aware NAS Eq. 10, as its logarithm). "lift"  is the sum of log(p x number of exits); a single exit adds nothing to it.
     """
     cells = {}
     for exits in space.trellis.exits.values():

@@ -87,8 +87,8 @@ class LatencyObjective(Objective):
 
     Within the budget a faster network gains nothing, as the paper intends. So the product of Eq. 2 counts only above
     it. As printed, without the maximum, it would prefer identity to every convolution, even with much budget left.
-    phi(z) = e^z for z <= 3, its tangent beyond, so that a supernet far above the budget neither overflows nor stalls.
-    tau = 0.1 L_ub makes the penalty independent of the unit. lambda is ramped from 0, since the penalty would otherwise
+    For z <= 3, phi(z) = e^z; beyond, it is the tangent, so that a supernet far above the budget neither overflows nor
+    stalls. With tau = 0.1 L_ub the penalty does not depend on the unit. The weight lambda is ramped from 0, since the penalty would otherwise
     decide before the weights are trained.
 
     Args:

@@ -6,8 +6,8 @@ mixing weights. Identity, by-passed channels, channel shuffle and the sum over i
 matrices over a few basis tensors: X_0, the pooled inputs and the convolutions of each node. The 1x1x1 convolution of
 the scaling operation reads the result.
 
-Tensors: B batch, C channels, A = C/k active channels, H W in-plane, D slices; K cells side by side have K A channels;
-F is the number of channels of the basis.
+Tensors: B batch, C channels, A = C/k active channels, H W in-plane, D slices. K cells side by side have K A
+channels. F is the number of channels of the basis.
 """
 
 from __future__ import annotations

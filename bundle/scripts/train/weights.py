@@ -57,8 +57,8 @@ def load_model(
         remedy: what to do if the weights are of another network.
 
     Raises:
-        CineError: the weights are of another network, differ from the folder's manifest, are not finite, cannot be
-            read, were trained on one of the exams, or were trained at another spacing.
+        CineError: the weights are of another network, differ from the folder's manifest, are not finite or cannot be
+            read. Or they were trained on one of the exams, or at another spacing.
     """
     verify(Path(path).parent)
     action = "Run the step train with this work_dir, or name the work_dir where it ran."
