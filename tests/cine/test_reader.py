@@ -151,7 +151,7 @@ def test_voxels_that_are_not_finite_are_set_to_the_frame_s_minimum(nifti, caplog
     voxels[1, 1, 1] = np.nan, np.inf
     image = load(nifti(voxels))
     assert image[:, 1, 1, 1].tolist() == [-5, -7]
-    assert "frame 2: 1 voxels that are not finite" in caplog.text
+    assert "frame 2: set 1 voxels that are not finite" in caplog.text
 
 
 def test_constant_and_empty_frames_pass_and_are_logged(nifti, caplog):
@@ -266,10 +266,10 @@ def test_data_beyond_a_header_s_claim_are_never_decompressed(nifti):
 def test_volumes_larger_than_memory_are_refused_before_reading(nifti, monkeypatch):
     path = nifti(np.zeros((100, 100, 10), np.uint8))
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1e-9)
-    with pytest.raises(CineError, match=r"which take 6 MiB; expected at most 0 MiB .* Crop the image"):
+    with pytest.raises(CineError, match=r"which need 6 MiB; expected at most 0 MiB .* Crop the image"):
         read_header(path)
     coarse = nifti(np.zeros((100, 100, 10), np.uint8), pixdim=[1, 6, 6, 8, 0, 0, 0, 0])
-    with pytest.raises(CineError, match="which take 98 MiB"):  # 4 bytes and 64 on a grid of 1.5 mm: 16 times as many
+    with pytest.raises(CineError, match="which need 98 MiB"):  # 4 bytes and 64 on a grid of 1.5 mm: 16 times as many
         read_header(coarse)
 
 
@@ -278,10 +278,10 @@ def test_the_memory_of_a_cine_is_for_one_frame_and_all_masks_unless_read_whole(n
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1.0)
     monkeypatch.setattr(header_module, "available_memory", lambda device: 15 * 10**6)
     read_header(path)  # 10^5 voxels per frame: 6.4 MB, and masks of 8 MB
-    with pytest.raises(CineError, match="which take 124 MiB; expected at most 14 MiB"):  # 65 bytes for 2 * 10^6 voxels
+    with pytest.raises(CineError, match="which need 124 MiB; expected at most 14 MiB"):  # 65 bytes for 2 * 10^6 voxels
         read_volume(path)
     monkeypatch.setattr(header_module, "available_memory", lambda device: 14 * 10**6)
-    with pytest.raises(CineError, match="which take 14 MiB; expected at most 13 MiB"):
+    with pytest.raises(CineError, match="which need 14 MiB; expected at most 13 MiB"):
         read_header(path)
 
 

@@ -166,7 +166,7 @@ REFUSED = {
         lambda ds: ds.extend(series(ds[4:5], 1, SeriesInstanceUID=ds[4].SeriesInstanceUID)),
         "6 frames of slice 2 of 4.*expected 7",
     ),
-    "two times in one": (change(4, TriggerTime=12.0), "two images of slice 1 of 4 .series 1. at one time"),
+    "two times in one": (change(4, TriggerTime=12.0), "two images of slice 1 of 4 .series 1. with the same time"),
     "two patients": (change(4, PatientID="Roe^Richard"), "2 patients in 24 images"),
     "two studies": (change(4, StudyInstanceUID="1.2.3"), "2 studies"),
     "two frames of reference": (change(4, FrameOfReferenceUID="1.2.3"), "5 frames of slice 1 of 4"),
@@ -177,8 +177,8 @@ REFUSED = {
         change(slice(None), TriggerTime=None, InstanceNumber=None),
         "or without an instance number",
     ),
-    "no position": (change(4, ImagePositionPatient=None), "IM.*: found no valid ImagePositionPatient"),
-    "no spacing": (change(4, PixelSpacing=None), "no valid PixelSpacing"),
+    "no position": (change(4, ImagePositionPatient=None), "IM.*: found an invalid ImagePositionPatient"),
+    "no spacing": (change(4, PixelSpacing=None), "an invalid PixelSpacing"),
     "zero spacing": (change(slice(None), PixelSpacing=[0, 1]), "expected positive numbers"),
     "no direction": (change(slice(None), ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "two unit vectors"),
     "one slice without thickness": (remove_all_but_a_slice_without_thickness, "without a SliceThickness"),
@@ -207,7 +207,7 @@ def test_a_truncated_header_and_a_folder_without_images(tmp_path):
     folder = write(exam(voxels(), oblique()), tmp_path)
     whole = (folder / "IM0003").read_bytes()
     (folder / "IM0003").write_bytes(whole[:200])
-    with pytest.raises(CineError, match="IM0003: found no valid Columns"):
+    with pytest.raises(CineError, match="IM0003: found an invalid Columns"):
         read_cine(folder)
     for path in folder.iterdir():
         path.unlink()

@@ -55,7 +55,7 @@ def test_other_files_are_counted_as_not_dicom(tmp_path, caplog):
     assert len(dicom_files(folder)[1]) == 7
     with caplog.at_level(logging.INFO):
         read_cine(folder)
-    assert "7 files of the folder are no DICOM" in caplog.text
+    assert "7 files of the folder are not DICOM" in caplog.text
     assert NAME not in caplog.text
 
 

@@ -69,7 +69,7 @@ def test_frames_without_functional_groups_are_times_of_one_position_with_a_warni
             setattr(whole, name, classic[number * FRAMES][name].value)
         whole.TriggerTime = 0.0  # the time of the first frame cannot be that of all
     assert np.array_equal(read_cine(write(objects, tmp_path))[0], voxels())
-    assert "4 files of several frames say one position" in caplog.text
+    assert "4 files of several frames have one position" in caplog.text
     assert "no image has a trigger time" in caplog.text
 
 

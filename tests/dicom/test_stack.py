@@ -42,7 +42,7 @@ def test_a_slice_that_moved_by_a_pixel_is_refused(tmp_path, mm, along):
 def test_manually_placed_slices_get_the_mean_distance_with_a_warning(tmp_path, caplog):
     _, affine, _ = read_cine(write(moved(0.7), tmp_path))  # gaps of 8.7, 7.3 and 8 mm
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(8, abs=1e-5)
-    assert "4 slices that lie 7.3 to 8.7 mm apart: the mean, 8 mm, is used for all, which misplaces" in caplog.text
+    assert "4 slices that lie 7.3 to 8.7 mm apart: the mean, 8 mm, is used for all; this shifts" in caplog.text
     with pytest.raises(CineError, match=r"4 slices that lie 7.1 to 8.9 mm apart; expected distances within 10%"):
         read_cine(write(moved(0.9), tmp_path / "b"))
 

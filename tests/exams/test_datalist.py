@@ -74,7 +74,7 @@ def test_fold_numbers_are_read_as_auto3dseg_reads_them(items, write, tmp_path, c
         assert [Path(exam["image"]) for exam in ours] == [Path(item["image"]) for item in other]
     assert patients(parts[1]) == ["2", "5"]
     assert "4 exams to train on and 2 to test: fold 2 of the datalist's own fold numbers 0, 1, 2" in caplog.text
-    with pytest.raises(CineError, match=r"fold: found fold 3, which no item .*; expected one of 0, 1, 2"):
+    with pytest.raises(CineError, match=r"fold: found fold 3, which is not in the datalist; expected one of 0, 1, 2"):
         split_exams(read_datalist(path), fold=3)
 
 
@@ -109,7 +109,7 @@ def test_exams_in_training_and_validation_are_refused(items, write, tmp_path, ke
 def test_rules_that_contradict_are_refused(items, write):
     numbered = [{**item, "fold": 0} for item in items]
     with pytest.raises(
-        CineError, match=r"training#3: found no fold, which 3 of 6 items have; expected a fold of every"
+        CineError, match=r"training#3: found no fold, which 3 of 6 items have; expected a fold in every"
     ):
         read_datalist(write(training=numbered[:3] + items[3:]))
     with pytest.raises(CineError, match="found a validation list and 5 items with a fold; expected only one of them"):
@@ -122,7 +122,7 @@ def test_a_list_of_one_file_is_that_file_and_of_several_is_refused(items, write,
     (first,) = read_datalist(write(training=[{**items[0], "image": [items[0]["image"]]}]))
     assert Path(first["image"]) == tmp_path / "imagesTr" / "0.nii.gz"
     with pytest.raises(
-        CineError, match=r"field training#0#image: found 2 files; expected one, since a cine has one ch"
+        CineError, match=r"field training#0#image: found 2 files; expected one file, since a cine has one ch"
     ):
         read_datalist(write(training=[{**items[0], "image": [items[0]["image"]] * 2}]))
 

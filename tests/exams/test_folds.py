@@ -57,7 +57,7 @@ def test_a_search_reads_the_test_exams_only_if_requested_and_logs_it(caplog):
     assert exams_to_search((training, test)) == (training, test)
     assert not caplog.text
     assert exams_to_search((training, test), all_exams=True) == (training + test, [])
-    assert "reads the 1 test exams too" in caplog.text
+    assert "also reads the 1 test exams" in caplog.text
 
 
 def test_impossible_folds_are_refused():

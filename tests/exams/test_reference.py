@@ -82,11 +82,11 @@ def test_an_item_s_phase_applies_to_its_only_labelled_frame(listed):
     ("label", "shape", "words"),
     [
         (cine(1, 2), (8, 8, 3, 3), "a_gt.nii.gz: found 2 frames; expected 3 frames, like a.nii.gz"),
-        (cine(1, 2), (8, 8, 3), "a_gt.nii.gz: found 2 frames; expected one, as a.nii.gz"),
+        (cine(1, 2), (8, 8, 3), "a_gt.nii.gz: found 2 frames; expected one, like a.nii.gz"),
         (
             volume(1),
             (8, 8, 3, 3),
-            r"found the label of one frame; expected 3 frames, .* Save that frame as an image of",
+            r"found the label of one frame; expected 3 frames, .* Save that frame as a separate image",
         ),
         (cine(0, 0), None, "found no exam; expected labelled items"),
     ],

@@ -206,7 +206,7 @@ def test_the_spacing_of_the_training_must_be_kept(model_dir):
 
 
 def test_a_refused_geometry_leaves_the_segmenter_as_it_was(segmenter):
-    with pytest.raises(CineError, match=r"spacing: found .* at most 2048 a side"):
+    with pytest.raises(CineError, match=r"spacing: found .* at most 2048 voxels per side"):
         segmenter.prepare((64, 60, 3), (900, 900, 8))
     segmenter.segment(heart(), SPACING)
 

@@ -44,7 +44,7 @@ def test_figures_by_hand(tmp_path):
     assert cells(text, "group NOR") == [["0.700 ± 0.141", "0.500 ± 0.000", "0.900 ± 0.000", "0.700 ± 0.190"]]
     assert cells(text, "level apex")[0][3] == "0.250 ± 0.000"
     # means of .7 and of .667, whose standard deviation is their difference by the root of two
-    assert "standard error 0.017, median 0.683; least: p1 0.667, p0 0.700." in text
+    assert "standard error 0.017, median 0.683; lowest: p1 0.667, p0 0.700." in text
     # 50 % predicted, 60 % in truth, in both
     assert cells(text, "LV EF (%)")[0][:2] == ["-10.0 ± 0.0", "-10.0 to -10.0"]
     assert "degradation" not in text

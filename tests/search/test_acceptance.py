@@ -94,7 +94,7 @@ def test_an_infeasible_budget_names_the_fastest_network(space, make_table, clock
 def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table, clock, caplog):
     architecture = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)))
     assert len(architecture.paths) == 1  # six cells take 6.6 ms, and any second path adds one
-    assert "No network of 3 paths or more keeps the budget" in caplog.text
+    assert "No network of 3 paths or more meets the budget" in caplog.text
 
 
 def test_a_search_without_constraint_is_measured_and_its_miss_is_logged(space, make_table, clock, caplog):
@@ -269,7 +269,7 @@ def test_a_busy_hour_does_not_refuse_a_network_and_its_latency_is_reported(space
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(fast, met, 10, 3, 1.5))
     found = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 50.0, make_table(space)))
     assert (found.provenance.measured_ms["p95_ms"], found.provenance.met_ms["p95_ms"]) == (11.0, 90.0)
-    assert "it is slower now (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
+    assert "the device is slower now (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
 
 
 def test_all_visits_are_used_if_the_device_was_never_fast(space, make_table, monkeypatch, caplog):

@@ -185,7 +185,7 @@ def test_a_non_finite_loss_stops_before_the_step(build):
     ("budget_ms", "cause"),
     [
         (5.0, "The budget of 5.0 ms (latency weighs 0.1) outweighs accuracy"),
-        (500.0, "leaves room in the budget of 500.0 ms. So operations that work without learning lead"),
+        (500.0, "leaves room in the budget of 500.0 ms. So operations without weights lead"),
     ],
 )
 def test_collapse_to_operations_without_parameters_is_reported(build, caplog, budget_ms, cause):

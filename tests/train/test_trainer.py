@@ -125,7 +125,7 @@ def test_the_model_is_a_plain_state_dict(tmp_path):
 
 def test_another_configuration_does_not_resume(tmp_path):
     train(tmp_path, 2)
-    with pytest.raises(CineError, match="a list of 1, entry 0 being 'a'; expected a list of 1 with 'b' there"):
+    with pytest.raises(CineError, match="a list of 1 where entry 0 is 'a'; expected a list of 1 with 'b' there"):
         train(tmp_path, 3, exams=["b"])
 
 
@@ -196,7 +196,7 @@ def test_a_full_disk_does_not_destroy_the_earlier_checkpoint(tmp_path, monkeypat
 
 def test_a_training_without_a_full_batch_is_refused():
     assert count_steps([1, 2], 3) == 6
-    with pytest.raises(CineError, match="batch_size: found no whole batch"):
+    with pytest.raises(CineError, match="batch_size: found too few exams for one batch"):
         count_steps([], 3)
 
 

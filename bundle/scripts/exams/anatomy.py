@@ -1,7 +1,7 @@
 """The phantom's anatomy: a beating heart in a chest, drawn slice by slice as short-axis bSSFP would show it.
 
-Lengths are in mm, angles in rad. In a slice, x runs towards the patient's left and y towards the back, both from the LV's
-centre. The depth s is along the long axis, from the mitral plane at end-diastole towards the apex.
+Lengths are in mm, angles in rad. In a slice, x runs towards the patient's left and y towards the back, both from the
+LV's centre. The depth s is along the long axis, from the mitral plane at end-diastole towards the apex.
 """
 
 from __future__ import annotations

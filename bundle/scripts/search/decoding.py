@@ -99,7 +99,8 @@ def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> 
     """The ``size`` best distinct paths by accumulated weight, best first.
 
     ``score`` defines the weight of a path. "sum" is the sum of probabilities. "product" is their product
-    (hardware-aware NAS Eq. 10, as its logarithm). "lift"  is the sum of log(p x number of exits); a single exit adds nothing to it.
+    (hardware-aware NAS Eq. 10, as its logarithm). "lift" is the sum of log(p x number of exits); a single
+    exit adds nothing to it.
     """
     cells = {}
     for exits in space.trellis.exits.values():

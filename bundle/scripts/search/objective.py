@@ -88,8 +88,8 @@ class LatencyObjective(Objective):
     Within the budget a faster network gains nothing, as the paper intends. So the product of Eq. 2 counts only above
     it. As printed, without the maximum, it would prefer identity to every convolution, even with much budget left.
     For z <= 3, phi(z) = e^z; beyond, it is the tangent, so that a supernet far above the budget neither overflows nor
-    stalls. With tau = 0.1 L_ub the penalty does not depend on the unit. The weight lambda is ramped from 0, since the penalty would otherwise
-    decide before the weights are trained.
+    stalls. With tau = 0.1 L_ub the penalty does not depend on the unit. The weight lambda is ramped from 0, since
+    the penalty would otherwise decide before the weights are trained.
 
     Args:
         weight: lambda.
