@@ -66,9 +66,11 @@ def test_an_error_names_the_other_format_in_a_folder(name, tmp_path):
 def test_a_header_and_image_pair_is_recognised_from_either_file(tmp_path):
     nib.save(nib.Nifti1Pair(np.ones((4, 4, 3), np.int16), np.eye(4)), tmp_path / "cine.img")
     for ending in ("hdr", "img"):
-        with pytest.raises(CineError, match=r"found one half of a header and image pair .* Join them: in Python, nibabel.save"):
+        with pytest.raises(
+            CineError, match=r"found one half of a header and image pair .* Join them: in Python, nibabel.save"
+        ):
             find_inputs(tmp_path / f"cine.{ending}", tmp_path / "out")
-    with pytest.raises(CineError, match="found one half of a pair"):
+    with pytest.raises(CineError, match="found one half of a header and image pair"):
         read_header(tmp_path / "cine.hdr")  # in steps that do not check names, such as stream and datalists
 
 
