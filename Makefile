@@ -1,8 +1,10 @@
-# make demo: the main job on the phantom. make test: everything that is checked. Both install what they need.
-# make test-label: a real MONAI Label server with the packed bundle, on loopback, in an environment of its own.
-# make sbom: build/sbom.json and build/licences.csv. make audit: known vulnerabilities of what is pinned; asks PyPI.
-# make manifest: SHA-256 of the models that are shipped. See docs/SECURITY.md. make presets: the configs of the other searches.
-# make bundle: dist/cardiac_cine_mri_rtdnas_segmentation_v<version>.zip, as the model zoo hosts it.
+# make demo: the main job on the phantom. make test: all checks. Both install what they need.
+# make test-label: a real MONAI Label server with the packed bundle, on loopback, in its own environment.
+# make sbom: build/sbom.json and build/licences.csv.
+# make audit: known vulnerabilities of the pinned packages; asks PyPI.
+# make manifest: SHA-256 of the shipped models; see docs/SECURITY.md.
+# make presets: the configs of the other searches.
+# make bundle: dist/cardiac_cine_mri_rtdnas_segmentation_v<version>.zip, for the model zoo.
 # make metrics EVALUATED=work_dir: eval_metrics of metadata.json, from the evaluation of the shipped model there.
 PYTHON ?= python3
 VENV := .venv
@@ -39,11 +41,11 @@ lint: install
 	$(VENV)/bin/ruff format --check .
 	$(VENV)/bin/mypy
 
-# two test files at a time, each on one thread: OpenMP threads of two programs on the same cores wait for each other
+# two test files at a time, each on one thread: OpenMP threads of two programs block each other on shared cores
 test: lint
 	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
-# a venv of its own, all of it pinned: what MONAI Label asks for does not go together with what the bundle runs on
+# a separate venv, fully pinned: the requirements of MONAI Label conflict with those of the bundle
 $(LABEL)/.installed: constraints.txt tests/label/requirements.txt
 	$(PYTHON) -m venv $(LABEL)
 	$(LABEL)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
@@ -53,7 +55,7 @@ $(LABEL)/.installed: constraints.txt tests/label/requirements.txt
 test-label: $(LABEL)/.installed
 	PYTHONPATH=bundle:. $(LABEL)/bin/python -W ignore tests/label/check.py
 
-# a venv of their own: these tools are no part of what they describe
+# a separate venv: these tools must not be part of the environment that they describe
 $(AUDIT)/.installed: constraints.txt
 	$(PYTHON) -m venv $(AUDIT)
 	$(AUDIT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cyclonedx-bom pip-audit pip-licenses
@@ -64,7 +66,7 @@ sbom: install $(AUDIT)/.installed
 	$(AUDIT)/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible -o build/sbom.json $(PY)
 	$(AUDIT)/bin/pip-licenses --python=$(PY) --with-system --with-urls --order=license --format=csv --output-file=build/licences.csv
 
-# strict: a package that PyPI gives no answer about is a failure, not a clean bill
+# strict: a package without an answer from PyPI counts as a failure
 audit: $(AUDIT)/.installed
 	$(AUDIT)/bin/pip-audit --strict --no-deps --disable-pip -r constraints.txt
 
@@ -77,7 +79,7 @@ presets: install
 metrics: install
 	PYTHONPATH=bundle $(PY) -m release.eval_metrics "$(EVALUATED)"
 
-# make results EVALUATED=work_dir: its tables, as bundle/docs/results.md shows them
+# make results EVALUATED=work_dir: its tables for bundle/docs/results.md
 results: install
 	PYTHONPATH=bundle $(PY) -m release.results "$(EVALUATED)"
 

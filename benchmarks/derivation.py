@@ -1,5 +1,8 @@
-"""Which paths a search's derivations take: genetic, exhaustive and dijkstra for each N, from the searched pool and from
-that at uniform beta, which a search that learned nothing would leave; what they take, by the table and as measured."""
+"""The paths that derivations of a search choose: genetic, exhaustive and dijkstra for each N.
+
+They choose from the searched pool and from the pool at uniform beta, as if the search had learned nothing. The table
+shows their latencies, predicted and measured.
+"""
 
 from __future__ import annotations
 
@@ -23,7 +26,7 @@ def main() -> None:
     arguments = options.parse_args()
     parser, mixings = shared.search_of(arguments.search_dir, arguments.overlay)
     parser.update({"device": arguments.device, "backend": arguments.backend})
-    if arguments.precision != "auto":  # else the overlay's
+    if arguments.precision != "auto":  # otherwise the overlay's setting
         parser["precision"] = arguments.precision
     deriver, judge = (parser.get_parsed_content(key) for key in ("deriver", "judge"))
     result: dict[str, Any] = {"rows": []}
@@ -45,7 +48,7 @@ def main() -> None:
     shared.table(["pool", "N", "method", "predicted ms", "measured ms", "accumulated weight", "cells"], rows)
     pools = [gene_pool(mixing, judge.space, deriver.pool_size, deriver.score) for mixing in mixings.values()]
     result["overlap"] = pool_overlap(*pools)
-    shared.show(f"{result['overlap']:.0%} of the searched pool's paths are in that at uniform beta too")
+    shared.show(f"{result['overlap']:.0%} of the searched pool's paths are also in the pool at uniform beta")
     shared.finish(result, arguments.json, judge.runtime)
 
 

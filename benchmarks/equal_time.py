@@ -1,8 +1,8 @@
-"""Networks of equal training time on unseen exams: the searched one against those that one would otherwise pick.
+"""Networks with equal training time on unseen exams: the searched network compared with usual choices.
 
-Every network trains for so many minutes, with the same recipe, exams and fold. Its epochs follow from the duration of
-its own training step, all of them measured first, in turn; then the steps train and evaluate run as users run them,
-and at last all networks are timed side by side. Stopped, it goes on.
+Every network trains for the same number of minutes, with the same recipe, exams and fold. Its epochs follow from the
+duration of its training step; all these durations are measured first, in turn. Then the steps train and evaluate run as
+users run them. At the end all networks are timed side by side. A stopped run continues when it is started again.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ ALIKE = 0.05  # a random architecture of equal latency: predicted within 5 %
 
 
 def equally_fast(space: Space, table: LatencyTable, ms: float, count: int) -> list[Architecture]:
-    """The first random architectures whose predicted latency is that of the searched network."""
+    """The first random architectures with nearly the predicted latency of the searched network."""
     found: list[Architecture] = []
     seed = 0
     while len(found) < count:
@@ -57,7 +57,7 @@ def equally_fast(space: Space, table: LatencyTable, ms: float, count: int) -> li
 
 
 def architectures(search_dir: Path, overlay: str) -> dict[str, Architecture]:
-    """What trains, by name: searched, random, with an unsearched topology, and drawn by hand."""
+    """The architectures to train, by name: searched, random, with an unsearched topology, and drawn by hand."""
     searched = Architecture.load(search_dir / "architecture.json")
     parser, mixings = shared.search_of(search_dir, overlay)
     deriver, judge = (parser.get_parsed_content(key) for key in ("deriver", "judge"))
@@ -71,7 +71,7 @@ def architectures(search_dir: Path, overlay: str) -> dict[str, Architecture]:
 
 
 def configured(folder: Path, files: list[str], dataset_dir: str) -> ConfigParser:
-    """The step train of a network."""
+    """The configuration of the step train for a network."""
     parser = ConfigParser(ConfigParser.load_config_files(files))
     parser["dataset_dir"], parser["work_dir"] = dataset_dir, str(folder)
     return parser
@@ -95,12 +95,12 @@ def training_step(train: ConfigParser) -> Callable[[], None]:
 
 
 def planned_epochs(trainings: dict[str, ConfigParser], minutes: float) -> dict[str, dict[str, float]]:
-    """For each network the median duration of its step, s, and the epochs that fit into so many minutes."""
+    """For each network the median duration of its step, s, and the number of epochs that fit into the minutes."""
     steps = {name: training_step(train) for name, train in trainings.items()}
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in tqdm(range(ROUNDS), desc="steps", unit="round"):
         for name, step in steps.items():
-            step()  # caches and threads are another network's
+            step()  # a warm-up: caches and threads were used by another network
             for _ in range(STEPS):
                 start = time.perf_counter()
                 step()
@@ -118,7 +118,7 @@ def planned_epochs(trainings: dict[str, ConfigParser], minutes: float) -> dict[s
 
 
 def run(step: str, files: list[str], folder: Path, **settings: Any) -> None:
-    """A step of the bundle as a user runs it, its output kept."""
+    """Run a step of the bundle as a user runs it, and keep its output."""
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", step, "--config_file", str(files)]
     for key, value in settings.items():
         command += [f"--{key}", str(value)]
@@ -129,7 +129,7 @@ def run(step: str, files: list[str], folder: Path, **settings: Any) -> None:
 def time_networks(
     trainings: dict[str, ConfigParser], runtime: Runtime
 ) -> tuple[dict[str, dict[str, float]], dict[str, float] | None]:
-    """What each network takes in the device's fast state, ms, and the states of the device."""
+    """The latency of each network in the device's fast state (ms), and the states of the device."""
     space = shared.configured_space()
     image = torch.randn(1, 1, *space.deployment_size)
     networks = (train.get_parsed_content("network_def") for train in trainings.values())
@@ -138,7 +138,7 @@ def time_networks(
 
 
 def scatter(rows: dict[str, Any], file: str) -> None:
-    """Dice against latency and throughput, with the real-time region."""
+    """Draw Dice against latency and throughput, with the real-time region."""
     constraint = Constraint()
     shown = []
     for name, row in rows.items():
@@ -165,7 +165,7 @@ def main() -> None:
     arguments = options.parse_args()
     overlay, dataset_dir = arguments.overlay, arguments.dataset_dir
     plan, drawings = arguments.work_dir / "plan.json", arguments.work_dir / "architectures"
-    if plan.exists():  # a run that goes on keeps its networks and epochs
+    if plan.exists():  # a continued run keeps its networks and epochs
         known = {path.stem: Architecture.load(path) for path in sorted(drawings.glob("*.json"))}
     else:
         known = architectures(arguments.search_dir, overlay)
@@ -193,7 +193,7 @@ def main() -> None:
         settings = {"dataset_dir": dataset_dir, "work_dir": folder}
         if not (folder / "metrics.json").exists():
             epochs = {"train_epochs": planned[network]["epochs"], "val_interval": planned[network]["epochs"] + 1}
-            # the key seed would also deal other exams into the fold
+            # a change of the key seed would also change the exams of the fold
             varied = {"train#handlers#0#seed": seed, **epochs}
             run("train", shared.config_files("train", *overlays[network]), folder, **settings, **varied)
             run("evaluate", shared.config_files("train", "evaluate", *overlays[network]), folder, **settings)

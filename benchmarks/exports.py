@@ -1,4 +1,4 @@
-"""Every format in which a network leaves: size of the file, largest difference from eager, ms, in one run.
+"""All export formats of a network: size of the file, largest difference from eager, ms, in one run.
 
 The difference is a share of the largest logit. TensorRT needs a GPU and is not among them.
 """
@@ -28,7 +28,7 @@ ROUNDS, SECONDS = 3, 0.5
 
 
 def torchscript(folder: str, path: Path, size: tuple[int, ...]) -> Call:
-    """What MONAI's own command makes of a folder with architecture.json and model.pt."""
+    """The export of a folder with architecture.json and model.pt by MONAI's own command."""
     configs = shared.config_files("inference", "deploy")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -84,7 +84,7 @@ def main() -> None:
 
 
 def time_all(calls: dict[str, Call], size: tuple[int, int, int]) -> dict[str, Timing]:
-    """Batch 1, the quietest of some rounds over all."""
+    """Timings for batch 1, from the fastest of some rounds over all."""
     image_BCHWD = torch.randn(1, 1, *size)
     timings: dict[str, Timing] = {}
     with torch.inference_mode():

@@ -1,7 +1,7 @@
-"""Runs that are killed: what a search and a training lose to SIGKILL, full disks and folders that are read-only.
+"""Killed runs: what a search and a training lose by SIGKILL, full disks and read-only folders.
 
 Half of the kills come at random moments, half as soon as a checkpoint is being written. Every run is resumed until it
-ends, and compared with one that nothing interrupted: checkpoints in every bit, architecture, history. The runs are
+ends, and compared with an uninterrupted run: checkpoints bit for bit, architecture, history. The runs are
 `monai.bundle run` with the shipped configurations, forked from one process that has everything imported.
 """
 
@@ -35,7 +35,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 from identical import identical
 
 CONFIGS = BUNDLE_ROOT / "configs"
-# a budget that every network keeps, so that no measurement decides; the smallest space that has every kind of cell
+# a budget that every network meets, so that measurements do not matter; the smallest space with every kind of cell
 SMALL = {
     "space": {"_target_": "scripts.space.space.Space", "layers": 2, "scales": 2, "nodes": 2, "channels": 4},
     "search_channels": 4,
@@ -58,7 +58,7 @@ STEPS: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 def command(step: str, work_dir: Path, limit_bytes: int | None = None) -> None:
-    """The step, as `monai.bundle run` runs it; with a limit on the size of files, as a full disk has one."""
+    """Run the step as `monai.bundle run` does; an optional limit on the size of files imitates a full disk."""
     sys.stderr = sys.stdout = open(work_dir / f"{step}.log", "a", encoding="utf-8")  # noqa: SIM115
     logging.disable(logging.INFO)
     if limit_bytes is not None:
@@ -73,7 +73,7 @@ def command(step: str, work_dir: Path, limit_bytes: int | None = None) -> None:
 
 
 def start(step: str, work_dir: Path, *arguments: Any) -> Any:
-    """A process of its own that runs the step."""
+    """A separate process that runs the step."""
     work_dir.mkdir(parents=True, exist_ok=True)
     process = multiprocessing.get_context("fork").Process(target=command, args=(step, work_dir, *arguments))
     process.start()
@@ -81,18 +81,18 @@ def start(step: str, work_dir: Path, *arguments: Any) -> Any:
 
 
 def outcome(step: str, work_dir: Path) -> Any:
-    """What two equal runs share: the last checkpoint, and for a search its architecture."""
+    """The results that must be equal: the last checkpoint, and for a search its architecture."""
     content = torch.load(work_dir / STEPS[step][0], weights_only=True)
     return content, Architecture.load(work_dir / "architecture.json").digest
 
 
 def writing(folder: Path) -> Callable[[], bool]:
-    """Whether a file is being written in a folder."""
+    """A function that checks whether a file is being written in a folder."""
     return lambda: any(folder.glob(".partial-*"))
 
 
 def killed(step: str, folder: Path, prepare: Callable[[Path], None], whole_s: float, kills: int) -> dict[str, Any]:
-    """Kill and resume until there were so many kills; every run that comes to its end is compared."""
+    """Kill and resume until there were ``kills`` kills; every run that ends is compared."""
     prepare(folder / "whole")
     start(step, folder / "whole").join()
     expected = outcome(step, folder / "whole")
@@ -126,20 +126,20 @@ def checkpoints(folder: Path) -> list[bytes]:
 
 
 def begun(folder: Path, prepare: Callable[[Path], None]) -> bytes:
-    """A search that was killed once its second checkpoint stood; its newest one."""
+    """Start a search and kill it after its second checkpoint; returns its newest checkpoint."""
     prepare(folder)
     process = start("search", folder)
     while process.is_alive() and not (folder / "search" / "checkpoint.before.pt").exists():
         time.sleep(0.001)
     os.kill(process.pid, signal.SIGKILL)
     process.join()
-    for partial in (folder / "search").glob(".partial-*"):  # of this kill: what comes later shall leave none
+    for partial in (folder / "search").glob(".partial-*"):  # left by this kill; later steps must not leave any
         partial.unlink()
     return checkpoints(folder)[0]
 
 
 def full_disk(folder: Path, prepare: Callable[[Path], None]) -> dict[str, Any]:
-    """Resumed where no file may grow beyond half of a checkpoint."""
+    """Resume it while no file may be larger than half of a checkpoint."""
     before = begun(folder, prepare)
     process = start("search", folder, len(before) // 2)
     process.join()
@@ -147,7 +147,7 @@ def full_disk(folder: Path, prepare: Callable[[Path], None]) -> dict[str, Any]:
 
 
 def read_only(folder: Path, prepare: Callable[[Path], None]) -> dict[str, Any] | None:
-    """Resumed where the folder of the checkpoints cannot be written; None for a root that cannot give up its right."""
+    """Resume it with a read-only folder of checkpoints; None if this process is root and cannot change that."""
     before = begun(folder, prepare)
     root = os.geteuid() == 0
     if root and not shutil.which("setpriv"):
@@ -160,7 +160,7 @@ def read_only(folder: Path, prepare: Callable[[Path], None]) -> dict[str, Any] |
 
 
 def verdict(folder: Path, before: bytes, code: int | None) -> dict[str, Any]:
-    """What was said, and whether the checkpoint that stood is still there."""
+    """The messages, and whether the earlier checkpoint is still there."""
     *_, said = (folder / "search.log").read_text(encoding="utf-8").strip().splitlines()
     kept = before in checkpoints(folder)
     return {"exit_code": code, "checkpoint_kept": kept, "half_written": writing(folder / "search")(), "said": said}

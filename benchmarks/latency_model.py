@@ -1,6 +1,7 @@
-"""How well the latency table predicts networks that it never saw, next to isolated operations, FLOPs and cell count.
+"""How well the latency table predicts unseen networks, compared with isolated operations, FLOPs and cell count.
 
-Also what measuring the same networks twice gives, by each way to measure, and the states that the machine was in.
+It also shows the agreement when the same networks are measured twice, for each way to measure, and the machine's
+states.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ ESTIMATES: dict[str, Callable[[Visitor, Sequence[Visit]], Sequence[Visit]]] = {
     "all visits": lambda visitor, visits: visits,
     "visits of the fast state": lambda visitor, visits: [visit for visit in visits if visitor.is_fast(visit)],
 }
-"""The visits whose calls an estimate pools; the project's own also divides by the drift of the reference."""
+"""The visits that an estimate uses; the project's own estimate also divides by the drift of the reference."""
 
 BUSY = """
 import numpy, time
@@ -50,7 +51,7 @@ while True:
 
 
 def flops(architecture: Architecture) -> int:
-    """Floating point operations of a network at its deployment size; nothing is computed."""
+    """Floating point operations of a network at its deployment size; they are counted without computing them."""
     with torch.device("meta"):
         network, image = CineNet(architecture).eval(), torch.empty(1, 1, *architecture.space.deployment_size)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
@@ -59,13 +60,13 @@ def flops(architecture: Architecture) -> int:
 
 
 def rank(name: str, architectures: list[Architecture], measured: np.ndarray) -> float:
-    """Kendall's tau of a ranking that needs no device."""
+    """Kendall's tau of a ranking by FLOPs or cell count, which needs no device."""
     key = {"cells": lambda a: len(a.union), "flops": flops}[name]
     return float(kendalltau([key(architecture) for architecture in architectures], measured).statistic)
 
 
 def twice(samples: Sequence[Sample], visitor: Visitor) -> dict[str, dict[str, float]]:
-    """Agreement of the earlier and the later half of each network's visits, by each way to estimate from them."""
+    """Agreement of the earlier and the later half of each network's visits, for each estimate."""
     found = {}
     for name, pick in ESTIMATES.items():
         halves = []
@@ -79,7 +80,7 @@ def twice(samples: Sequence[Sample], visitor: Visitor) -> dict[str, dict[str, fl
 
 
 def judge(samples: list[Sample], visitor: Visitor, latency_table: LatencyTable) -> dict[str, Any]:
-    """All figures of a group of networks: the table's, and those of what needs no fit or no device."""
+    """All figures of a group of networks: of the table, and of predictors that need no fit or no device."""
     isolated = {key: Entry(entry.isolated.median_ms, entry.isolated) for key, entry in latency_table.entries.items()}
     kept = [sample for sample in samples if any(map(visitor.is_fast, sample.visits))] or samples
     architectures = [sample.architecture for sample in kept]
@@ -104,7 +105,7 @@ def judge(samples: list[Sample], visitor: Visitor, latency_table: LatencyTable) 
 
 @contextmanager
 def busy(wanted: bool) -> Iterator[None]:
-    """Another program that works in bursts: matrix products for a second, then a second of rest."""
+    """Run another program in bursts: matrix products for a second, then a second of rest."""
     process = subprocess.Popen([sys.executable, "-c", BUSY]) if wanted else None
     try:
         yield
@@ -116,13 +117,13 @@ def busy(wanted: bool) -> Iterator[None]:
 
 def main() -> None:
     options = shared.parser(__doc__ or "")
-    options.add_argument("--table", help="the table to judge; by default it is measured, and not kept")
-    options.add_argument("--overlay", help="the config over profile.json whose space counts, such as cpu")
+    options.add_argument("--table", help="the table to judge; by default it is measured and not saved")
+    options.add_argument("--overlay", help="the config over profile.json that gives the space, such as cpu")
     options.add_argument("--networks", type=int, default=60, help="networks of 1 to 8 paths, and half as many of 5")
     options.add_argument("--profile_seconds", type=float, default=240.0)
     options.add_argument("--seconds", type=float, default=900.0, help="to time these networks for, at most")
     options.add_argument("--seed", type=int, default=1000, help="of the networks; profile samples with seed 0")
-    options.add_argument("--busy", action="store_true", help="next to another program that works on and off")
+    options.add_argument("--busy", action="store_true", help="while another program works in bursts")
     arguments = options.parse_args()
     space = shared.configured_space(arguments.overlay)
     runtime = choose_runtime(arguments.device, arguments.precision, arguments.backend)
@@ -144,7 +145,7 @@ def main() -> None:
                 *(space, runtime, count * limit, Random(arguments.seed), visitor),
                 draw=partial(random_architecture, paths=paths),
                 count=count,
-                enough=2 * JUDGED,  # so that each half is as good as an acceptance
+                enough=2 * JUDGED,  # so that each half is as precise as an acceptance
             )
             groups[name] = judge(samples, visitor, latency_table)
     shared.show(describe(latency_table))
@@ -159,7 +160,7 @@ def main() -> None:
     states = visitor.states()
     shared.show(
         f"\nfast state: {states['fast_share']:.0%} of the visits; in slower states the reference network takes "
-        f"{states['slowdown']:.2f} times as long; networks that met only these: "
+        f"{states['slowdown']:.2f} times as long; networks that were timed only in these: "
         f"{', '.join(str(figures['slow_only']) for figures in groups.values())}"
     )
     result = {**groups, "states": states, "table": latency_table.calibration, "busy": arguments.busy}

@@ -1,4 +1,4 @@
-"""Files that a gate must judge: every named case, and seeded mutations of a volume's header and bytes."""
+"""Malformed files for tests of the reader: every named case, and seeded mutations of a volume's header and bytes."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def with_fields(content: bytes, **fields: object) -> bytes:
 
 
 def named_cases(voxels_HWD: np.ndarray) -> Iterator[tuple[str, bytes, bool]]:
-    """(name with the file's ending, content, whether it is to be accepted) of every case that the gate's rules name.
+    """(name with the file's ending, content, whether it must be accepted) of every case in the reader's rules.
 
     Args:
         voxels_HWD: an image, int16 from 0 up.
@@ -83,7 +83,7 @@ def named_cases(voxels_HWD: np.ndarray) -> Iterator[tuple[str, bytes, bool]]:
         "gzip of nothing.nii.gz": gzip.compress(b""),
         "text.nii": b"Group: NOR\n" * 99,
         "truncated.nii": image[:-100],
-        "header alone.nii": image[:352],
+        "only a header.nii": image[:352],
         "bomb header.nii.gz": gzip.compress(
             with_fields(image, dim=[3, 9000, 9000, 27, 1, 1, 1, 1], **_pixels(0.1))[:352]
         ),
@@ -114,7 +114,7 @@ def named_cases(voxels_HWD: np.ndarray) -> Iterator[tuple[str, bytes, bool]]:
 
 
 def mutation(originals: list[bytes], seed: int) -> tuple[str, bytes]:
-    """(what was done with the file's ending, content) of one mutation of one of some uncompressed files."""
+    """(description with the file's ending, content) of one mutation of one of the uncompressed files."""
     rng = np.random.default_rng(seed)
     content = bytearray(originals[rng.integers(len(originals))])
     kinds: list[Callable[[np.random.Generator, bytearray], str]] = [_header_bytes, _header_fields, _anywhere, _packed]

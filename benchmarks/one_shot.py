@@ -1,6 +1,6 @@
-"""The rows of HyperSegNAS Table 1: how well shared weights do, trained with and without the Meta-Assistant Network.
+"""The rows of HyperSegNAS Table 1: the Dice with shared weights, trained with and without the Meta-Assistant Network.
 
-Every row trains shared weights of its own on the same exams; then 25 random architectures are judged with them.
+Every row trains its own shared weights on the same exams; then 25 random architectures are evaluated with them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ ARCHITECTURES = 25
 
 
 def judge(searcher: OneShotSearcher, loader: Any) -> dict[str, Any]:
-    """Dice of the random architectures with the shared weights, and seconds a volume of predicting them."""
+    """Dice of the random architectures with the shared weights, and seconds per volume for prediction."""
     weights, dice, seconds = SharedWeights(searcher, loader), [], []
     volumes = sum(len(batch["image"]) for batch in loader)
     for seed in range(ARCHITECTURES):
@@ -46,8 +46,10 @@ def judge(searcher: OneShotSearcher, loader: Any) -> dict[str, Any]:
 
 def main() -> None:
     options = shared.parser(__doc__ or "")
-    options.add_argument("--dataset_dir", help="exams; without, the phantom")
-    options.add_argument("--overlays", nargs="*", default=["demo", "hypersegnas_demo"], help="over hypersegnas.json")
+    options.add_argument("--dataset_dir", help="the exams; default: the phantom")
+    options.add_argument(
+        "--overlays", nargs="*", default=["demo", "hypersegnas_demo"], help="configurations over hypersegnas.json"
+    )
     options.add_argument("--epochs", type=int, help="epochs of each row, a sixth of them annealing")
     arguments = options.parse_args()
     torch.manual_seed(0)
@@ -74,7 +76,7 @@ def main() -> None:
         ]
         for title, row in ((ROWS[name], row) for name, row in result.items())
     ]
-    shared.table(["assistant", "mean Dice", "least-most", "s a volume"], rows)
+    shared.table(["assistant", "mean Dice", "min-max", "s per volume"], rows)
     precision = "bfloat16" if bfloat16_pays(arguments.device) else "float32"
     shared.finish(result, arguments.json, Runtime(arguments.device, precision, "eager"))
 

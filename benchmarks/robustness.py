@@ -1,8 +1,8 @@
-"""Malformed files through the step infer: each must end in a right result or in a CineError, and soon.
+"""Malformed files in the step infer: each must quickly give a correct result or a CineError.
 
-Every case that the gate's rules name, and seeded mutations of a real volume (a crop of one of ACDC's where ACDC_DIR
-names its folder, else the phantom's), go through MONAI's own entry point in one process, with a small network of random
-weights; some mutations also go through the command, whose exit code is checked.
+The inputs are every case in the reader's rules, and seeded mutations of a real volume. The volume is a crop of one of
+ACDC's if ACDC_DIR is set, otherwise of the phantom's. They go through MONAI's own entry point in one process, with a
+small network of random weights. Some mutations also go through the command, whose exit code is checked.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ MILLIMETRES = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 
 
 def small_model(folder: Path) -> None:
-    """A network of random weights that finds all four classes somewhere."""
+    """A network of random weights that predicts all four classes somewhere."""
     torch.manual_seed(4)
     cell = ((0, "conv_3x3x3"), (1, "max_pool_3x3x3"))
     space = Space(layers=2, scales=2, nodes=2, channels=4, stem_stride=2, deployment_size=(32, 32, 6))
@@ -60,13 +60,13 @@ def small_model(folder: Path) -> None:
     head = network.get_submodule("heads.0.conv")
     assert isinstance(head, torch.nn.Conv3d) and head.bias is not None
     torch.nn.init.normal_(head.weight, std=10.0)
-    with torch.no_grad():  # logits around 0, lest one class wins everywhere
+    with torch.no_grad():  # logits around 0, so that no class wins everywhere
         head.bias -= network(torch.randn(1, 1, *CROP)).mean(dim=(0, 2, 3, 4))
     torch.save(network.state_dict(), folder / "model.pt")
 
 
 def real_volume() -> np.ndarray:
-    """H W D, int16 from 0 up, from around the middle of an exam."""
+    """H W D, non-negative int16, from the middle of an exam."""
     exam = load_exams(os.environ.get("ACDC_DIR") or cached_phantom())[0]
     voxels_HWD = read_volume(exam["image"])[0][0]
     corner = [(n - size) // 2 for n, size in zip(voxels_HWD.shape, CROP, strict=True)]
@@ -75,12 +75,12 @@ def real_volume() -> np.ndarray:
 
 
 class Judge:
-    """Runs files through infer and says how each ended.
+    """Runs files through infer and records how each ended.
 
     Attributes:
         counts: right, refused, escaped.
-        escapes: what went wrong, with the traceback.
-        slowest_s: of one file.
+        escapes: the failures, with the traceback.
+        slowest_s: the time of the slowest file.
     """
 
     def __init__(self, folder: Path):
@@ -90,7 +90,7 @@ class Judge:
         self.slowest_s = 0.0
 
     def __call__(self, name: str, content: bytes, accepted: bool | None = None) -> str:
-        """right, refused or escaped; ``accepted`` says which of the first two must come out, where that is known."""
+        """Returns right, refused or escaped; ``accepted`` is the expected one of the first two, if known."""
         path, out = self.folder / f"case{_ending(name)}", self.folder / "out"
         path.write_bytes(content)
         shutil.rmtree(out, ignore_errors=True)
@@ -102,15 +102,15 @@ class Judge:
             try:
                 check(path, out)
             except Exception:
-                verdict = self.escape(name, "accepted, but not right", traceback.format_exc())
+                verdict = self.escape(name, "accepted, but the result is wrong", traceback.format_exc())
         elif isinstance(error, CineError):
             verdict = "refused"
             if [*out.glob("case*"), *out.glob(".partial*")]:
-                verdict = self.escape(name, "refused, but something was written", str(error))
+                verdict = self.escape(name, "refused, but a file was written", str(error))
         else:
-            verdict = self.escape(name, "an error that is no CineError", "".join(traceback.format_exception(error)))
+            verdict = self.escape(name, "an error that is not a CineError", "".join(traceback.format_exception(error)))
         if accepted is not None and verdict == ("refused" if accepted else "right"):
-            verdict = self.escape(name, f"{verdict}, where the opposite was expected", str(error))
+            verdict = self.escape(name, f"{verdict}, but the opposite was expected", str(error))
         self.counts[verdict] += 1
         return verdict
 
@@ -119,7 +119,7 @@ class Judge:
         return "escaped"
 
     def _infer(self, path: Path, out: Path) -> BaseException | None:
-        """The step itself; what it raised, or the CineError behind that."""
+        """Run the step; returns its error, or the CineError that caused it."""
         with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
             try:
                 run("infer", config_file=CONFIG, input=str(path), work_dir=str(self.folder), output_dir=str(out))
@@ -132,7 +132,7 @@ class Judge:
 
 
 def check(path: Path, out: Path) -> None:
-    """Hold results against the file as nibabel reads it; AssertionError where they differ."""
+    """Compare results with the file as nibabel reads it; AssertionError if they differ."""
     source: Any = nib.load(path)
     mask: Any = nib.load(out / "case_seg.nii.gz")
     assert mask.shape == source.shape, f"shape {mask.shape} of {source.shape}"
@@ -158,13 +158,13 @@ def check(path: Path, out: Path) -> None:
             if None in volumes:
                 assert set(volumes) == {None} and function["reasons"]["volumes_ml"], "volumes without a reason"
                 continue
-            # one of them may be a dummy, which the other stands for
+            # one of them may be a dummy, replaced by the other
             expected = [np.sum(labels == label) * np.prod(np.abs(mm) * unit_mm) / 1000 for mm in (pixdim, columns)]
             assert np.isclose(sum(volumes), expected, rtol=1e-5).any(), "volumes"
 
 
 def through_the_command(judge: Judge, name: str, content: bytes, verdict: str) -> bool:
-    """Whether the command ends as the same file did in this process: exit code 0, or 2 without a traceback."""
+    """Whether the command ends like the same file in this process: exit code 0, or 2 without a traceback."""
     path, out = judge.folder / f"case{_ending(name)}", judge.folder / "command"
     path.write_bytes(content)
     shutil.rmtree(out, ignore_errors=True)
@@ -181,15 +181,15 @@ def through_the_command(judge: Judge, name: str, content: bytes, verdict: str) -
 
 
 def pairs_that_disagree(judge: Judge, voxels_HWD: np.ndarray) -> dict[str, str]:
-    """Image and label of different shape and grid, as an exam to train on: case -> verdict."""
+    """Training exams whose image and label differ in shape or grid: case -> verdict."""
     (judge.folder / "image.nii").write_bytes(nifti(voxels_HWD))
     labels = (voxels_HWD % 4).astype(np.uint8)
     verdicts = {}
     for name, content in {
         "label of another shape": nifti(labels[1:]),
         "label of another spacing": nifti(labels, pixdim=[1, 1.4, 1.5, 8, 0, 0, 0, 0]),
-        "label of another place": nifti(labels, srow_x=[-1.5, 0, 0, 10]),
-        "label turned over": nifti(labels, srow_x=[1.5, 0, 0, 7]),
+        "label at another position": nifti(labels, srow_x=[-1.5, 0, 0, 10]),
+        "label with a reversed axis": nifti(labels, srow_x=[1.5, 0, 0, 7]),
     }.items():
         (judge.folder / "label.nii").write_bytes(content)
         item = {"image": "image.nii", "label": "label.nii", "patient": "1"}
@@ -231,7 +231,7 @@ def main() -> None:
         names = list(mutations)
         chosen = [names[at] for at in np.linspace(0, len(names) - 1, arguments.commands).astype(int)]
         agreed = sum(through_the_command(judge, name, mutations[name], verdicts[name]) for name in chosen)
-        shared.show(f"{agreed} of {len(chosen)} commands ended with the exit code that the file deserves")
+        shared.show(f"{agreed} of {len(chosen)} commands ended with the expected exit code")
     for escape in judge.escapes:
         shared.show(f"\nESCAPED {escape['name']}: {escape['what']}\n{escape['details']}")
     figures = {**judge.counts, "slowest_s": judge.slowest_s, "peak_mib": peak_mib}

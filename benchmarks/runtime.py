@@ -1,4 +1,4 @@
-"""Every way to run a derived network, and the networks that a user would otherwise pick, side by side in one run.
+"""All ways to run a derived network, and the baseline networks, side by side in one run.
 
 With --work_dir of a training and ACDC_DIR set, also whether the chosen runtime gives the masks of eager float32.
 """
@@ -36,7 +36,7 @@ Named = tuple[str, Deployable]
 
 
 def baselines(names: Sequence[str]) -> list[Named]:
-    """The networks of some ``baseline_*.json``, by the name in the file's."""
+    """The networks of some ``baseline_*.json``, by name."""
     found = []
     for name in names:
         parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / f"baseline_{name}.json"))
@@ -45,19 +45,19 @@ def baselines(names: Sequence[str]) -> list[Named]:
 
 
 def runtimes(device: str) -> dict[str, Runtime]:
-    """Every backend in every precision that matters here."""
+    """Every backend in every precision that is relevant here."""
     found = {}
     for name in BACKENDS:
         for dtype in ("float32", "bfloat16", "int8"):
             try:
                 found[f"{name} {dtype}"] = Runtime(device, dtype, name)
             except CineError as error:
-                shared.show(f"not here: {name} {dtype} ({error.found})")
+                shared.show(f"not available: {name} {dtype} ({error.found})")
     return found
 
 
 def time_all(deployed: dict[str, Any], size: tuple[int, ...], device: str, rounds: int = ROUNDS) -> dict[str, Timing]:
-    """Timings of several deployed networks, the quietest of some rounds over all."""
+    """Timings of several deployed networks, from the fastest of some rounds over all."""
     image = torch.randn(1, 1, *size, device=device)
     timings: dict[str, Timing] = {}
     for _ in range(rounds):
@@ -69,7 +69,7 @@ def time_all(deployed: dict[str, Any], size: tuple[int, ...], device: str, round
 
 
 def equality(work_dir: str, runtime: Runtime, acdc_dir: str, volumes: int = 10) -> dict[str, float]:
-    """The least Dice between the masks of eager float32 and of the runtime, by structure, on real volumes."""
+    """The lowest Dice between the masks of eager float32 and of the runtime, by structure, on real volumes."""
     network = CineNet(str(Path(work_dir) / "architecture.json"))
     load_model(Path(work_dir) / "model.pt", network)
     parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE_ROOT / "configs" / "inference.json")))
@@ -88,10 +88,8 @@ def equality(work_dir: str, runtime: Runtime, acdc_dir: str, volumes: int = 10) 
 
 def main() -> None:
     options = shared.parser(__doc__ or "")
-    options.add_argument("--work_dir", help="of a search; its network is judged beside the hand-drawn one")
-    options.add_argument(
-        "--baselines", nargs="*", choices=BASELINES, default=BASELINES, help="all, where it is not given"
-    )
+    options.add_argument("--work_dir", help="of a search; its network is timed in addition to the hand-drawn one")
+    options.add_argument("--baselines", nargs="*", choices=BASELINES, default=BASELINES, help="default: all")
     arguments = options.parse_args()
     device = arguments.device
     chosen = choose_runtime(device, arguments.precision, arguments.backend)
@@ -118,7 +116,7 @@ def main() -> None:
         timings = time_all({name: chosen.deploy(network) for name, network in everything}, size, device)
         if size == SIZES[0]:
             eager = {name: plain.deploy(network) for name, network in everything}
-            slow = time_all(eager, size, device, rounds=1)  # some take seconds
+            slow = time_all(eager, size, device, rounds=1)  # only once, since some take seconds
         for name, timing in timings.items():
             row = result["networks"].setdefault(name, {})
             row["x".join(map(str, size))] = {"ms": timing.median_ms, "p95_ms": timing.p95_ms}
@@ -135,7 +133,7 @@ def main() -> None:
     if arguments.work_dir and acdc_dir:
         result["least_dice_to_eager_float32"] = equality(arguments.work_dir, chosen, acdc_dir)
     else:
-        shared.show("equality with eager float32 not judged: it needs --work_dir and ACDC_DIR")
+        shared.show("equality with eager float32 is not tested: this needs --work_dir and ACDC_DIR")
     shared.finish(result, arguments.json, chosen)
 
 

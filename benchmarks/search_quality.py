@@ -1,8 +1,12 @@
 """Is a searched network better than chance? Searches, controls of equal latency, and trainings from scratch.
 
-All exams are training exams of fold 0: 60 patients search and train, 20 judge. The fold's test exams are never read.
-Every network is predicted to take the same ms within 3 %, trains for as many steps, and is judged by patient.
-``pilot`` finds how short these trainings may X
+All exams are training exams of fold 0: 60 patients are for search and training, 20 for evaluation. The test exams of
+the fold are never read. All networks have the same predicted latency within 3 %, train for the same number of steps,
+and are evaluated by patient.
+
+``pilot`` finds how short these trainings may be. ``rank`` shows how well shared weights rank networks. ``study`` runs
+everything. On a quiet device, ``cost`` measures the time of searches, and ``time`` times the study's networks side by
+side. A stopped part continues when it is started again.
 """
 
 from __future__ import annotations
@@ -31,13 +35,13 @@ from scripts.space.mixing import Mixing
 from scripts.space.network import CineNet
 
 MARGIN = 0.01
-"""The Dice by which a search must beat chance to be worth its time; set before the study ran."""
+"""The gain in Dice over chance that makes a search worth its time; set before the study ran."""
 PILOT_STEPS = (400, 1000, 2000)
 RANDOM, PILOT, RANKED = 8, 8, 16
 
 
 def pilot(study: Study) -> dict[str, Any]:
-    """Kendall's tau of shorter trainings with the longest, over random networks."""
+    """Kendall's tau between shorter trainings and the longest, over random networks."""
     networks = study.random_networks(PILOT, 0)
     dice = {steps: [mean_of_patients(study.judge.dice(one, steps)) for one in networks] for steps in PILOT_STEPS}
     longest = PILOT_STEPS[-1]
@@ -60,9 +64,10 @@ def _relaxed_dice(searcher: Searcher, mixing: Mixing, loader: Any) -> float:
 
 
 def rank(study: Study, seed: int = 0) -> dict[str, Any]:
-    """How well the shared weights of the discrete search rank random networks, and what its mixture is worth.
+    """How well the shared weights of the discrete search rank random networks, and the Dice of its mixture.
 
-    Kendall's tau of the Dice with shared weights, before and after fine-tuning, with the Dice after a training.
+    The measure is Kendall's tau between the Dice with shared weights, before and after fine-tuning, and the Dice after
+    training from scratch.
     """
     folder = study.work_dir / "searches" / f"discrete_{seed}"
     parser = study.parser({**ARMS["discrete"], "seed": seed, "split#seed": 0}, folder)
@@ -99,7 +104,7 @@ def rank(study: Study, seed: int = 0) -> dict[str, Any]:
 
 
 def study_all(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
-    """Every arm and control, trained, seed by seed; Dice by patient of each network."""
+    """Train every arm and control, seed by seed; returns the Dice by patient of each network."""
     networks: dict[str, list[Architecture]] = {}
     dice: dict[str, list[PatientDice]] = {}
 
@@ -128,12 +133,12 @@ def study_all(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
     shared.table(header, [_row(row) for row in rows])
     lowest = {row["networks"]: row["interval"][0] for row in rows if row["interval"] and row["networks"] in ARMS}
     beats = [arm for arm, low in lowest.items() if low > MARGIN]
-    shared.show(f"Arms whose whole interval lies above the margin of {MARGIN}: {', '.join(beats) or 'none'}")
+    shared.show(f"Arms with an interval entirely above the margin of {MARGIN}: {', '.join(beats) or 'none'}")
     return {"networks": rows, "dice": dice, "margin": MARGIN}
 
 
 def measure(study: Study) -> dict[str, Any]:
-    """ms of the study's networks, side by side, in the device's fast state."""
+    """The latencies (ms) of the study's networks, timed side by side, in the device's fast state."""
     files = sorted((study.work_dir / "networks").glob("*.json"))
     runtime = study.parser({}, study.work_dir).get_parsed_content("runtime")
     calls = [deployed_call(CineNet(Architecture.load(file)), study.space, runtime) for file in files]
@@ -145,10 +150,10 @@ def measure(study: Study) -> dict[str, Any]:
 
 
 def compare(dice: Mapping[str, Sequence[PatientDice]]) -> list[dict[str, Any]]:
-    """Mean Dice of each arm, and its difference to the random networks, paired by patient.
+    """Mean Dice of each arm, and its difference from the random networks, paired by patient.
 
-    The interval is of a bootstrap over patients, and over the networks of both sides. Of n networks n - 1 are drawn,
-    which makes its variance that of a mean. A single network has no interval.
+    The interval is a bootstrap over patients, and over the networks of both sides. From n networks n - 1 are drawn, so
+    that the variance is that of a mean. A single network has no interval.
     """
     random = np.random.default_rng(0)
     patients = sorted(dice["random"][0])
@@ -213,7 +218,7 @@ def main() -> None:
     options.add_argument("--work_dir", required=True, type=Path, help="where searches and trainings are kept")
     options.add_argument("--latency_file", required=True, type=Path, help="latency.json of the step profile")
     options.add_argument("--ms", type=float, default=15.0, help="predicted latency of all networks")
-    options.add_argument("--steps", type=int, default=1000, help="of the trainings that judge")
+    options.add_argument("--steps", type=int, default=1000, help="training steps before evaluation")
     options.add_argument("--seeds", type=int, default=3, help="searches of each arm")
     options.add_argument("--overlay", default="cpu", help="configuration over all steps")
     given = options.parse_args()

@@ -1,4 +1,4 @@
-"""What the benchmarks share: the bundle on the path, the real configuration's space, tables on screen and in a file."""
+"""Common parts of the benchmarks: the bundle's path, the real configuration's space, tables on screen and in files."""
 
 from __future__ import annotations
 
@@ -25,13 +25,15 @@ from scripts.space.space import Space
 
 
 def parser(description: str, runtime: bool = True) -> argparse.ArgumentParser:
-    """Options of every benchmark, with those of the runtime where it has one."""
+    """The options of every benchmark, and those of the runtime if it has one."""
     options = argparse.ArgumentParser(description=description)
-    options.add_argument("--json", metavar="FILE", help="write the same figures here")
+    options.add_argument("--json", metavar="FILE", help="also write the figures to this file")
     if runtime:
         options.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda:0")
         options.add_argument("--backend", default="auto", help="how networks run; auto is the fastest here")
-        options.add_argument("--precision", default="auto", help="of what runs; auto is the fastest float here")
+        options.add_argument(
+            "--precision", default="auto", help="precision of the network; auto is the fastest float precision here"
+        )
     return options
 
 
@@ -47,8 +49,10 @@ def config_files(*names: str) -> list[str]:
 
 
 def search_of(folder: Path, overlay: str) -> tuple[ConfigParser, dict[str, Mixing]]:
-    """What the step derive reads of a search: its configuration, and the mixing weights, searched and with those of the
-    topology as they began ("uniform beta")."""
+    """The input of the step derive from a search: its configuration, and two sets of mixing weights.
+
+    They are the searched ones, and the same with the initial topology ("uniform beta").
+    """
     parser = ConfigParser(ConfigParser.load_config_files(config_files("derive", overlay)))
     parser["work_dir"] = str(folder)
     space = parser.get_parsed_content("space")
@@ -57,7 +61,7 @@ def search_of(folder: Path, overlay: str) -> tuple[ConfigParser, dict[str, Mixin
 
 
 def hand_drawn(space: Space) -> Architecture:
-    """A network of the space that nobody searched for: four nested paths of plain convolutions."""
+    """An unsearched network of the space: four nested paths of plain convolutions."""
     convolutions = ((0, "conv_3x3x3"), (1, "conv_3x3x1"))
     cells = {
         "contracting": convolutions,
@@ -87,7 +91,7 @@ def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
 
 
 def finish(result: dict[str, Any], file: str | None, runtime: Runtime) -> None:
-    """Write the figures with the device and runtime that they are of."""
+    """Write the figures with their device and runtime."""
     result = {**result, "device": describe_device(runtime.device), "runtime": runtime.describe()}
     show(f"on {json.dumps(result['device'])}, {json.dumps(result['runtime'])}")
     if file:

@@ -1,7 +1,7 @@
-"""Where the time of a search step goes, ours and the obvious loop's: milliseconds and calls by kind of operation.
+"""The time of a search step, ours and the obvious loop's: milliseconds and calls by kind of operation.
 
-Each operation is timed by itself on the CPU, alone on the machine; what Python and autograd need between them is the
-rest. torch's own profiler doubles the time of such small operations.
+Each operation is timed separately on the CPU of a quiet machine. The rest is the time of Python and autograd between
+them. The profiler of torch doubles the time of such small operations.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from scripts.core.json_files import write_json
 from scripts.runtime.device import keep_memory
 
 REST = "Python, autograd and the rest"
-KINDS = {  # the first that an operation's name contains
+KINDS = {  # the first one with a part of the operation's name counts
     "norms": ("batch_norm",),
     "pooling and upsampling": ("pool", "upsample"),
     "copies": ("cat", "stack", "copy", "clone", "pad", "zeros", "fill"),
@@ -27,7 +27,7 @@ KINDS = {  # the first that an operation's name contains
 
 
 def kind_of(name: str, arguments: Any) -> str:
-    """The row of the table that an operation belongs to."""
+    """The row of the table for an operation."""
     if "convolution" in name:
         weight = arguments[2 if "backward" in name else 1]
         size = "1x1x1" if weight.shape[2:].numel() == 1 else "3x3"
@@ -53,7 +53,7 @@ class Timed(TorchDispatchMode):
 
 
 def profile(search: Search, rounds: int) -> dict[str, dict[str, float]]:
-    """Milliseconds and calls by kind, of the fastest of some timed steps; last, the fastest step without timing."""
+    """Milliseconds and calls by kind, in the fastest of some timed steps; last, the fastest untimed step."""
     untimed_s = min(search.step() for _ in range(rounds + 1))
     steps = []
     for _ in range(rounds):

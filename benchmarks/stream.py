@@ -1,4 +1,4 @@
-"""The stream, sustained: a cine replayed for a minute at a scanner's rate, in several runs of their own Segmenter."""
+"""The stream under load: a cine replayed for a minute at a scanner's rate, in several runs with separate Segmenters."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KEYS = (*LATENCIES, "per_second", "missed", "dropped", "first_ms")
 
 
 def resized(cine: str, size: tuple[int, int, int], folder: str, spacing_mm: float = 1.5) -> str:
-    """The cine on a field of a given size in voxels at the network's spacing, slices repeated: for latency alone."""
+    """The cine in a field of a given size in voxels at the network's spacing, slices repeated; only for latency."""
     frames_THWD, header = read_volume(cine)
     height, width, depth = size
     zoom = [header.spacing_mm[axis] / spacing_mm for axis in range(2)]
@@ -39,13 +39,13 @@ def resized(cine: str, size: tuple[int, int, int], folder: str, spacing_mm: floa
 
 def main() -> None:
     options = shared.parser(__doc__ or "")
-    options.add_argument("--model_dir", required=True, help="holds architecture.json and model.pt")
-    options.add_argument("--input", help="a 4D NIfTI; the phantom's where it is not given")
+    options.add_argument("--model_dir", required=True, help="folder with architecture.json and model.pt")
+    options.add_argument("--input", help="a 4D NIfTI; default: the phantom's")
     options.add_argument("--seconds", type=float, default=60.0)
     options.add_argument("--per_second", type=float, default=22.0, help="0: as fast as the segmenter takes volumes")
     options.add_argument("--runs", type=int, default=1)
     options.add_argument(
-        "--size", type=int, nargs=3, metavar=("H", "W", "D"), help="put the cine on such a field first"
+        "--size", type=int, nargs=3, metavar=("H", "W", "D"), help="first put the cine into a field of this size"
     )
     arguments = options.parse_args()
     runtime = choose_runtime(arguments.device, arguments.precision, arguments.backend)

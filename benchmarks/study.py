@@ -1,4 +1,4 @@
-"""The searches and the controls of search_quality.py: every network of them takes the same predicted ms within 3 %."""
+"""The searches and controls of search_quality.py: all networks have the same predicted latency within 3 %."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ from scripts.space.trellis import cells_of
 ALIKE = 0.03
 """Networks of equal latency: predicted within 3 %."""
 HALVING = (16, 8, 4, 2)
-"""Networks of each round of successive halving; each round trains its networks twice as long as the last."""
-BEFORE: dict[str, Any] = {  # the search of version 0.1, and what of it the second arm keeps
+"""The number of networks in each round of successive halving; each round trains twice as long as the last."""
+BEFORE: dict[str, Any] = {  # the search of version 0.1; the second arm keeps some of it
     "network_reading": "derived",
     "objective": {"_target_": "scripts.search.objective.LatencyObjective", "weight": 0.01},
     "fitness": "latency",
@@ -67,14 +67,14 @@ ARMS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Study:
-    """What the arms share.
+    """The common part of all arms.
 
     Args:
-        work_dir: all results go here.
+        work_dir: the folder of all results.
         dataset_dir: ACDC's folder training.
-        latency_file: of the step profile with the overlay.
+        latency_file: the table of the step profile with the overlay.
         ms: the latency of all networks.
-        steps: of the trainings that judge.
+        steps: the number of training steps before evaluation.
         overlay: configuration over all steps.
     """
 
@@ -104,12 +104,12 @@ class Study:
 
     @cached_property
     def table(self) -> LatencyTable:
-        """The latency table, wherever it was measured."""
+        """The latency table, which may be from another device."""
         parser = self.parser({}, self.work_dir)
         return parser.get_parsed_content("table")
 
     def parser(self, settings: Mapping[str, Any], folder: Path) -> ConfigParser:
-        """The step search with some settings, on the 60 patients."""
+        """The configuration of the step search with some settings, on the 60 patients."""
         parser = ConfigParser(ConfigParser.load_config_files(shared.config_files("search", self.overlay)))
         ours = {"datalist": str(self.inner), "folds": FOLDS, "latency_file": str(self.latency_file)}
         ours |= {"target": "foreign", "budget_ms": self.ms, "work_dir": str(folder)}
@@ -121,7 +121,7 @@ class Study:
         return abs(self.table.predict(architecture) / self.ms - 1) <= ALIKE
 
     def random_networks(self, count: int, seed: int) -> list[Architecture]:
-        """The first random networks of the latency."""
+        """The first random networks with the study's latency."""
         drawn = (random_architecture(self.space, Random(1_000_000 * seed + i)) for i in itertools.count())
         return list(itertools.islice(filter(self.alike, drawn), count))
 
@@ -131,14 +131,14 @@ class Study:
 
 @dataclass
 class Found:
-    """What a search found."""
+    """The result of a search."""
 
     network: Architecture
     mixing: Mixing
 
 
 def search(study: Study, arm: str, seed: int) -> Found:
-    """Run a search of an arm, or read it; its network is the best by the arm's own criterion of the study's latency."""
+    """Run or read a search of an arm; its network is the best with the study's latency, by the arm's own criterion."""
     folder = study.work_dir / "searches" / f"{arm.replace(' ', '_')}_{seed}"
     parser = study.parser({**ARMS[arm], "seed": seed, "split#seed": 0}, folder)
     searcher, deriver, space = (parser.get_parsed_content(key) for key in ("searcher", "deriver", "space"))
@@ -151,9 +151,9 @@ def search(study: Study, arm: str, seed: int) -> Found:
 
 
 def search_seconds(study: Study, arm: str) -> float:
-    """How long a search of an arm takes on a quiet device, by the second epoch of each phase.
+    """The time of a search of an arm on a quiet device, from the second epoch of each phase.
 
-    A whole search takes hours, in which other programs come and go. Its derivation is not counted.
+    A whole search takes hours, during which other programs may disturb it. Its derivation is not counted.
     """
     with TemporaryDirectory() as folder:
         whole = study.parser(ARMS[arm], Path(folder))
@@ -174,14 +174,14 @@ def search_seconds(study: Study, arm: str) -> float:
 
 
 def costs(study: Study, measure: bool = False) -> dict[str, float]:
-    """Seconds of a search of each arm, and of a step of a training ("step"); read, or measured on a quiet device."""
+    """Seconds of a search of each arm, and of a training step ("step"); read, or measured on a quiet device."""
     path = study.work_dir / "costs.json"
     if measure:
         found = {arm: search_seconds(study, arm) for arm in ARMS}
         found["step"] = statistics.mean(map(study.judge.step_seconds, study.random_networks(8, 1000)))
         write_json(path, found)
     if not path.exists():
-        raise CineError(str(path), "no such file", "what searches cost", "Run the part cost on a quiet device.")
+        raise CineError(str(path), "no such file", "the times of searches", "Run the part cost on a quiet device.")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -192,8 +192,8 @@ def of_latency(
     space: Space,
     dice: Callable[[Architecture], float] | None = None,
 ) -> Architecture:
-    """The most accurate network of the study's latency, by the genetic algorithm; where the pool has none of that
-    latency, the nearest to it."""
+    """The most accurate network with the study's latency, by the genetic algorithm; if the pool has none, the one with
+    the nearest latency."""
 
     def worth(architecture: Architecture) -> float:
         if not study.alike(architecture):
@@ -209,9 +209,9 @@ def of_latency(
 
 
 def halving(study: Study, seed: int, arm: str) -> Architecture:
-    """The best of random networks by successive halving, trained and judged on the halves that a search reads.
+    """The best of random networks by successive halving, trained and evaluated on the halves that a search reads.
 
-    The trainings take as long as a search of the arm; what judging takes is not counted.
+    The trainings take as long as a search of the arm; the time of evaluation is not counted.
     """
     halves = Trainings(study.work_dir / "halving", study.searched, 2, study.overlay, study.patch_size)
     networks = study.random_networks(HALVING[0], 1000 + seed)
@@ -224,7 +224,7 @@ def halving(study: Study, seed: int, arm: str) -> Architecture:
 
 
 def crossed(study: Study, found: Found) -> dict[str, Architecture]:
-    """Searched or hand-drawn cells by searched or uniform beta; the first union of the heaviest paths that is alike."""
+    """Searched or hand-drawn cells with searched or uniform beta; the first union of the heaviest paths that fits."""
     drawn = shared.hand_drawn(study.space)
     uniform = uniform_mixing(study.space)
     cells = {"searched cells": found.network.cells, "hand-drawn cells": drawn.cells}

@@ -1,6 +1,6 @@
 """A search step (one of the weights, one of the architecture): ours, the obvious loop and MONAI's DiNTS, side by side.
 
-Each network's peak memory is that of a process of its own. --curves shows how time and memory grow with layers, width
+Each network's peak memory is measured in a separate process. --curves shows how time and memory grow with layers, width
 and patch.
 """
 
@@ -36,13 +36,13 @@ from reference_supernet import ReferenceSupernet
 
 CHANNELS_LAST: Any = torch.channels_last_3d
 CLASSES = 4
-ALONE = "default"  # search.json without an overlay
-SIZES = ("demo", "quick", ALONE, "paper")
+PLAIN = "default"  # search.json without an overlay
+SIZES = ("demo", "quick", PLAIN, "paper")
 
 
 @dataclass(frozen=True)
 class Size:
-    """A search as a configuration sets it up."""
+    """The size of a search in a configuration."""
 
     name: str
     space: Space
@@ -53,8 +53,8 @@ class Size:
 
     @classmethod
     def of(cls, name: str) -> Size:
-        """The size of search.json under an overlay, or alone."""
-        files = ["search"] if name == ALONE else ["search", name]
+        """The size of search.json under an overlay, or without one."""
+        files = ["search"] if name == PLAIN else ["search", name]
         parser = ConfigParser()
         parser.read_config(shared.config_files(*files))
         space = Space(**{key: value for key, value in parser["space"].items() if key != "_target_"})
@@ -69,7 +69,7 @@ class Size:
 
 
 class Search:
-    """A supernet with what a step needs."""
+    """A supernet with everything for a step."""
 
     def __init__(self, kind: str, size: Size, device: str):
         torch.manual_seed(0)
@@ -116,7 +116,7 @@ class Search:
 
 
 def peak_mib(kind: str, size: Size, device: str, recompute: bool = False) -> float:
-    """MiB that two steps take, beyond what the process held before."""
+    """MiB that two steps need, in addition to the process's earlier memory."""
     with multiprocessing.get_context("spawn").Pool(1) as pool:
         return pool.apply(_peak, (kind, size, device, recompute))
 
@@ -130,14 +130,14 @@ def _peak(kind: str, size: Size, device: str, recompute: bool) -> float:
         search.step()
     if device.startswith("cuda"):
         return torch.cuda.max_memory_allocated(device) / 2**20
-    # not getrusage's, which a process inherits from the one that started it
+    # not getrusage's value, which a process inherits from its parent
     peak = re.search(r"VmHWM:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert peak
     return (int(peak[1]) * 1024 - before) / 2**20
 
 
 def in_turn(searches: dict[str, Search], rounds: int) -> dict[str, list[float]]:
-    """Milliseconds of each search's steps, one after the other; a first round warms up."""
+    """Milliseconds of each search's steps, in turn; the first round is a warm-up."""
     times: dict[str, list[float]] = {name: [] for name in searches}
     for turn in range(rounds + 1):
         for name, search in searches.items():
@@ -148,8 +148,8 @@ def in_turn(searches: dict[str, Search], rounds: int) -> dict[str, list[float]]:
 
 
 def compare(size: Size, device: str, rounds: int) -> dict[str, Any]:
-    """Our step against the reference loop's and DiNTS's at one size."""
-    # first, while this process holds nothing itself
+    """Our step compared with those of the reference loop and DiNTS at one size."""
+    # first, before this process uses memory itself
     peaks = {
         "peak_mib": peak_mib("ours", size, device),
         "recompute_peak_mib": peak_mib("ours", size, device, recompute=True),
@@ -193,7 +193,7 @@ def compare(size: Size, device: str, rounds: int) -> dict[str, Any]:
             ],
             ["step, ms", *(f"{ms[kind]:.0f}" for kind in ("ours", "reference", "dints"))],
             [
-                "speedup over the reference (least and most)",
+                "speedup over the reference (min and max)",
                 f"{result['speedup']:.2f} ({min(ratios):.2f}, {max(ratios):.2f})",
                 "1",
                 "",
@@ -206,7 +206,7 @@ def compare(size: Size, device: str, rounds: int) -> dict[str, Any]:
             ],
             ["triples", size.triples, size.triples, dints_triples],
             [
-                "ns a voxel and triple",
+                "ns per voxel and triple",
                 f"{result['ns_per_voxel_and_triple']:.2f}",
                 "",
                 f"{result['dints_ns_per_voxel_and_triple']:.2f}",
@@ -217,7 +217,7 @@ def compare(size: Size, device: str, rounds: int) -> dict[str, Any]:
 
 
 def curves(size: Size, device: str, rounds: int) -> list[dict[str, Any]]:
-    """Step time and memory against layers, width and patch, each alone, next to what a search would announce."""
+    """Step time and memory for varied layers, width and patch, one at a time, next to the search's own prediction."""
     height, width, depth = size.patch
     points = [("layers", layers, replace(size, space=replace(size.space, layers=layers))) for layers in (4, 6, 8, 10)]
     points += [("channels", channels, replace(size, channels=channels)) for channels in (8, 16, 32)]
@@ -248,16 +248,16 @@ def curves(size: Size, device: str, rounds: int) -> list[dict[str, Any]]:
     return rows
 
 
-def alone(size: Size, device: str, rounds: int) -> dict[str, Any]:
-    """Our step and its memory, next to nothing else."""
+def ours_only(size: Size, device: str, rounds: int) -> dict[str, Any]:
+    """Our step and its memory, without comparison."""
     peaks = [peak_mib("ours", size, device, recompute) for recompute in (False, True)]
     ms = statistics.median(in_turn({"ours": Search("ours", size, device)}, rounds)["ours"])
-    shared.show(f"{size.name}: {ms:.0f} ms a step, peak {peaks[0]:.0f} MiB, recomputing {peaks[1]:.0f}")
+    shared.show(f"{size.name}: {ms:.0f} ms per step, peak {peaks[0]:.0f} MiB, recomputing {peaks[1]:.0f}")
     return {"size": size.name, "step_ms": ms, "peak_mib": peaks[0], "recompute_peak_mib": peaks[1]}
 
 
 def positive(text: str) -> int:
-    """A whole number from 1 up."""
+    """A whole number of at least 1."""
     if int(text) < 1:
         raise ValueError
     return int(text)
@@ -266,7 +266,9 @@ def positive(text: str) -> int:
 def main() -> None:
     options = shared.parser(__doc__ or "", runtime=False)
     options.add_argument("--device", default="cpu", help="torch device, such as cpu or cuda:0")
-    options.add_argument("--sizes", nargs="+", choices=SIZES, default=SIZES[:3], help="of search.json, by its overlay")
+    options.add_argument(
+        "--sizes", nargs="+", choices=SIZES, default=SIZES[:3], help="sizes of search.json, by overlay"
+    )
     options.add_argument("--rounds", type=positive, default=5, help="steps of each network")
     only = options.add_mutually_exclusive_group()
     only.add_argument("--alone", choices=SIZES, help="only our step at this size, and its memory")
@@ -277,7 +279,7 @@ def main() -> None:
     if arguments.curves:
         results = curves(Size.of("quick"), device, rounds)
     elif arguments.alone:
-        results = [alone(Size.of(arguments.alone), device, rounds)]
+        results = [ours_only(Size.of(arguments.alone), device, rounds)]
     else:
         results = [compare(Size.of(name), device, rounds) for name in arguments.sizes]
     if arguments.json:

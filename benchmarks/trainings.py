@@ -1,7 +1,7 @@
-"""Short trainings from scratch on an inner split, each kept in a file: what an architecture is worth.
+"""Short trainings from scratch on an inner split, each saved in a file, to rate an architecture.
 
-The exams are the training exams of a fold. A part of them judges, so that the fold's test exams stay unseen. The recipe
-is that of train.json: its crops, loss, optimiser and cycle.
+The exams are the training exams of a fold. A part of them is used for evaluation, so that the fold's test exams stay
+unseen. The recipe is that of train.json: its crops, loss, optimiser and learning-rate cycle.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from scripts.space.network import CineNet
 from scripts.train.checkpoint import initialise, seed_epoch
 
 FOLDS = 4
-"""Of the inner split: a quarter of the patients judges."""
+"""The inner split: a quarter of the patients is used for evaluation."""
 PatientDice = dict[str, float]
-"""Mean Dice over structures and phases of each patient."""
+"""Patient -> mean Dice over structures and phases."""
 
 
 def mean_of_patients(dice: PatientDice) -> float:
@@ -39,7 +39,7 @@ def mean_of_patients(dice: PatientDice) -> float:
 
 
 def write_datalists(dataset_dir: str, inner: Path, searched: Path) -> None:
-    """Datalists of fold 0's training exams, and of those of them that search and train."""
+    """Write datalists of fold 0's training exams, and of those among them for search and training."""
     if inner.exists() and searched.exists():
         return
     training, _ = split_exams(load_exams(dataset_dir))
@@ -49,12 +49,12 @@ def write_datalists(dataset_dir: str, inner: Path, searched: Path) -> None:
 
 @dataclass
 class Trainings:
-    """Trains architectures and judges them by patient.
+    """Trains architectures and evaluates them by patient.
 
     Args:
-        folder: one JSON file a training goes here, and stays.
+        folder: the folder of one JSON file per training.
         datalist: the exams.
-        folds: they are split into so many parts, of which the first judges.
+        folds: the number of parts of the exams; the first part is used for evaluation.
         overlay: configuration over that of the step train.
         patch_size: H W D of the crops, voxels.
     """
@@ -74,7 +74,7 @@ class Trainings:
         self._judged: list[dict[str, Any]] = []
 
     def dice(self, architecture: Architecture, steps: int, seed: int = 0) -> PatientDice:
-        """Each patient's mean Dice over structures and phases, after a training of so many steps."""
+        """Each patient's mean Dice over structures and phases, after training for ``steps`` steps."""
         path = self.folder / f"{architecture.digest[:16]}_{steps}_{seed}.json"
         if not path.exists():
             found = self._judge(self._trained(architecture, steps, seed))
@@ -82,7 +82,7 @@ class Trainings:
         return json.loads(path.read_text(encoding="utf-8"))["dice"]
 
     def step_seconds(self, architecture: Architecture, steps: int = 40) -> float:
-        """Seconds of one step on a quiet device, without what comes before the first."""
+        """Seconds of one step on a quiet device, without the start-up before the first."""
         self._trained(architecture, 5, 0)
         start = time.perf_counter()
         self._trained(architecture, steps, 0)

@@ -1,7 +1,8 @@
-"""Other widths by scale and stem strides, by hand: Dice after a short training against ms, of the same cells and paths.
+"""Other widths by scale and stem strides, set by hand: Dice after a short training against ms, with the same cells and
+paths.
 
-Random networks of the space are built again with each list of widths. All are timed in turn, and trained for as many
-steps on the inner split of fold 0's training exams. Stopped, it goes on where it was.
+Random networks of the space are built again with each list of widths. All are timed in turn, and trained for the same
+number of steps on the inner split of fold 0's training exams. A stopped run continues when it is started again.
 """
 
 from __future__ import annotations
@@ -78,7 +79,7 @@ def main() -> None:
 
 
 def measured(path: Path, overlay: str, space: Space, networks: Sequence[Architecture]) -> list[float]:
-    """ms of the networks, timed in turn on a quiet device, or read where they were timed before."""
+    """The latencies (ms) of the networks, timed in turn on a quiet device, or read from an earlier run."""
     if not path.exists():
         parser = ConfigParser(ConfigParser.load_config_files(shared.config_files("search", overlay)))
         runtime = parser.get_parsed_content("runtime")

@@ -1,7 +1,8 @@
-"""Configurations import this before ``scripts``: a folder in which a user works may hold a ``scripts`` of its own.
+"""Put the bundle first on ``sys.path``. Configurations import this module before ``scripts``.
 
-``python -m`` looks for modules in the working directory first, then in the bundle. Importing this reverses the order.
-It has a name that nobody else uses, and stands beside ``scripts``, for the same reason.
+A user's working folder may contain another package ``scripts``. ``python -m`` looks for modules in the working
+directory first and in the bundle second; importing this module reverses that order. It lies next to ``scripts``, not in
+it, and has a name that nobody else uses, so that Python cannot confuse it with another module.
 """
 
 import logging
@@ -13,9 +14,9 @@ _PACKAGE = "scripts"
 
 
 def prefer_own_package() -> None:
-    """Put the bundle first on ``sys.path``, and let go of another ``scripts`` that was imported before, with a warning.
+    """Put the bundle first on ``sys.path``, and forget another ``scripts`` that was imported before, with a warning.
 
-    Objects that were imported from the other package keep working; only its next import would find ours.
+    Objects that were imported from the other package keep working. Later imports of ``scripts`` find the bundle's.
     """
     sys.path.insert(0, _ROOT)
     other = sys.modules.get(_PACKAGE)
@@ -26,7 +27,7 @@ def prefer_own_package() -> None:
     for name in [name for name in sys.modules if name.split(".")[0] == _PACKAGE]:
         del sys.modules[name]
     logging.getLogger(__name__).warning(
-        "The package scripts of %s makes way for that of the bundle. Start Python again to import it again.",
+        "The package scripts of %s is replaced by that of the bundle. Restart Python to import the other one.",
         places[0] or "another project",
     )
 

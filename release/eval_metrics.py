@@ -1,7 +1,7 @@
-"""``eval_metrics`` of metadata.json, from an evaluation of the very weights that are shipped, and from nothing else.
+"""``eval_metrics`` of metadata.json, only from an evaluation of exactly the shipped weights.
 
-``python -m release.eval_metrics WORK_DIR`` reads what the step evaluate left there, also with evaluate_variants.json.
-Without a shipped network there is nothing to claim, and ``eval_metrics`` is empty.
+``python -m release.eval_metrics WORK_DIR`` reads the results of the step evaluate there, also with
+evaluate_variants.json. Without a shipped network, ``eval_metrics`` is empty.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from scripts.run import run_log
 from scripts.run.start import report
 
 ACTION = "Run the step evaluate with the shipped model as model_file, and name its work_dir."
-ACTION_VARIANTS = "Run it with evaluate_variants.json too."
+ACTION_VARIANTS = "Run it also with evaluate_variants.json."
 _NUMBER = {"type": "number", "minimum": 0}
 _MEAN = {"type": "object", "required": ["mean"], "properties": {"mean": _NUMBER}}
 _STRUCTURES = {
@@ -45,19 +45,19 @@ VARIANTS: dict[str, Any] = {
 
 
 def write(work_dir: str | Path, bundle: Path = BUNDLE_ROOT) -> dict[str, Any]:
-    """Put the figures of an evaluation into metadata.json, with the patients that they are of, and return them.
+    """Put the figures of an evaluation and their patients into metadata.json, and return them.
 
-    Latency stays out: it belongs to a device, not to the weights.
+    Latency is left out: it belongs to a device, not to the weights.
 
     Raises:
-        CineError: metrics.json is missing, is not what the step evaluate wrote, or is of other weights.
+        CineError: metrics.json is missing, is not from the step evaluate, or is from other weights.
     """
     work_dir = Path(work_dir)
     metrics = read_json(work_dir / "metrics.json", SCHEMA, ACTION)
     exams = _exams(work_dir, "metrics.json", bundle / "models" / "model.pt")
     variants = read_json(work_dir / "variants" / "variants.json", VARIANTS, ACTION_VARIANTS)["dice"]
     if _exams(work_dir / "variants", "variants.json", bundle / "models" / "model.pt") != exams:
-        raise CineError(work_dir / "variants", "other exams", f"those of {work_dir}", ACTION_VARIANTS)
+        raise CineError(work_dir / "variants", "other exams", f"the exams of {work_dir}", ACTION_VARIANTS)
     figures: dict[str, Any] = {"patients": metrics["patients"], "exams": ", ".join(exams)}
     for metric in ("dice", "hd95_mm"):
         figures[f"mean_{metric}"] = round(metrics[metric]["mean"]["mean"], 4)
@@ -67,22 +67,22 @@ def write(work_dir: str | Path, bundle: Path = BUNDLE_ROOT) -> dict[str, Any]:
     figures["mean_dice_turned_45"] = round(variants[TURNED]["mean"]["mean"], 4)
     path = bundle / "configs" / "metadata.json"
     metadata = {**json.loads(path.read_text(encoding="utf-8")), "eval_metrics": figures}
-    with replacing(path) as temporary:  # indented as every config is
+    with replacing(path) as temporary:  # indented like all configs
         temporary.write_text(json.dumps(metadata, indent=4, ensure_ascii=False) + "\n", encoding="utf-8")
     return figures
 
 
 def _exams(work_dir: Path, file: str, model: Path) -> list[str]:
-    """The patients that a file of metrics is of; run.json names them, and by SHA-256 the weights."""
+    """The patients of a file of metrics; run.json has their names, and the SHA-256 of the weights."""
     if not model.exists():
-        raise CineError(model, "no such file", "the weights that are shipped", "Ship a model before its figures.")
+        raise CineError(model, "no such file", "the shipped weights", "Ship a model before its figures.")
     evaluation = read_json(work_dir / "run.json", run_log.SCHEMA, ACTION)["steps"].get("evaluate")
     if evaluation is None:
-        raise CineError(work_dir / "run.json", "no step evaluate", "its record", ACTION)
+        raise CineError(work_dir / "run.json", "no entry of the step evaluate", "this entry", ACTION)
     if evaluation["outputs"].get(file) != sha256(work_dir / file):
-        raise CineError(work_dir / file, "another file than recorded", "what evaluate wrote", ACTION)
+        raise CineError(work_dir / file, "a file that differs from its record", "the file of the step evaluate", ACTION)
     if sha256(model) not in evaluation["inputs"].values():
-        raise CineError(work_dir / file, "an evaluation of other weights", f"one of {model}", ACTION)
+        raise CineError(work_dir / file, "an evaluation of other weights", f"an evaluation of {model}", ACTION)
     return evaluation["patients"]["test"]
 
 

@@ -1,6 +1,7 @@
-"""One configuration file for each search, made of the files that it is put together from.
+"""Write one configuration file for each search, combined from its parts.
 
-``make presets`` writes them; a test compares them with their parts. So a user names one file, and no rule of order.
+``make presets`` writes them; a test compares them with their parts. So a user names only one file, without rules about
+the order.
 """
 
 from __future__ import annotations
@@ -21,11 +22,11 @@ PRESETS = {
     "demo_ms_nas": ("search", "ms_nas", "demo", "ms_nas_demo"),
     "demo_hypersegnas": ("search", "hypersegnas", "demo", "hypersegnas_demo"),
 }
-"""Preset -> the files that it is made of; a later file wins."""
+"""Preset -> its parts; a later file overrides an earlier one."""
 
 
 def preset(name: str) -> dict[str, Any]:
-    """The configuration that MONAI makes of the parts of a preset."""
+    """The configuration that MONAI loads from the parts of a preset."""
     return ConfigParser.load_config_files([str(CONFIGS / f"{part}.json") for part in PRESETS[name]])
 
 

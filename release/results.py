@@ -1,8 +1,8 @@
-"""The tables of an evaluation as bundle/docs/results.md shows them: ``python -m release.results WORK_DIR``.
+"""The tables of an evaluation for bundle/docs/results.md: ``python -m release.results WORK_DIR``.
 
-Dice by structure, phase, patient, group and level; what the reference does not label; volumes and EF against it. Where
-the step evaluate also ran with evaluate_degraded.json: Dice under each degradation. Where it ran with
-evaluate_variants.json: Dice of each storage order, turned, and of few slices.
+They show Dice by structure, phase, patient, group and level, missing labels, and volumes and EF compared with the
+reference. If the step evaluate also ran with evaluate_degraded.json, they show Dice under each degradation. If it ran
+with evaluate_variants.json, they show Dice by storage order, for rotated exams, and for few slices.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ from scripts.run.start import report
 COLUMNS = (*STRUCTURES, "mean")
 KEYS = ("patients", "dice", "hd95_mm", "dice_by_group", "dice_by_level", "function")
 METRICS = {"type": "object", "required": list(KEYS), "properties": {key: {"type": "object"} for key in KEYS[1:]}}
-LEAST = 3
+LOWEST = 3
 
 
 def tables(work_dir: str | Path) -> str:
     """All tables of an evaluation, in Markdown.
 
     Raises:
-        CineError: metrics.json is missing, or is not what the step evaluate wrote.
+        CineError: metrics.json is missing, or is not from the step evaluate.
     """
     work_dir = Path(work_dir)
     metrics = _read(work_dir)
@@ -68,16 +68,16 @@ def _dice(metrics: Mapping[str, Any]) -> str:
 
 
 def _patients(folder: Path) -> str:
-    """How much the patients differ: standard error of their means, the median, and the least three."""
+    """How much the patients differ: standard error of their means, the median, and the lowest ones."""
     dice: dict[str, list[float]] = {}
     with open(folder / "metrics.csv", encoding="utf-8", newline="") as file:
         for row in csv.DictReader(file):
-            if row["dice"]:  # none where a structure is neither there nor found
+            if row["dice"]:  # empty if a structure is absent from mask and reference
                 dice.setdefault(row["patient"], []).append(float(row["dice"]))
     means = {patient: statistics.fmean(values) for patient, values in dice.items()}
     error = statistics.stdev(means.values()) / len(means) ** 0.5
-    least = ", ".join(f"{patient} {means[patient]:.3f}" for patient in sorted(means, key=means.__getitem__)[:LEAST])
-    return f"By patient: standard error {error:.3f}, median {statistics.median(means.values()):.3f}; least: {least}."
+    lowest = ", ".join(f"{patient} {means[patient]:.3f}" for patient in sorted(means, key=means.__getitem__)[:LOWEST])
+    return f"By patient: standard error {error:.3f}, median {statistics.median(means.values()):.3f}; lowest: {lowest}."
 
 
 def _parts_of_the_exams(metrics: Mapping[str, Any]) -> str:

@@ -11,7 +11,7 @@ _EPOCH = {"epoch": 1, "latency_ms": 1.0, "entropy": {}, "parameter_free_share": 
 HISTORY = {
     **{"format": "rtdnas-search-1", "budget_ms": 7.5, "auto_budget": True},
     "epochs": [{**_EPOCH, "mixing": {"nodes": {}, "cells": {}}}],
-}  # of a search, as far as others look into it
+}  # the keys of a search's file that other steps read
 
 
 def command(folder: Path, **overrides: object) -> list[str]:

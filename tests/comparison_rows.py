@@ -1,4 +1,4 @@
-"""Rows of a comparison, as ``comparison.row_of`` makes them."""
+"""Rows of a comparison in the form of ``comparison.row_of``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 
 def row(name: str, system: str = "RT", dice: float | None = 0.8, ms: float = 20.0, **others: Any) -> dict[str, Any]:
-    """A network whose 95th percentile is 10 % over its median, under 50 ms and 22 a second."""
+    """A network with a 95th percentile 10 % above its median, within 50 ms and 22 volumes per second."""
     statistics = {"mean": dice, "std": None if dice is None else 0.0125}
     known = {
         **{"name": name, "system": system, "search": None, "method": None, "paths": None, "random": False},

@@ -1,4 +1,4 @@
-"""Fixtures built in code; nothing is downloaded. Real exams where ACDC_DIR names them."""
+"""Fixtures built in code; nothing is downloaded. Real exams are used if ACDC_DIR is set."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LONGEST = (
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The files that take longest come first, so that the processes of pytest-xdist end together."""
+    """Run the longest files first, so that the processes of pytest-xdist end at about the same time."""
     items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
 
 
@@ -40,13 +40,13 @@ def _seeded():
 
 @pytest.fixture(autouse=True)
 def _logging_stays(monkeypatch):
-    """MONAI's run() configures the root logger, which closes pytest's handlers and shows INFO to all later tests."""
+    """MONAI's run() configures the root logger, which closes pytest's handlers and shows INFO in all later tests."""
     monkeypatch.setattr("monai.bundle.workflows.fileConfig", lambda *_, **__: None)
 
 
 @pytest.fixture
 def space() -> Space:
-    """Small enough to enumerate, large enough to have every kind of cell."""
+    """A space small enough to enumerate, but with every kind of cell."""
     return Space(layers=4, scales=3, nodes=2, channels=4, stem_stride=2, deployment_size=(16, 16, 3))
 
 
@@ -119,7 +119,7 @@ def phantom_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def acdc_dir() -> Path:
-    """Real exams; without them the tests that need them are skipped."""
+    """Real exams; tests that need them are skipped if there are none."""
     folder = os.environ.get("ACDC_DIR")
     if not folder or not Path(folder).is_dir():
         pytest.skip("ACDC_DIR names no folder of real ACDC exams")

@@ -1,4 +1,4 @@
-"""A DICOM exam built in code: a cine cut into files, each of which a test may spoil before it is written."""
+"""A DICOM exam built in code: a cine split into files, which a test may damage before they are written."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SPACING_MM = (1.25, 1.5, 8.0)
 
 
 def oblique(spacing_mm=SPACING_MM, handed=1.0) -> np.ndarray:
-    """An affine to RAS whose slices lie as short-axis planes do."""
+    """An affine to RAS whose slices are oblique like short-axis planes."""
     affine = np.eye(4)
     affine[:3, :3] = Rotation.from_euler("xyz", [35, -20, 50], degrees=True).as_matrix() @ np.diag([-1.0, -1, handed])
     affine[:3, :3] *= spacing_mm
@@ -32,7 +32,7 @@ def voxels(shape=SHAPE) -> np.ndarray:
 
 
 def exam(voxels_HWDT: np.ndarray, affine: np.ndarray, one_series: bool = False) -> list[Any]:
-    """The data sets of an exam, slice by slice: every slice of another heart rate, in a series of its own or not."""
+    """The data sets of an exam, slice by slice: each slice has another heart rate; series are separate or common."""
     study, frame = pydicom.uid.generate_uid(), pydicom.uid.generate_uid()
     series = [pydicom.uid.generate_uid() for _ in range(voxels_HWDT.shape[2])]
     lps = np.diag([-1.0, -1, 1, 1]) @ affine
@@ -66,7 +66,7 @@ def exam(voxels_HWDT: np.ndarray, affine: np.ndarray, one_series: bool = False) 
 
 
 def enhanced(datasets: list[Any], frames: int) -> list[Any]:
-    """Enhanced MR objects, each of so many of the images that follow each other, with all that varies in its groups."""
+    """Enhanced MR objects, each of some successive images, with all varying attributes in functional groups."""
     objects = []
     for start in range(0, len(datasets), frames):
         images = datasets[start : start + frames]
@@ -98,7 +98,7 @@ def group(**fields: Any) -> Any:
 
 
 def series(datasets: list[Any], number: int | None, **fields: Any) -> list[Any]:
-    """Copies of some images as another acquisition: new instances in one new series, or in as many as before."""
+    """Copies of some images as another acquisition: new instances, in one new series or in as many as before."""
     copies = deepcopy(datasets)
     uids = {dataset.SeriesInstanceUID: pydicom.uid.generate_uid() for dataset in copies}
     common = pydicom.uid.generate_uid()
@@ -118,7 +118,7 @@ def bare(dataset: Any, path: Path, implicit: bool = True) -> None:
 
 
 def write(datasets: list[Any], folder: Path, seed: int = 0, by_series: bool = False) -> Path:
-    """Write them under names whose order says nothing, in one folder or in one for each series."""
+    """Write them under names in a meaningless order, in one folder or in one per series."""
     folder.mkdir(parents=True, exist_ok=True)
     numbers = list(range(len(datasets)))
     Random(seed).shuffle(numbers)

@@ -1,7 +1,7 @@
-"""What each of two processes does in tests/test_distributed.py; torchrun starts them with a folder.
+"""The work of each of two processes in tests/test_distributed.py; torchrun starts them with a folder.
 
-Every process works in a folder of its own, RANK below that one, so that it shows who writes; ``results.pt`` there is
-the test's own.
+Every process works in its own folder RANK below that one, which shows who writes. Only the test writes ``results.pt``
+there.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def states(searcher: Any) -> dict[str, Any]:
 
 
 def told(action: Any) -> str:
-    """The error that ends an action."""
+    """The error that an action raises."""
     try:
         action()
     except (CineError, KeyboardInterrupt) as error:
@@ -62,7 +62,7 @@ def told(action: Any) -> str:
 
 
 def interrupt_in_the_second(searcher: Any, at: int) -> None:
-    """A signal that one process alone gets, in a step."""
+    """Send a signal in a step to only one process."""
     step, steps = searcher.weight_step, iter(range(1, 100))
 
     def weight_step(batch: Any) -> Any:
@@ -74,7 +74,7 @@ def interrupt_in_the_second(searcher: Any, at: int) -> None:
 
 
 def one_shot(folder: Path) -> dict[str, Any]:
-    """HyperSegNAS from the shared weights to the architecture."""
+    """HyperSegNAS from shared weights to the architecture."""
     items = blocks()
     loader = DataLoader(Dataset(items), sampler=DistributedSampler(items, drop_last=True), generator=torch.Generator())
     searcher = small_one_shot(folder, weights={"loader": loader})
@@ -92,7 +92,7 @@ def one_shot(folder: Path) -> dict[str, Any]:
 @distributed.on_main
 def missed(folder: Path) -> None:
     (folder / "main").touch()
-    distributed.on_main(lambda: None)()  # within, nobody waits for anybody
+    distributed.on_main(lambda: None)()  # inside, no process waits for another
     error = BudgetMissed("budget_ms", "5", "6", "Raise it.")
     error.excess = 1.5
     raise error

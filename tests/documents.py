@@ -1,5 +1,5 @@
-"""What README.md, docs and bundle/docs show: their commands, one by one as the shell has them, and their Python; and
-the benchmarks among these, to be called."""
+"""Read README.md, docs and bundle/docs: their commands as the shell splits them, their Python, and the benchmarks among
+the commands, to be called."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ _SHELL = {"for", "do", "done", "wait", "in"}
 
 
 def blocks(document: Path, language: str) -> list[str]:
-    """The contents of the fenced blocks of a language that name no file; "" are the commands."""
+    """The contents of the fenced blocks of a language that name no file; "" gives the commands."""
     return blocks_of(document.read_text(encoding="utf-8"), language)
 
 
 def blocks_of(text: str, language: str) -> list[str]:
-    """As ``blocks``, of a part of a document."""
+    """The same as ``blocks``, for a part of a document."""
     found = _BLOCK.findall(text)
     return [
         re.sub(f"^{indent}", "", content, flags=re.MULTILINE) for indent, name, content in found if name == language
@@ -48,7 +48,7 @@ def named_blocks_of(text: str) -> list[tuple[str, str, str]]:
 
 
 def commands() -> Iterator[tuple[str, list[str]]]:
-    """(document, words) of every command; variables take the values that the documents give them."""
+    """(document, words) of every command; variables have the values from the documents."""
     for document in DOCUMENTS:
         name, text = document.relative_to(ROOT).as_posix(), document.read_text(encoding="utf-8")
         variables = {"B": "bundle/configs", "D": "DATA", "f": "0", "PWD": "."}
@@ -57,7 +57,7 @@ def commands() -> Iterator[tuple[str, list[str]]]:
                 for words in simple_commands(block, variables):
                     yield name, words
         for line in _INLINE.findall(_BLOCK.sub("", text)):
-            if not re.search(r" \.\.\.| STEP", line):  # else a way of speaking
+            if not re.search(r" \.\.\.| STEP", line):  # otherwise not meant literally
                 for words in simple_commands(line.replace("\n", " "), variables):
                     yield name, words
 
@@ -71,7 +71,9 @@ def simple_commands(text: str, variables: dict[str, str]) -> Iterator[list[str]]
         for word in [*lexer, ";"]:
             expanded = Template(word).safe_substitute(variables)
             if word not in _ENDS:
-                words += expanded.split() if word[0] == "$" and expanded != word else [expanded]  # as the shell splits
+                words += (
+                    expanded.split() if word[0] == "$" and expanded != word else [expanded]
+                )  # split like the shell does
                 continue
             while words and re.fullmatch(r"[A-Za-z_]\w*=.*", words[0]):
                 key, _, value = words.pop(0).partition("=")
@@ -84,7 +86,7 @@ def simple_commands(text: str, variables: dict[str, str]) -> Iterator[list[str]]
 
 
 def load_benchmark(script: Path, options: list[str], monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """A benchmark as a module, whose ``main`` reads these options."""
+    """Import a benchmark as a module whose ``main`` reads these options."""
     monkeypatch.syspath_prepend(script.parent)
     monkeypatch.setattr(sys, "argv", [str(script), *options])
     specification = importlib.util.spec_from_file_location(script.stem, script)

@@ -1,4 +1,4 @@
-"""Equality of checkpoints in every bit."""
+"""Bit for bit equality of checkpoints."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 
 
 def identical(first: Any, second: Any) -> bool:
-    """Whether nested values hold the same tensors, bit by bit, and equal everything else."""
+    """Whether nested values have the same tensors, bit for bit, and equal other values."""
     if isinstance(first, torch.Tensor):
         return isinstance(second, torch.Tensor) and first.dtype == second.dtype and torch.equal(first, second)
     if isinstance(first, Mapping):

@@ -1,4 +1,4 @@
-"""The obvious supernet, kept as the reference: every candidate operation by itself, in a loop, as Eq. 1 is written."""
+"""The obvious supernet as a reference: every candidate operation separately, in a loop, as in Eq. 1."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.space.trellis import Tile
 
 
 class ReferenceSupernet(Supernet):
-    """Weights and state dict of ``Supernet``; a forward pass that shares nothing with it."""
+    """Weights and state dict of ``Supernet``, but a forward pass that shares no code with it."""
 
     def forward(self, image_BCHWD: torch.Tensor, mixing: Mixing) -> torch.Tensor:
         height, width = image_BCHWD.shape[2:4]

@@ -1,4 +1,4 @@
-"""Searches small enough for tests, whose every random state comes from their seed."""
+"""Searches that are small enough for tests; all their randomness comes from their seed."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ ONE_SHOT_SPACE = Space(
 
 
 def random_mixing(space: Space, seed: int = 0) -> Mixing:
-    """The mixing weights of a search that has leaned somewhere."""
+    """The mixing weights of a search with a preference."""
     torch.manual_seed(seed)
     relaxation = JointSoftmax(space)
     with torch.no_grad():
@@ -51,13 +51,13 @@ def small_volumes() -> list[dict[str, torch.Tensor]]:
 
 
 def small_loader(items: list[dict[str, torch.Tensor]], noise: float = 0.5, **arguments: Any) -> DataLoader:
-    """Batches of one item, shuffled unless there is a sampler, with noise added at a probability."""
+    """Batches of one item, shuffled unless there is a sampler, with noise added with a probability."""
     dataset = Dataset(items, Compose([RandGaussianNoised("image", prob=noise, std=0.1)]))
     return DataLoader(dataset, **{"batch_size": 1, "shuffle": True, "generator": torch.Generator(), **arguments})
 
 
 def judge_of(space: Space, budget_ms: Any = 1000.0, table: LatencyTable | None = None, **settings: Any) -> Judge:
-    """Judges by a table in which everything takes 1 ms, and measures in float32 on the CPU."""
+    """Uses a table in which everything takes 1 ms, and measures in float32 on the CPU."""
     constraint = Constraint(budget_ms, **settings)
     return Judge(space, table or table_of(space), constraint, Runtime("cpu", "float32"))
 
@@ -103,7 +103,7 @@ def discrete_search(work_dir: Any, **changes: Any) -> Searcher:
 
 
 def blocks() -> list[dict[str, torch.Tensor]]:
-    """Volumes whose labels, in blocks, show in the image."""
+    """Volumes whose block-shaped labels are visible in the image."""
     generator = torch.Generator().manual_seed(3)
     blocks = torch.randint(0, 4, (4, 1, 2, 2, 1), generator=generator).float()
     labels = blocks.repeat_interleave(4, 2).repeat_interleave(4, 3).repeat_interleave(2, 4)

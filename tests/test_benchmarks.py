@@ -1,8 +1,8 @@
-"""Benchmarks from their options to their figures, at their smallest: in this process, with sizes for nobody to read.
+"""Run benchmarks from their options to their figures, in this process and at minimal size; the figures have no meaning.
 
 ``derivation``, ``equal_time`` and ``search_quality`` need a search and trainings, ``interrupt`` kills whole processes,
-``latency_model`` ranks many timed networks, and ``exports`` takes half a minute for what runtime/test_exports.py does:
-of these, test_documents.py sees that they start.
+``latency_model`` ranks many timed networks, and ``exports`` takes half a minute for the same as
+runtime/test_exports.py. For these, test_documents.py checks that they start.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ def once(module, **constants):
     return [(module, name, value) for name, value in constants.items()]
 
 
-# name -> options, overlay over all configurations, and what is made small in the module
+# name -> options, overlay over all configurations, and values to reduce in the module
 RUNS = {
     "one_shot": (["--epochs", "2", *PLAIN], ONE_SHOT, lambda m: once(m, ROWS={"none": "one-shot"}, ARCHITECTURES=2)),
     "robustness": (
@@ -71,14 +71,14 @@ RUNS = {
 
 
 def volume() -> np.ndarray:
-    """Smooth, lest masks fall into pieces, each of which is drawn."""
+    """Smooth labels, since masks in many pieces would be slow to draw."""
     noise = np.random.default_rng(0).random((48, 48, 6))
     return (1e5 * ndimage.gaussian_filter(noise, 5)).astype(np.int16)
 
 
 @pytest.fixture
 def place(architecture, tmp_path, monkeypatch) -> Path:
-    """A folder with a small network, a cine and exams; what a benchmark changes in the process is put back."""
+    """A folder with a small network, a cine and exams; changes of the process by a benchmark are undone."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ACDC_DIR", raising=False)
     monkeypatch.setattr(sys, "excepthook", sys.excepthook)

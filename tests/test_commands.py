@@ -36,7 +36,7 @@ TINY = {
     },
     "profile_seconds": 2,
     "backend": "eager",
-    # so generous that a busy machine keeps them
+    # generous limits, which a busy machine can meet
     "budget_ms": 5000.0,
     "volumes_per_second": 0.1,
     "max_rounds": 1,
@@ -81,7 +81,7 @@ class Workplace:
 
 @pytest.fixture(scope="module")
 def workplace(tmp_path_factory) -> Workplace:
-    """Searched, trained, evaluated: the steps build on each other, so the tests share them."""
+    """The results of search, train and evaluate: the steps depend on each other, so the tests share them."""
     place = Workplace(tmp_path_factory.mktemp("commands"))
     place.logs = {  # type: ignore[attr-defined]
         "profile": place.must("profile", "profile"),
@@ -95,13 +95,13 @@ def workplace(tmp_path_factory) -> Workplace:
 def test_profile_prints_the_table_sorted_by_cost(workplace):
     lines = workplace.logs["profile"].splitlines()
     first = next(i for i, line in enumerate(lines) if line.startswith("operation "))
-    assert any(line.startswith("the table, of networks held out") for line in lines)
+    assert any(line.startswith("the table, for held-out networks") for line in lines)
     costs = [float(line.split()[2]) for line in lines[first + 1 : first + 6]]
     assert costs == sorted(costs, reverse=True)
     assert len(json.loads((workplace.folder / "work" / "latency.json").read_text())["entries"]) > 10
 
 
-def test_search_leaves_an_architecture_that_kept_its_budget_by_measurement(workplace):
+def test_search_writes_an_architecture_whose_measured_latency_meets_its_budget(workplace):
     architecture = Architecture.load(workplace.folder / "work" / "architecture.json")
     assert 1 <= len(architecture.paths) <= 3
     provenance = architecture.provenance
@@ -119,7 +119,7 @@ def test_derive_finds_another_network_without_searching(workplace):
     workplace.must("derive", "derive", paths=4, method="exhaustive")
     architecture = Architecture.load(folder / "architecture.json")
     assert (len(architecture.paths), architecture.provenance.method) == (4, "exhaustive")
-    stale = workplace.run("infer", "inference", output_dir="stale")  # model.pt is that of the other network
+    stale = workplace.run("infer", "inference", output_dir="stale")  # model.pt belongs to the other network
     assert stale.returncode == 2
     assert "run train again" in stale.stderr
     (folder / "architecture.json").write_bytes(kept)
@@ -137,7 +137,7 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
         rows = list(csv.DictReader(file))
     patients = {row["patient"] for row in rows}
     assert len(rows) == len(patients) * 2 * 3
-    for row in rows:  # the reference volume is counted on the label's own grid
+    for row in rows:  # the reference volume is computed on the label's own grid
         info = (workplace.data / row["patient"] / "Info.cfg").read_text()
         frame = int(next(line for line in info.splitlines() if line.startswith(row["phase"])).split(":")[1])
         label = nib.load(workplace.data / row["patient"] / f"{row['patient']}_frame{frame:02d}_gt.nii.gz")
@@ -147,7 +147,7 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
     metrics = json.loads((workplace.folder / "work" / "metrics.json").read_text())
     assert metrics["latency"]["median_ms"] > 0
     assert metrics["read_by_search"] == 0
-    assert metrics["dice"]["mean"]["mean"] > 0.05  # a minute's training on few patients: more than chance
+    assert metrics["dice"]["mean"]["mean"] > 0.05  # better than chance after a minute's training on few patients
     for name in ("dice", "groups", "agreement", "exams"):
         assert (workplace.folder / "work" / "figures" / f"{name}.png").stat().st_size > 10_000
     functions = {entry["patient"]: entry for entry in metrics["function"]["patients"]}
@@ -162,7 +162,7 @@ def test_evaluation_covers_each_exam_phase_and_structure(workplace):
 
 
 def test_integers_are_scored_as_they_run(workplace):
-    """Rounded, masks change a little; were they not rounded, they would not change at all."""
+    """With rounding, masks change slightly; without it, they would not change at all."""
     found = {}
     for precision in ("float32", "int8"):
         where = {"dataset_dir": workplace.data, "results_dir": f"as_{precision}"}
@@ -177,7 +177,7 @@ def test_integers_are_scored_as_they_run(workplace):
 
 
 def test_a_degraded_evaluation_leaves_the_plain_one_as_it_was(workplace):
-    """Half the slices, label and image alike: the most that a degradation does to an exam."""
+    """Half the slices in image and label: the strongest change of an exam by a degradation."""
     kept = (workplace.folder / "work" / "metrics.json").read_bytes()
     files = "train", "evaluate", "evaluate_degraded"
     workplace.must("evaluate", *files, dataset_dir=workplace.data, degradation="half_slices")
@@ -221,8 +221,8 @@ def test_one_command_scores_every_storage_order_and_few_slices(workplace):
     assert "variants.json" in json.loads((folder / "run.json").read_text())["steps"]["evaluate"]["outputs"]
 
 
-def test_every_exam_of_a_datalist_is_scored_as_far_as_it_is_labelled(workplace):
-    """As exams of another scanner come: one patient, LV cavity only at ES, no RV at ED."""
+def test_every_exam_of_a_datalist_is_scored_where_it_is_labelled(workplace):
+    """Exams as from another scanner: one patient, LV cavity only at ES, no RV at ED."""
     patient = workplace.data / "patient006"
     items = []
     info = dict(line.split(": ") for line in (patient / "Info.cfg").read_text().splitlines())
@@ -245,7 +245,7 @@ def test_every_exam_of_a_datalist_is_scored_as_far_as_it_is_labelled(workplace):
     assert record["split"] == "every exam is scored"
 
 
-def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):
+def test_training_writes_its_curves_and_resumes_where_it_ended(workplace):
     folder = workplace.folder / "work" / "train"
     history = json.loads((folder / "history.json").read_text())
     assert [entry["epoch"] for entry in history] == list(range(1, 41))
@@ -258,7 +258,7 @@ def test_training_leaves_its_curves_and_resumes_where_it_ended(workplace):
     assert all(torch.equal(value, again[name]) for name, value in model.items())
     other = workplace.run("train", "train", dataset_dir=workplace.data, learning_rate=0.1)
     assert other.returncode == 2
-    assert "a run with learning_rate = 0.004; expected 0.1" in other.stderr
+    assert "a checkpoint with learning_rate = 0.004; expected 0.1" in other.stderr
 
 
 def test_exams_that_the_model_was_trained_on_are_not_scored(workplace):
@@ -297,8 +297,8 @@ def test_infer_writes_mask_function_and_picture_of_a_cine_and_a_volume(workplace
     assert os.stat(workplace.folder / "out" / "patient002_4d_seg.nii.gz").st_mtime_ns > before
 
 
-def test_a_baseline_takes_the_place_of_the_derived_network(workplace):
-    """Trained, scored, and run on files and as a stream by one overlay, without an architecture of ours."""
+def test_a_baseline_replaces_the_derived_network(workplace):
+    """Trained, evaluated, and run on files and as a stream with one overlay, without an architecture of ours."""
     baseline, here = "baseline_unet_2d_d3_16", {"work_dir": "baseline"}
     data, size = {"dataset_dir": workplace.data}, {"network_def#deployment_size": [32, 32, 4]}
     workplace.must("train", "train", baseline, train_epochs=2, val_interval=2, **here, **data)
@@ -319,7 +319,7 @@ def test_a_baseline_takes_the_place_of_the_derived_network(workplace):
     assert "name the overlay of the baseline that was trained" in other.stderr
 
 
-def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace):
+def test_good_files_are_processed_before_a_bad_file_is_reported(workplace):
     folder = workplace.folder / "mixed"
     folder.mkdir()
     for patient in ("patient001", "patient002"):
@@ -332,13 +332,13 @@ def test_a_bad_file_among_good_ones_is_named_after_these_are_finished(workplace)
     done = workplace.run("infer", "inference", input="mixed", output_dir="mixed_out")
     assert done.returncode == 2
     assert "Traceback" not in done.stderr
-    assert "1 of 3 files that cannot be used; expected whole files. The other 2 are done." in done.stderr
+    assert "1 of 3 unusable files; expected valid files. The other 2 are done." in done.stderr
     assert f"- {Path('mixed') / cut.name}: found a file that cannot be read" in done.stderr
     results = {f"{name}_{end}" for name in ("patient001", "patient002") for end in RESULTS}
     assert {path.name for path in (workplace.folder / "mixed_out").iterdir()} == results
 
 
-def test_stream_gives_the_mask_of_infer_where_it_sees_as_much(workplace):
+def test_stream_gives_the_mask_of_infer_for_the_same_field(workplace):
     cine = workplace.data / "patient003" / "patient003_4d.nii.gz"
     workplace.must("infer", "inference", input=cine, output_dir="whole")
     log = workplace.must("stream", "stream", input=cine, output_dir="live", per_second=0)
@@ -359,7 +359,7 @@ def test_stream_gives_the_mask_of_infer_where_it_sees_as_much(workplace):
 
 
 def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
-    """Searched here for another device, carried there (here, that is), verified, streamed."""
+    """Searched here for another device, moved there (that is, here), verified, streamed."""
     folder = workplace.folder / "work"
     kept = {name: (folder / name).read_bytes() for name in ("architecture.json", "latency.json")}
     table = json.loads(kept["latency.json"])
@@ -375,17 +375,17 @@ def test_a_foreign_table_gives_a_network_that_must_be_verified(workplace):
     assert "Run the step verify" in streamed.stderr
     missed = workplace.run("verify", "verify", budget_ms=0.01)
     assert missed.returncode == 2
-    assert "profile this device and derive again" in missed.stderr
-    assert "kept" in workplace.must("verify", "verify")
+    assert "run profile and derive on this device" in missed.stderr
+    assert "a second: met" in workplace.must("verify", "verify")
     assert Architecture.load(folder / "architecture.json").provenance.verdict == "measured"
     for name, content in kept.items():
         (folder / name).write_bytes(content)
 
 
-def test_infer_takes_the_shipped_network_where_there_is_no_other_and_says_so(workplace):
+def test_infer_uses_the_shipped_network_if_there_is_no_other_and_logs_it(workplace):
     done = workplace.run("infer", "inference", input=workplace.data / "patient001", work_dir="elsewhere")
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"{BUNDLE_ROOT / 'models' / 'model.pt'} is used, since there is no elsewhere/model.pt" in done.stderr
+    assert f"{BUNDLE_ROOT / 'models' / 'model.pt'}, since elsewhere/model.pt does not exist" in done.stderr
     assert list((workplace.folder / "elsewhere" / "infer").glob("*_seg.nii.gz"))
 
 
@@ -421,7 +421,7 @@ def test_ctrl_c_ends_with_130_and_leaves_a_checkpoint(workplace):
     process.send_signal(signal.SIGINT)
     said = process.communicate(timeout=100)[1]
     assert process.returncode == 130, said[-3000:]
-    assert "The same command goes on from there" in said and "Traceback" not in said
+    assert "The same command continues from there" in said and "Traceback" not in said
     assert (folder / "search" / "checkpoint.pt").exists()
     assert second.returncode == 2
-    assert f"another run in it: run search, process {process.pid}" in second.stderr
+    assert f"another run in this folder: run search, process {process.pid}" in second.stderr

@@ -30,19 +30,19 @@ def read(*names: str) -> dict:
     return ConfigParser.load_config_files([str(CONFIGS / f"{name}.json") for name in names])
 
 
-def test_preprocessing_is_the_same_wherever_a_network_reads():
+def test_preprocessing_is_the_same_in_all_steps():
     train, search = (read(name)["preprocessing"] for name in ("train", "search"))
     assert train == search
     assert {read(name)["spacing_mm"][0] for name in ("train", "search", "inference")} == {1.5}
 
 
 @pytest.mark.parametrize("name", ["evaluate", "inference"])
-def test_the_image_is_treated_alike_where_the_label_stays_on_its_grid(name):
+def test_the_image_is_treated_the_same_if_the_label_stays_on_its_grid(name):
     shared, alone = (
         json.loads((CONFIGS / f"{config}.json").read_text())["preprocessing"]["transforms"]
         for config in ("train", name)
     )
-    # what MONAI Label needs beyond
+    # the additional needs of MONAI Label
     own = {
         "scripts.cine.transforms.SpacingBesideTextd": "Spacingd",
         "scripts.cine.frames.LoadFramed": "scripts.cine.reader.LoadExamd",
@@ -58,7 +58,7 @@ def test_the_image_is_treated_alike_where_the_label_stays_on_its_grid(name):
         assert theirs.get("mode", "bilinear") == "bilinear"
 
 
-def test_a_degradation_comes_before_all_else_and_changes_nothing_beside():
+def test_a_degradation_comes_first_and_changes_nothing_else():
     plain, degraded = (ConfigParser(read("train", "evaluate", *more)) for more in ([], ["evaluate_degraded"]))
     for parser in (plain, degraded):
         parser.parse()
@@ -83,8 +83,8 @@ def test_every_step_answers_to_its_name_and_to_run(step, files):
     parser = ConfigParser(read(*files))
     parser.parse()
     start = {"_target_": "scripts.run.start.start"}
-    # who writes into work_dir holds it; the others may write elsewhere
-    run = "train#run" if step == "train" else "run"  # there it is a reference, so that no step comes twice
+    # steps that write into work_dir lock it; the others may write elsewhere
+    run = "train#run" if step == "train" else "run"  # there it is a reference, so that no step occurs twice
     assert parser[f"{run}#0"] == (
         start if step in ("infer", "stream", "verify", "export") else {**start, "work_dir": "@work_dir"}
     )
@@ -107,8 +107,8 @@ def test_every_overlay_fits_every_step(overlay, files):
 
 
 @pytest.mark.parametrize("system", ["hw_nas", "ms_nas", "hypersegnas"])
-def test_quick_over_another_system_leaves_epochs_for_all_its_phases(system):
-    """As `compare --overlays "['quick']"` lays them."""
+def test_quick_leaves_epochs_for_all_phases_of_another_system(system):
+    """The order of `compare --overlays "['quick']"`."""
     parser = ConfigParser(read("search", system, "quick"))
     check_values(parser.config)
     phase = "annealing_epochs" if system == "hypersegnas" else "warm_up_epochs"
@@ -116,7 +116,7 @@ def test_quick_over_another_system_leaves_epochs_for_all_its_phases(system):
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("baseline_*.json")), ids=lambda path: path.stem)
-def test_a_baseline_says_where_it_is_from_and_is_nothing_but_a_network(path):
+def test_a_baseline_names_its_source_and_defines_only_a_network(path):
     overlay = json.loads(path.read_text())
     assert list(overlay) == ["network_def"]
     assert overlay["network_def"]["_desc_"]
@@ -127,7 +127,7 @@ def test_a_baseline_says_where_it_is_from_and_is_nothing_but_a_network(path):
         assert parser["network_def"] == overlay["network_def"]
 
 
-def test_the_paper_overlay_holds_the_paper_s_figures():
+def test_the_paper_overlay_has_the_paper_s_settings():
     paper = read("paper")
     assert [paper["space"][key] for key in ("layers", "scales", "nodes", "channels")] == [10, 4, 3, 16]
     assert paper["space"]["operations"] == [
@@ -148,7 +148,7 @@ def test_the_paper_overlay_holds_the_paper_s_figures():
     assert (paper["network_reading"], paper["method"], paper["partial_channels"]) == ("paths", "genetic", 4)
 
 
-def test_the_other_systems_hold_their_papers_figures():
+def test_the_other_systems_have_their_papers_settings():
     hw, ms, hs = read("hw_nas"), read("ms_nas"), read("hypersegnas")
     for system in (hw, ms):
         space = system["space"]
@@ -194,7 +194,7 @@ def test_labels_are_rounded_before_they_are_mapped(step):
     ids=["train", "evaluate", "search"],
 )
 def test_every_step_reads_the_labelled_frames_of_cines(tmp_path, files, datasets):
-    """Their voxels are the frame's number, and 50 times the label; the other frames are empty."""
+    """Voxels are the frame's number, and 50 times the label; the other frames are empty."""
     parser = ConfigParser(read(*files))
     parser["datalist"], parser["spacing_mm"] = str(write_exams(tmp_path, frames=6)), [1.5, 1.5]
     parser["preprocessing#transforms"] = parser["preprocessing#transforms"][:3]  # without normalisation

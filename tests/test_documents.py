@@ -1,7 +1,7 @@
-"""What README and docs show: every command is one that starts, and every snippet of Python runs.
+"""README and docs: every command can start, and every snippet of Python runs.
 
-Commands are not executed, which would take days: their files, keys, values, steps and options are looked up where the
-command would. ``OTHERS`` are programs that are not ours; nothing else is left out.
+Commands are not executed, which would take days. Their files, keys, values, steps and options are checked as the
+command would do it. ``OTHERS`` are other projects' programs; only these are skipped.
 """
 
 from __future__ import annotations
@@ -42,12 +42,12 @@ COMMANDS = list(commands())
 
 
 class Parsed(Exception):
-    """A benchmark's options are those that it has."""
+    """The benchmark has all options of the command."""
 
 
 @pytest.fixture
 def over(tmp_path) -> Path:
-    """The overlay that docs/comparison.md shows; next to it the configs that docs/extending.md adds."""
+    """The overlay in docs/comparison.md; next to it the configs that docs/extending.md adds."""
     (content,) = blocks(ROOT / "docs" / "comparison.md", "json")
     for language, name, config in named_blocks_of((ROOT / "docs" / "extending.md").read_text(encoding="utf-8")):
         if language == "json":
@@ -58,7 +58,7 @@ def over(tmp_path) -> Path:
 
 
 def existing(name: str, over: Path) -> str:
-    """A file of the project as a command names it: from the checkout, from the bundle, or shown by a document."""
+    """A file of the project in a command: relative to the checkout, to the bundle, or shown by a document."""
     found = next((root / name for root in (over.parent, ROOT, BUNDLE_ROOT) if (root / name).is_file()), None)
     assert found, f"{name} is no file"
     return str(found)
@@ -72,7 +72,7 @@ def options_of(words: list[str]) -> dict:
 
 
 def check_bundle(words: list[str], over: Path) -> None:
-    """A command of MONAI's: ``run STEP``, or another with arguments of its own."""
+    """A command of MONAI: ``run STEP``, or another one with its own arguments."""
     name, *rest = words
     step = rest.pop(0) if name == "run" else None
     options = options_of(rest)
@@ -119,7 +119,7 @@ def check_command(words: list[str], over: Path, monkeypatch: pytest.MonkeyPatch)
         if rest[:2] == ["-m", "monai.bundle"]:
             check_bundle(rest[2:], over)
         elif rest[:2] == ["-m", "pip"]:
-            pass  # to look for pip makes setuptools unable to load in this process
+            pass  # after a look-up of pip, setuptools cannot be loaded in this process
         elif rest[0] == "-m":
             assert importlib.util.find_spec(rest[1]), f"no module {rest[1]}"
         elif rest[0] == "-c":
@@ -139,7 +139,7 @@ def test_every_command_in_the_documents_starts(document, words, over, monkeypatc
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_of_make_is_explained_and_its_commands_start(target, over, monkeypatch):
-    # all commands, whether their results are there or not; the tests themselves run within make
+    # all commands, even if their results exist; the tests themselves run within make
     command = ["make", "--dry-run", "--always-make", "--no-print-directory", target, "EVALUATED=w"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -149,16 +149,16 @@ def test_every_target_of_make_is_explained_and_its_commands_start(target, over, 
         assert f"# make {target}" in MAKEFILE or f" make {target}" in MAKEFILE.split("\nPYTHON")[0]
 
 
-def test_no_command_is_left_out_but_those_of_others():
+def test_only_commands_of_other_programs_are_skipped():
     programs = {Path(words[0]).name for _, words in COMMANDS}
     assert programs - {"make", "python", "python3", "torchrun", ""} <= OTHERS
     ours = [words for _, words in COMMANDS if words[1:3] == ["-m", "monai.bundle"]]
-    assert len(COMMANDS) > 80 and len(ours) > 35  # else they are not found
+    assert len(COMMANDS) > 80 and len(ours) > 35  # otherwise the commands were not found
 
 
 @pytest.mark.parametrize("script", sorted((ROOT / "benchmarks").glob("*.py")), ids=lambda path: path.stem)
 def test_every_benchmark_is_imported_and_explains_itself(script, monkeypatch):
-    """Those without a command are parts of the others."""
+    """Targets without a command are parts of others."""
     text = script.read_text(encoding="utf-8")
     if "def main" in text:
         with pytest.raises(SystemExit, match="0"):
@@ -184,7 +184,7 @@ def a_mask(found: dict) -> None:
     assert found["mask"].shape == found["volume"].shape and found["status"].volumes_ml.keys() == {"RV", "MYO", "LV"}
 
 
-# what is in each, and what must come out of it; tests/live/test_adapter.py has the adapter receive a volume
+# a part of each snippet, and its expected result; tests/live/test_adapter.py sends a volume to the adapter
 EXPECTED = {
     "Segmenter(": a_mask,
     "pyigtl": lambda found: inspect.signature(found["serve"]).bind(None, "localhost", 1),
@@ -192,10 +192,10 @@ EXPECTED = {
 }
 
 
-@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")  # of MONAI, about any config
+@pytest.mark.filterwarnings("ignore:parsing config_file:UserWarning")  # MONAI warns about every config
 @pytest.mark.parametrize(("document", "code"), SNIPPETS, ids=[f"{n}-{d}" for n, (d, _) in enumerate(SNIPPETS)])
 def test_every_snippet_of_python_runs(document, code, architecture, tmp_path, monkeypatch):
-    """The shipped bundle is loaded; what is streamed through is a small network, which needs no compiling."""
+    """The shipped bundle is loaded; the stream uses a small network, which needs no compilation."""
     (check,) = [check for part, check in EXPECTED.items() if part in code]
     (tmp_path / "bundles").mkdir()
     (tmp_path / "bundles" / NAME).symlink_to(BUNDLE_ROOT)
@@ -210,7 +210,7 @@ def test_every_snippet_of_python_runs(document, code, architecture, tmp_path, mo
     check(found)
 
 
-def test_the_snippets_are_those_that_are_known():
+def test_all_snippets_are_known():
     assert len(SNIPPETS) == len(EXPECTED)
 
 

@@ -1,7 +1,7 @@
-"""The shipped inference, from files to files, with a network whose answer is known.
+"""The shipped inference, from files to files, with a network whose output is known.
 
-The network compares the normalised grey value of a voxel near by with four levels; training could only blur what these
-tests are about: where things lie.
+The network compares the normalised grey value of a neighbouring voxel with four levels. These tests are about
+positions, which training could only blur.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ORDERS = list(product(permutations(range(3)), product([1, -1], repeat=3)))
 
 
 def heart(points: np.ndarray) -> np.ndarray:
-    """Labels at points ... x 3 (mm, RAS): an LV in its muscle, an RV beside it, none of them symmetric together."""
+    """Labels at points ... x 3 (mm, RAS): an LV in its muscle, an RV next to it; together they have no symmetry."""
     x, y, z = np.moveaxis(points - CENTRE, -1, 0)
     to_lv = np.sqrt((x / 15) ** 2 + (y / 15) ** 2 + (z / 24) ** 2)
     to_myo = np.sqrt((x / 27) ** 2 + (y / 27) ** 2 + (z / 36) ** 2)
@@ -53,7 +53,7 @@ LABELS = heart(points_of(SHAPE, AXIAL))
 
 
 def image_of(labels: np.ndarray) -> np.ndarray:
-    """Grey values by label, with a grain: without it the image would be a label map."""
+    """Grey values by label, with noise: without it the image would be a label map."""
     grain = np.random.default_rng(0).integers(-9, 10, labels.shape)
     return (np.vectorize(GREY.get)(labels) + grain).astype(np.int16)
 
@@ -68,7 +68,7 @@ def save(path: Path, voxels: np.ndarray, affine: np.ndarray, unit: str = "mm") -
 def network(offset: int) -> torch.nn.Module:
     """Logits of the level nearest to the voxel ``offset`` steps along each working axis.
 
-    With an offset the mask moves by a voxel along every axis: a wrong axis or direction would show.
+    With an offset the mask moves by a voxel along every axis, so that a wrong axis or direction is detected.
     """
     voxels = image_of(LABELS).astype(np.float64)
     levels = torch.tensor([(GREY[label] - voxels.mean()) / voxels.std() for label in range(4)], dtype=torch.float32)
@@ -84,13 +84,13 @@ def infer(inputs: list[Path], output_dir: Path, offset: int = 0) -> None:
     parser = ConfigParser(ConfigParser.load_config_file(str(BUNDLE_ROOT / "configs" / "inference.json")))
     parser["input"], parser["output_dir"] = [str(path) for path in inputs], str(output_dir)
     parser["network_def"], parser["device"] = network(offset), torch.device("cpu")
-    parser["handlers"] = parser["handlers"][2:]  # neither weights to load nor a bar
+    parser["handlers"] = parser["handlers"][2:]  # no weights to load and no progress bar
     del parser["writer#writers"]["_overlay.png"]
     parser.get_parsed_content("evaluator").run()
 
 
 def dice(reference: np.ndarray, other: np.ndarray) -> float:
-    """The least Dice of the three structures."""
+    """The lowest Dice of the three structures."""
     pairs = [(reference == label, other == label) for label in STRUCTURES.values()]
     assert all(one.any() and two.any() for one, two in pairs)
     return min(2 * np.sum(one & two) / (np.sum(one) + np.sum(two)) for one, two in pairs)
@@ -124,12 +124,12 @@ def test_the_same_heart_in_all_48_signed_axis_orders(tmp_path):
     masks = [at(tmp_path / "out" / f"{number}_seg.nii.gz", points) for number in range(48)]
     moved = np.zeros_like(LABELS)
     moved[:-1, :-1, :-1] = LABELS[1:, 1:, 1:]
-    assert dice(moved, masks[0]) > 0.9  # what the network is meant to find, resampled in plane
+    assert dice(moved, masks[0]) > 0.9  # the expected result, resampled in plane
     assert min(dice(masks[0], mask) for mask in masks) >= 0.99
 
 
-def test_a_patient_who_lies_obliquely(tmp_path):
-    """Stack and heart are turned together, as short-axis planes are."""
+def test_an_oblique_patient(tmp_path):
+    """Stack and heart are rotated together, like short-axis planes."""
     inputs = [save(tmp_path / "straight.nii", image_of(LABELS), AXIAL)]
     turns = []
     for number, angles in enumerate(([40, 0, 0], [25, -35, 60], [-50, 30, -100])):
@@ -145,9 +145,9 @@ def test_a_patient_who_lies_obliquely(tmp_path):
         assert dice(straight, lying) >= 0.95
 
 
-def test_a_stack_that_lies_obliquely_to_the_heart(tmp_path):
-    """The same heart in space, seen by stacks turned within their plane and tilted; thin slices, as tilted thick ones
-    would differ by what they sample."""
+def test_a_stack_oblique_to_the_heart(tmp_path):
+    """The same heart in space, in stacks that are rotated within their plane and tilted. Slices are thin, since tilted
+    thick slices would sample different tissue."""
     shape, inputs = (64, 60, 48), []
     for number, angles in enumerate(([0, 0, 0], [0, 0, 30], [15, 0, 0], [10, -10, 50])):
         turn = Rotation.from_euler("xyz", angles, degrees=True).as_matrix() @ np.diag([-1.0, -1, 1])
@@ -175,7 +175,7 @@ def test_metres_and_micrometres_give_the_same_millilitres(tmp_path):
 
 
 def test_only_shear_and_contradictory_geometry_are_refused_and_named_at_the_end(tmp_path, caplog):
-    """Each bad file alone, then all of them among good ones, which are finished."""
+    """Each bad file separately, then all of them together with good ones, which are processed."""
     good = [save(tmp_path / f"{name}.nii.gz", image_of(LABELS), AXIAL) for name in ("a", "z")]
     bad = []
     for name, fields in (
@@ -190,13 +190,13 @@ def test_only_shear_and_contradictory_geometry_are_refused_and_named_at_the_end(
         bad[-1].write_bytes(header.binaryblock + content[348:])
     (tmp_path / "o.nii.gz").write_bytes(good[0].read_bytes()[:-200])
     bad.append(tmp_path / "o.nii.gz")
-    reasons = ("sheared axes", "a qform that is no rotation", "a file that cannot be read")
+    reasons = ("sheared axes", "a qform that is not a rotation", "a file that cannot be read")
     for path, reason in zip(bad, reasons, strict=True):
         with pytest.raises(CineError, match=f"^{path}: found {reason}"):
             infer([path], tmp_path / "alone")
     assert list((tmp_path / "alone").iterdir()) == []
     caplog.clear()
-    with pytest.raises(CineError, match=r"found 3 of 5 files that cannot be used.* The other 2 are done") as caught:
+    with pytest.raises(CineError, match=r"found 3 of 5 unusable files.* The other 2 are done") as caught:
         infer([good[0], *bad, good[1]], tmp_path / "out")
     assert all(f"- {path}: found {reason}" in str(caught.value) for path, reason in zip(bad, reasons, strict=True))
     written = {path.name for path in (tmp_path / "out").iterdir()}
@@ -220,7 +220,7 @@ def test_fragments_and_blank_frames_are_flagged(tmp_path):
     assert not np.any(mask[2:14, 2:14, 2:6] == 3)
 
 
-def test_label_maps_beside_images_are_refused_and_the_images_finished(tmp_path):
+def test_label_maps_next_to_images_are_refused_and_the_images_processed(tmp_path):
     for name in "12":
         (tmp_path / "in" / name).mkdir(parents=True)
     save(tmp_path / "in" / "1" / "sa.nii", image_of(LABELS), AXIAL)
@@ -234,7 +234,7 @@ def test_label_maps_beside_images_are_refused_and_the_images_finished(tmp_path):
     assert written == ["1/sa_seg.nii.gz", "2/sa_seg.nii.gz"]
 
 
-def test_what_header_and_image_make_doubtful_is_flagged_logged_and_withheld(tmp_path, caplog):
+def test_doubts_of_header_and_image_are_flagged_logged_and_values_withheld(tmp_path, caplog):
     cine = np.stack([image_of(LABELS) + frame for frame in range(4)], axis=-1)
     inputs = {
         "axes doubtful": (np.swapaxes(cine, 2, 3), AXIAL),
@@ -261,6 +261,6 @@ def test_a_folder_of_dicom_gives_the_masks_of_the_nifti_that_was_cut_into_it(tmp
     assert np.allclose(from_dicom.affine, AXIAL, atol=1e-5)
     assert volumes(tmp_path / "out", "dicom") == volumes(tmp_path / "out", "nifti")
     other = dicom_exam.exam(cine, AXIAL)[:-1]
-    with pytest.raises(CineError, match=r"found 1 of 2 files that cannot be used.*(?s:.*)1 frames of slice 17 of 17"):
+    with pytest.raises(CineError, match=r"found 1 of 2 unusable files.*(?s:.*)1 frames of slice 17 of 17"):
         infer([dicom_exam.write(other, tmp_path / "bad"), folder], tmp_path / "others")
     assert (tmp_path / "others" / "dicom_seg.nii.gz").exists()

@@ -1,4 +1,4 @@
-"""No log above debug names an exam, and no mask holds more of its input's header than geometry."""
+"""No log above debug level names an exam, and a mask keeps only the geometry of its input's header."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def test_infer_as_a_command(cine, model_dir, tmp_path):
 
 
 def test_infer_on_dicom_as_a_command(model_dir, tmp_path):
-    """Neither logs nor results hold what the files say of the patient, odd values included, which pydicom quotes."""
+    """Neither logs nor results contain what the files say about the patient, even odd values, which pydicom quotes."""
     import dicom_exam
 
     datasets = dicom_exam.exam(

@@ -1,4 +1,4 @@
-"""The bundle's own package ``scripts`` wins, whatever the user's folder holds under that name."""
+"""The bundle's own package ``scripts`` is used, even if the user's folder has one of that name."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts import BUNDLE_ROOT
 
 @pytest.fixture(params=["scripts.py", "scripts/__init__.py", "scripts/mine.py"])
 def project(request, tmp_path, monkeypatch):
-    """A user's folder with a module, a package or a namespace of our name, which stands first on the path."""
+    """A user's folder with a module, package or namespace of our name, first on the path."""
     path = tmp_path / request.param
     path.parent.mkdir(exist_ok=True)
     path.write_text("x = 1\n")
@@ -25,19 +25,19 @@ def project(request, tmp_path, monkeypatch):
     return tmp_path
 
 
-def test_it_wins_over_one_in_the_user_s_folder(project, caplog):
+def test_the_bundle_s_package_is_preferred_to_one_in_the_user_s_folder(project, caplog):
     rtdnas_first.prefer_own_package()
     assert importlib.import_module("scripts").BUNDLE_ROOT == BUNDLE_ROOT
     importlib.import_module("scripts.core.files")
     assert not caplog.text
 
 
-def test_it_wins_over_one_that_was_imported_before_and_says_so(project, caplog, monkeypatch):
+def test_the_bundle_s_package_replaces_an_imported_one_with_a_warning(project, caplog, monkeypatch):
     monkeypatch.setattr(sys, "path", [path for path in sys.path if path != str(BUNDLE_ROOT)])
     other = importlib.import_module("scripts")
     rtdnas_first.prefer_own_package()
     assert importlib.import_module("scripts").BUNDLE_ROOT == BUNDLE_ROOT
-    assert str(project) in caplog.text and "makes way for that of the bundle" in caplog.text
+    assert str(project) in caplog.text and "is replaced by that of the bundle" in caplog.text
     assert not hasattr(other, "BUNDLE_ROOT")
 
 

@@ -1,7 +1,7 @@
-"""The public surface, frozen: what users type and what their files hold changes knowingly or not at all.
+"""The public surface is frozen: what users type and what their files contain changes only on purpose.
 
-``surface.txt`` has one line for every run id, key of a config (two levels), file format and exit code. Written anew by
-``PYTHONPATH=bundle python tests/test_surface.py``.
+``surface.txt`` has one line for every run id, key of a config (two levels), file format and exit code. Write it again
+by ``PYTHONPATH=bundle python tests/test_surface.py``.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ def surface() -> list[str]:
     lines = [f"exit {code} {name}" for name, code in exit_codes().items()]
     lines += [f"format {form} {where}" for where, form in formats().items()]
     for path in sorted((BUNDLE_ROOT / "configs").glob("*.json")):
-        if path.name != "metadata.json" and path.stem not in PRESETS:  # which are made of the others
+        if path.name != "metadata.json" and path.stem not in PRESETS:  # presets are made of the others
             config = ConfigParser.load_config_file(path)
             lines += [f"run {path.name} {name}" for name in run_ids(config)]
             lines += [f"key {path.name} {key}" for key in sorted(keys(config))]
@@ -37,13 +37,13 @@ def surface() -> list[str]:
 
 
 def keys(config: dict) -> set[str]:
-    """What an override or an overlay may name: keys, and those one level below, arguments of components among them."""
+    """The names that an override or overlay may use: keys of two levels, including arguments of components."""
     below = {f"{key}#{name}" for key, value in config.items() if isinstance(value, dict) for name in value}
     return {*config, *(key for key in below if "#_" not in key)}
 
 
 def exit_codes() -> dict[str, int]:
-    """Those of Python itself, for success and for a fault of ours, are tested where they arise."""
+    """The codes of Python itself, for success and for faults of this code, are tested elsewhere."""
     return {"done": 0, "fault": 1, "bad_input": start.BAD_INPUT, "interrupted": start.INTERRUPTED}
 
 
@@ -58,7 +58,7 @@ def formats() -> dict[str, str]:
 
 
 def run_ids(config: dict) -> list[str]:
-    """Steps, which are lists of calls of which the first is the start, and their other names."""
+    """Steps, which are lists of calls that begin with start, and their other names."""
     steps = [key for key, value in config.items() if _starts(value.get("run") if isinstance(value, dict) else value)]
     names = [
         key
@@ -79,7 +79,7 @@ def test_the_public_surface_is_frozen():
 
 
 def test_every_step_is_frozen_by_its_own_name_and_as_run():
-    """Guards the guard: a step that it did not see would be free to change."""
+    """Checks the check: a step that it did not see could change unnoticed."""
     frozen = set(GOLDEN.read_text(encoding="utf-8").splitlines())
     for config in ("profile", "search", "derive", "verify", "evaluate", "stream", "compare", "correlate", "train"):
         assert {f"run {config}.json {config}", f"run {config}.json run"} <= frozen

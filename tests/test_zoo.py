@@ -1,6 +1,6 @@
-"""The bundle as others get it: packed, downloaded, checked as the model zoo's CI does, run, loaded.
+"""The bundle as others get it: packed, downloaded, checked like in the model zoo's CI, run, loaded.
 
-The network is tiny and its weights are random; what is checked is how a bundle travels.
+The network is tiny and its weights are random; only the distribution of a bundle is tested.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 def python(*arguments, cwd):
-    """Another Python, which finds no code but its bundle's and leaves no caches."""
+    """A separate Python, which finds only its bundle's code and leaves no caches."""
     left_out = {"PYTHONPATH", "http_proxy", "HTTP_PROXY", "META_SCHEMA"}
     environment = {key: value for key, value in os.environ.items() if key not in left_out}
     environment["PYTHONDONTWRITEBYTECODE"] = "1"
@@ -64,7 +64,7 @@ def place(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def shipped(place):
-    """A bundle with a model, as a release has it, and its network."""
+    """A bundle with a model, like a release, and its network."""
     bundle = shutil.copytree(BUNDLE_ROOT, place / "released", ignore=shutil.ignore_patterns("__pycache__"))
     torch.manual_seed(0)
     architecture = random_architecture(SPACE, Random(0), paths=2)
@@ -79,7 +79,7 @@ def shipped(place):
 
 @pytest.fixture(scope="module")
 def downloaded(shipped, place):
-    """What MONAI's own command makes of the zip, read-only, in a folder with a space in its name."""
+    """The zip after MONAI's own command, read-only, in a folder with a space in its name."""
     path = pack(place / "dist", shipped[0])
     bundles = place / "a place" / "bundles"
     bundles.mkdir(parents=True)
@@ -101,7 +101,7 @@ def downloaded(shipped, place):
 
 
 def contents(bundle):
-    """Every file and folder, by name; root may write where others may not, so that is compared, not relied upon."""
+    """Every file and folder, by name. root may write anywhere, so they are compared instead of write-protected."""
     return {path.relative_to(bundle): path.is_file() and sha256(path) for path in bundle.rglob("*")}
 
 
@@ -119,7 +119,7 @@ def exams(place):
 
 @pytest.fixture(scope="module")
 def checked(downloaded, cine, exams, place):
-    """The zoo's checks, run from a folder of its own that holds another search."""
+    """The zoo's checks, run from a separate folder that contains another search."""
     folder = place / "ci"
     folder.mkdir()
     random_architecture(SPACE, Random(1), paths=1).save(folder / "runs" / "rtdnas" / "architecture.json")
@@ -127,7 +127,7 @@ def checked(downloaded, cine, exams, place):
     settings = {"schema": schema and shutil.copy(schema, folder), "datalist": str(exams), "cine": str(cine)}
     (folder / "settings.json").write_text(json.dumps(settings))
     before = contents(downloaded)
-    relative = os.path.relpath(downloaded, folder)  # as the zoo's CI names it
+    relative = os.path.relpath(downloaded, folder)  # the form that the zoo's CI uses
     python(Path(__file__).with_name("zoo_ci.py"), relative, "settings.json", cwd=folder)
     assert contents(downloaded) == before
     return folder
@@ -137,7 +137,7 @@ def results(checked):
     return json.loads((checked / "checks.json").read_text())
 
 
-def test_the_download_is_what_was_released(shipped, downloaded):
+def test_the_download_equals_the_release(shipped, downloaded):
     released = shipped[0]
     assert contents(downloaded) == {
         **{path.relative_to(released): sha256(path) for path in files_of(released)},
@@ -157,19 +157,19 @@ def test_metadata_fits_monai_s_schema(checked):
     assert "metadata" in results(checked)["passed"]
 
 
-def test_the_network_takes_and_gives_what_metadata_says(checked):
+def test_inputs_and_outputs_of_the_network_match_metadata(checked):
     assert "net_in_out" in results(checked)["passed"]
 
 
 def test_load_gives_the_network_with_its_weights(shipped, downloaded, checked):
-    """Its own code and architecture, though another search lies in the working directory."""
+    """Its own code and architecture are used, although another search is in the working directory."""
     assert (checked / results(checked)["code"]).resolve() == (downloaded / "scripts" / "space" / "network.py").resolve()
     with torch.no_grad():
         expected = shipped[1].eval()(torch.ones(1, 1, 16, 16, 3))
     assert torch.allclose(torch.load(checked / "logits.pt", weights_only=True), expected, atol=1e-6)
 
 
-def test_the_export_of_the_zoo_s_script_answers_as_the_network(shipped, checked):
+def test_the_export_by_the_zoo_s_script_equals_the_network(shipped, checked):
     image = torch.randn(1, 1, 21, 33, 3)
     with torch.no_grad():
         torch.testing.assert_close(torch.jit.load(checked / "model.ts")(image), shipped[1].eval()(image))
@@ -213,6 +213,6 @@ def test_required_packages_are_those_of_the_project_as_pinned_and_installed():
         assert len(here) == 1 and here[0].specifier.contains(importlib.metadata.version(name)), name
 
 
-def test_figures_are_claimed_of_shipped_weights_alone():
-    """``make metrics`` writes them, from an evaluation of those weights."""
+def test_figures_are_only_accepted_for_shipped_weights():
+    """``make metrics`` writes them, from an evaluation of these weights."""
     assert bool(METADATA["eval_metrics"]) == (BUNDLE_ROOT / "models" / "model.pt").exists()

@@ -1,7 +1,7 @@
-"""What the model zoo's CI, and who loads a bundle in a program, ask of a downloaded bundle: in a process of its own.
+"""What the model zoo's CI, and programs that load a bundle, do with a downloaded bundle; run in a separate process.
 
-``python zoo_ci.py BUNDLE SETTINGS`` runs the checks, as the zoo does from a folder that is not the bundle's, and writes
-what came of them to ``checks.json`` and ``logits.pt`` there. SETTINGS is a JSON file with the keys of ``main``.
+``python zoo_ci.py BUNDLE SETTINGS`` runs the checks like the zoo, from another folder, and writes the results to
+``checks.json`` and ``logits.pt`` there. SETTINGS is a JSON file with the keys of ``main``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from monai.bundle import ckpt_export, create_workflow, load, verify_metadata, verify_net_in_out
 
-BACKEND = {"backend": "eager"}  # a race would take longer than all the rest
+BACKEND = {"backend": "eager"}  # autotuning would take longer than everything else
 
 
 def main(bundle: Path, schema: str | None, datalist: str, cine: str) -> None:
@@ -25,7 +25,7 @@ def main(bundle: Path, schema: str | None, datalist: str, cine: str) -> None:
         "logging_file": configs["logging"],
     }
     passed = []
-    if schema:  # a file that is there already is not fetched anew
+    if schema:  # an existing file is not downloaded again
         verify_metadata(meta_file=configs["metadata"], filepath=schema)
         passed.append("metadata")
     verify_net_in_out(

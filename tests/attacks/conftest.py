@@ -1,4 +1,4 @@
-"""A trained network on disk, and the archive of its weights, to be made hostile."""
+"""A trained network on disk and the archive of its weights, which tests make hostile."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def model_dir(architecture, tmp_path):
 
 @pytest.fixture
 def opens():
-    """Open a model's folder as inference does."""
+    """Open a model's folder in the same way as inference."""
 
     def open_model(folder):
         weights.load_model(folder / "model.pt", CineNet(str(folder / "architecture.json")))
@@ -33,7 +33,7 @@ def opens():
 
 @pytest.fixture
 def repack(model_dir):
-    """Write weights.pt anew from its entries, after ``change`` of their [(ZipInfo, content)]."""
+    """Write weights.pt again from its entries, after ``change`` of their [(ZipInfo, content)]."""
 
     def write(change):
         path = model_dir / "model.pt"

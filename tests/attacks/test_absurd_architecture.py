@@ -1,4 +1,4 @@
-"""An architecture of some hundred bytes that would take all memory to build or to run."""
+"""An architecture file of some hundred bytes whose network would need all memory to build or to run."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ FIELDS = {
     "many paths": {"paths": [[0, 1, 2, 1, 0]] * 100_000},
     "a long path": {"paths": [[0] * 100_000]},
     "many nodes": {"cells": {"contracting": [[0, "identity"]] * 100_000}},
-    "many operations": {"operations": [{str(n): n} for n in range(100_000)]},  # comparing each with each takes hours
+    "many operations": {"operations": [{str(n): n} for n in range(100_000)]},  # comparing all pairs would take hours
     "many keys": {str(n): n for n in range(100_000)},
     "a negative size": {"channels": -1},
     "no whole number": {"layers": 4.0},

@@ -1,4 +1,4 @@
-"""A pickle that runs code where it is loaded."""
+"""A pickle that runs code when it is loaded."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from scripts.train import checkpoint
 
 
 class Payload:
-    """Writes a file where it is unpickled."""
+    """Writes a file when it is unpickled."""
 
     def __init__(self, trace):
         self.trace = trace
@@ -39,7 +39,7 @@ def test_in_the_checkpoint_of_a_search_or_training(tmp_path):
 
 
 def test_in_the_format_before_zip(model_dir, opens, tmp_path):
-    """torch reads it without an archive that could be looked at first."""
+    """torch reads this format without an archive that could be checked first."""
     content = {"stem.0.weight": Payload(tmp_path / "trace")}
     torch.save(content, model_dir / "model.pt", _use_new_zipfile_serialization=False)
     with pytest.raises(CineError, match="BadZipFile"):

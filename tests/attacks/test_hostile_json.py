@@ -1,4 +1,4 @@
-"""JSON that a parser chokes on, or that two parsers read differently."""
+"""JSON that makes a parser fail, or that two parsers read differently."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ TEXTS = {
     "a number beyond float": ('{"a": 1e999}', "1e999 is not a number"),
     "an integer beyond 64 bits": ('{"a": 99999999999999999999}', "not a number"),
     "an integer that takes long to read": ('{"a": ' + "9" * 1_000_000 + "}", "not a number"),
-    "deep": ("[" * 500_000, "no valid JSON"),
+    "deep": ("[" * 500_000, "invalid JSON"),
     "as deep as the parser goes": ('{"a":' * 400 + "1" + "}" * 400, None),
-    "no UTF-8": (b"\xff\xfe{}", "no valid JSON"),
-    "half": ('{"a": ', "no valid JSON"),
-    "two": ("{} {}", "no valid JSON"),
-    "empty": ("", "no valid JSON"),
+    "no UTF-8": (b"\xff\xfe{}", "invalid JSON"),
+    "half": ('{"a": ', "invalid JSON"),
+    "two": ("{} {}", "invalid JSON"),
+    "empty": ("", "invalid JSON"),
     "no object": ("[]", "the whole file"),
 }
 
@@ -41,9 +41,9 @@ def test_a_text(tmp_path, name):
         read_json(path, ANY, "Mend it.")
 
 
-def test_a_nesting_that_is_read_but_cannot_be_shown(tmp_path):
+def test_a_nesting_that_can_be_read_but_not_shown(tmp_path):
     path = tmp_path / "a.json"
-    for depth in range(100, 1000, 10):  # where the parser gives up depends on the stack below it
+    for depth in range(100, 1000, 10):  # the depth at which the parser fails depends on the stack
         path.write_text('{"a":' * depth + "1" + "}" * depth)
         with pytest.raises(CineError):
             read_json(path, {"type": "object", "properties": {"a": {"type": "number"}}}, "Mend it.")
@@ -51,7 +51,7 @@ def test_a_nesting_that_is_read_but_cannot_be_shown(tmp_path):
 
 def test_a_file_without_end(tmp_path, opens, model_dir):
     with (tmp_path / "a.json").open("wb") as file:
-        file.truncate(2**42)  # sparse: it takes no room
+        file.truncate(2**42)  # sparse: it needs no space
     with pytest.raises(CineError, match="at most 4 MiB"):
         read_json(tmp_path / "a.json", ANY, "Mend it.")
     os.truncate(model_dir / "architecture.json", 2**42)
@@ -59,13 +59,13 @@ def test_a_file_without_end(tmp_path, opens, model_dir):
         opens(model_dir)
 
 
-def test_a_pipe_that_nobody_writes_to(tmp_path):
+def test_a_pipe_without_a_writer(tmp_path):
     os.mkfifo(tmp_path / "a.json")
-    with pytest.raises(CineError, match="no plain file"):
+    with pytest.raises(CineError, match="a pipe or a device"):
         read_json(tmp_path / "a.json", ANY, "Mend it.")
 
 
-def test_a_card_of_a_model_that_is_none(model_dir, opens):
+def test_an_invalid_model_card(model_dir, opens):
     path = model_dir / "model.json"
     card = json.loads(path.read_text())
     for fields in ({"architecture": 3}, {"exams": "all"}, {"exams": [None]}, {"spacing_mm": "wide"}, {"format": "new"}):

@@ -1,4 +1,4 @@
-"""A latency table that was copied from another computer, and would mislead the search or break it."""
+"""A latency table from another computer that would mislead the search or stop it."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def load(content, space, tmp_path):
     return LatencyTable.load(tmp_path / "latency.json", space, Runtime("cpu", "float32"), "foreign")
 
 
-def test_the_table_itself_fits(content, space, tmp_path):
+def test_the_table_itself_is_accepted(content, space, tmp_path):
     assert load(content, space, tmp_path).foreign
 
 
@@ -54,12 +54,12 @@ def test_entries_without_end(content, space, tmp_path):
         load({**content, "entries": entries}, space, tmp_path)
 
 
-def test_an_entry_twice(content, space, tmp_path):
-    with pytest.raises(CineError, match="an operation and scale twice"):
+def test_a_repeated_entry(content, space, tmp_path):
+    with pytest.raises(CineError, match="the same operation and scale twice"):
         load({**content, "entries": [*content["entries"], content["entries"][0]]}, space, tmp_path)
 
 
 @pytest.mark.parametrize("name", ["space", "device", "runtime", "calibration"])
-def test_a_section_that_is_none(content, space, tmp_path, name):
+def test_an_invalid_section(content, space, tmp_path, name):
     with pytest.raises(CineError, match=f"latency.json, field {name}"):
         load({**content, name: [1, 2]}, space, tmp_path)

@@ -1,4 +1,4 @@
-"""An archive whose entries lead out of where it would be unpacked. Nothing here unpacks one; it is refused anyway."""
+"""An archive with entries that would be unpacked elsewhere. Nothing here unpacks one, but it is refused anyway."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def test_a_link(repack, model_dir, opens):
         opens(model_dir)
 
 
-def test_an_entry_twice(repack, model_dir, opens):
-    """What is looked at must be what is loaded; torch finds an entry in either case of its letters."""
+def test_a_repeated_entry(repack, model_dir, opens):
+    """The checked entry must be the loaded one: torch ignores the case of entry names."""
 
     def add(entries):
         name = next(entry.filename for entry, _ in entries if entry.filename.endswith("data.pkl"))
         return [*entries, (zipfile.ZipInfo(name.upper().replace(*reversed(_top(name)))), b"\x80\x02}.")]
 
     repack(add)
-    with pytest.raises(CineError, match="an archive of other entries"):
+    with pytest.raises(CineError, match="an archive with entries that torch does not write"):
         opens(model_dir)
 
 
@@ -49,8 +49,8 @@ def _top(name):
     return folder, folder.upper()
 
 
-def test_an_archive_behind_another_file(model_dir, opens):
+def test_an_archive_after_another_file(model_dir, opens):
     path = model_dir / "model.pt"
     path.write_bytes(b"PK\x03\x04" + bytes(60) + path.read_bytes())
-    with pytest.raises(CineError, match="an archive of other entries"):
+    with pytest.raises(CineError, match="an archive with entries that torch does not write"):
         opens(model_dir)

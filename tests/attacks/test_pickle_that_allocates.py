@@ -1,4 +1,4 @@
-"""Calls that ``weights_only`` allows, and that take all memory: ``bytearray(10**12)``, ``torch.Tensor(10**12)``."""
+"""Calls that ``weights_only`` allows and that use all memory: ``bytearray(10**12)``, ``torch.Tensor(10**12)``."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def test_a_call_with_an_absurd_size(with_pickle, model_dir, opens, call):
         opens(model_dir)
 
 
-def test_a_storage_that_claims_more_than_its_entry_holds(repack, model_dir, opens):
-    """A read beyond the entry's bytes would bring the process's memory into the weights."""
+def test_a_storage_that_claims_more_than_its_entry_contains(repack, model_dir, opens):
+    """Reading beyond the entry's bytes would copy the process's memory into the weights."""
     torch.save({"a": torch.zeros(4)}, model_dir / "model.pt")
     claim, absurd = b"K\x04tq\x07QK\x00K\x04", b"J\x00\x00\x00\x10tq\x07QK\x00K\x04"
     repack(lambda entries: [(entry, content.replace(claim, absurd)) for entry, content in entries])

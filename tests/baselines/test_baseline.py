@@ -1,4 +1,4 @@
-"""Every network that an overlay puts in the place of CineNet."""
+"""Every network that an overlay uses instead of CineNet."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ def build(name: str) -> Baseline:
 
 @pytest.fixture(scope="module")
 def baseline() -> Callable[[str], Baseline]:
-    """Each built once, for they are large; in evaluation."""
+    """The networks, each built only once, since they are large; in evaluation mode."""
     built = cache(build)
     return lambda name: built(name).eval()
 
 
 def after_training(network: nn.Module) -> nn.Module:
-    """Norms that are not the identity."""
+    """Set norms to values other than the identity."""
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
             module.running_mean.normal_(0, 0.1)
@@ -72,8 +72,8 @@ def test_any_size_gives_logits_of_that_size_and_gradients(name, baseline):
     network.zero_grad()
 
 
-@pytest.mark.parametrize("name", ["unet_2d_d3_16", "unet_3d_d3_16", "unet_monai", "dynunet_16"])  # the quick ones
-def test_torch_jit_script_gives_what_answers_as_the_network(name, baseline):
+@pytest.mark.parametrize("name", ["unet_2d_d3_16", "unet_3d_d3_16", "unet_monai", "dynunet_16"])  # the fast ones
+def test_torch_jit_script_equals_the_network(name, baseline):
     network = baseline(name).eval()
     script = torch.jit.script(network)
     x = torch.randn(2, 1, 9, 37, 3)
@@ -83,9 +83,9 @@ def test_torch_jit_script_gives_what_answers_as_the_network(name, baseline):
 
 @pytest.mark.parametrize("name", NAMES)
 def test_gradients_in_bfloat16_are_as_large_as_in_float32(name, baseline):
-    """Over few rows or one slice, some of torch's kernels leave the gradients of weights unwritten.
+    """With few rows or one slice, some of torch's kernels do not write the gradients of weights.
 
-    What they leave is NaN or huge; rounding moves the norm of a deep network's gradient by half of it.
+    Such gradients are NaN or huge; rounding changes the gradient norm of a deep network by up to a half.
     """
     network, volume, norms = channels_last(deepcopy(baseline(name)).train()), torch.randn(1, 1, 16, 16, 3), []
     for amp in (True, False):
@@ -96,7 +96,7 @@ def test_gradients_in_bfloat16_are_as_large_as_in_float32(name, baseline):
 
 
 def unet_parameters(dimensions: int, depth: int, first: int) -> int:
-    """By hand: two convolutions a level without bias and their norms, 2x2 transposed ones, 1x1 with bias at the end."""
+    """By hand: per level two convolutions without bias, with norms; 2x2 transposed ones; 1x1 with bias at the end."""
     kernel, widths = 3**dimensions, [first * 2**level for level in range(depth)]
 
     def level(inputs: int, width: int) -> int:
@@ -108,16 +108,16 @@ def unet_parameters(dimensions: int, depth: int, first: int) -> int:
 
 
 @pytest.mark.parametrize(("name", "form"), UNETS.items())
-def test_a_u_net_has_the_parameters_that_its_depth_and_filters_make(name, form, baseline):
+def test_the_parameters_of_a_u_net_follow_from_its_depth_and_filters(name, form, baseline):
     assert sum(parameter.numel() for parameter in baseline(name).parameters()) == unet_parameters(*form)
 
 
-def test_the_largest_u_net_is_the_one_that_everybody_knows():
+def test_the_largest_u_net_is_the_well_known_one():
     assert unet_parameters(2, 5, 64) == pytest.approx(31.0e6, rel=0.002)
 
 
 def test_nnunet_s_plan_follows_from_nnunet_s_rules(baseline):
-    """Halve an axis while it has 8 voxels and no other is half as coarse; kernels grow to 3 when spacings are alike."""
+    """Halve an axis while it has 8 voxels and no other is half as coarse; kernels become 3 at similar spacings."""
     spacing, size = np.array([1.5625, 1.5625, 5.0]), np.array([256, 224, 20])
     strides, kernels = [[1, 1, 1]], [[1, 1, 1]]
     while True:
@@ -126,7 +126,7 @@ def test_nnunet_s_plan_follows_from_nnunet_s_rules(baseline):
         )
         large = size >= 8
         halved = large & (spacing < 2 * spacing[large].min(initial=np.inf))
-        if halved.sum() < 2:  # nnU-Net goes on along a single axis from 12 voxels only
+        if halved.sum() < 2:  # nnU-Net continues along a single axis only from 12 voxels on
             break
         strides.append([2 if half else 1 for half in halved])
         spacing, size = np.where(halved, 2 * spacing, spacing), np.where(halved, size // 2, size)
@@ -137,7 +137,7 @@ def test_nnunet_s_plan_follows_from_nnunet_s_rules(baseline):
     assert list(prod(column) for column in zip(*strides, strict=True)) == [32, 32, 4]
 
 
-def test_slices_of_a_planar_network_are_apart():
+def test_slices_of_a_planar_network_are_independent():
     network = after_training(build("unet_2d_d3_16"))
     volume = torch.randn(2, 1, 16, 20, 5)
     other = volume.clone()
@@ -149,7 +149,7 @@ def test_slices_of_a_planar_network_are_apart():
     assert differs.tolist() == [False, False, True, False, False]
 
 
-def test_padding_is_at_the_far_ends_and_with_zeros():
+def test_padding_is_zeros_at_the_ends():
     network = Baseline(nn.Identity, multiple=4, slice_multiple=4, fewest_slices=7)
     seen = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
@@ -159,7 +159,7 @@ def test_padding_is_at_the_far_ends_and_with_zeros():
     assert seen[0].count_nonzero() == volume.count_nonzero()
 
 
-def test_digests_tell_networks_apart_and_nothing_else(baseline):
+def test_digests_depend_only_on_the_network(baseline):
     digests = {name: baseline(name).digest for name in NAMES}
     assert len(set(digests.values())) == len(NAMES)
     assert build("bix_nas").digest == digests["bix_nas"]
@@ -170,15 +170,15 @@ def test_digests_tell_networks_apart_and_nothing_else(baseline):
     assert len({known, Baseline(dilated, 2).digest, Baseline(convolution, 4).digest}) == 3
 
 
-def test_the_weights_begin_as_the_class_draws_them():
-    """DynUNet draws from Kaiming's normal distribution, its convolutions alone from a uniform one."""
+def test_initial_weights_are_those_of_the_class():
+    """DynUNet's own initialisation is Kaiming's normal distribution; a reset of each convolution is uniform."""
     networks = [build("unet_3d_d3_16") for _ in range(2)]
     for network in networks:
         initialise(network, 3)
     states = [network.state_dict() for network in networks]
     assert all(torch.equal(value, states[1][name]) for name, value in states[0].items())
     weight = networks[0].network.bottleneck.conv2.conv.weight
-    assert weight.abs().max() > 3 * weight.std()  # a uniform one ends at 1.7
+    assert weight.abs().max() > 3 * weight.std()  # the maximum of a uniform distribution is 1.7 times its deviation
     initialise(networks[1], 4)
     assert not torch.equal(weight, networks[1].network.bottleneck.conv2.conv.weight)
 
@@ -195,7 +195,7 @@ def test_the_norms_of_monai_s_blocks_fold(name, baseline):
 
 @pytest.mark.parametrize(
     ("name", "backend"),
-    # their siblings are of the same blocks
+    # the others have the same blocks
     [
         *((name, "openvino") for name in NAMES),
         *product(("unet_2d_d3_16", "bix_nas"), ("eager", "onnxruntime")),

@@ -9,7 +9,7 @@ from scripts import BUNDLE_ROOT
 from scripts.baselines.bix_net import BiXNet, needed
 
 GENE = json.loads((BUNDLE_ROOT / "configs" / "baseline_bix_nas.json").read_text())["network_def"]["build"]["gene"]
-# (stage, level): what it reads, followed by hand from the output back to the stem
+# (stage, level): its inputs, traced by hand from the output back to the stem
 BY_HAND = {
     (0, 0): [None],
     (0, 1): [(0, 0)],
@@ -28,9 +28,9 @@ BY_HAND = {
 }
 
 
-def test_what_the_output_depends_on_is_kept_and_nothing_else():
+def test_only_blocks_with_influence_on_the_output_are_kept():
     assert needed(GENE) == BY_HAND
-    assert list(needed(GENE)) == sorted(BY_HAND)  # a block follows those that it reads
+    assert list(needed(GENE)) == sorted(BY_HAND)  # a block comes after its inputs
 
 
 def test_convolutions_are_shared_and_norms_are_not():
@@ -55,8 +55,8 @@ def test_every_block_works_at_the_size_of_its_level():
     assert sizes == {f"stage{s}_level{n}": (decoder if s % 2 else encoder)[n] for s, n in BY_HAND}
 
 
-def test_slices_are_resized_apart():
-    """Kernels that look at their own slice alone leave nothing that mixes slices."""
+def test_slices_are_resized_separately():
+    """With kernels that only read their own slice, nothing else mixes slices."""
     network = BiXNet(1, 4, GENE, 8, 8).eval()
     with torch.no_grad():
         for module in network.modules():

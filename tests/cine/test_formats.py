@@ -1,4 +1,4 @@
-"""Files that people hand over in the place of a NIfTI, and names in upper case."""
+"""Files that people give instead of a NIfTI, and names in upper case."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ FILES = {
     "exam.zip": (archive(), "an archive", "Unpack it"),
     "exam.tar.gz": (gzip.compress(bytes(512)), "an archive", "Unpack it"),
     "exam": (archive(), "an archive", "Unpack it"),
-    "cine.nii.gz.download": (gzip.compress(NIFTI), "a NIfTI file of another name", "Rename it, to end in .nii.gz"),
-    "cine.img": (NIFTI, "a NIfTI file of another name", "Rename it"),
+    "cine.nii.gz.download": (gzip.compress(NIFTI), "a NIfTI file with another ending", "Rename it to end in .nii.gz"),
+    "cine.img": (NIFTI, "a NIfTI file with another ending", "Rename it"),
     "old.hdr": (bytes([92, 1, 0, 0]) + bytes(344), "an Analyze 7.5 header", "Export the exam"),
     "exam.PAR": (b"# === DATA DESCRIPTION FILE ===\n", "a PAR/REC export", "dcm2niix"),
     "cine.npy": (b"\x93NUMPY\x01", "an array without geometry", "Export the exam"),
@@ -45,7 +45,7 @@ FILES = {
 
 
 @pytest.mark.parametrize("name", FILES)
-def test_another_format_is_named_with_the_way_to_one_that_is_read(name, tmp_path):
+def test_another_format_is_reported_with_advice(name, tmp_path):
     content, what, action = FILES[name]
     path = tmp_path / name
     path.write_bytes(content)
@@ -58,29 +58,31 @@ def test_another_format_is_named_with_the_way_to_one_that_is_read(name, tmp_path
 
 
 @pytest.mark.parametrize("name", ["exam.zip", "cine.mha"])
-def test_a_folder_that_holds_only_another_format_names_it(name, tmp_path):
+def test_an_error_names_the_other_format_in_a_folder(name, tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / name).write_bytes(FILES[name][0])
     with pytest.raises(CineError, match=f"found no NIfTI image, but {FILES[name][1]}; .* {FILES[name][2]}"):
         find_inputs(tmp_path / "in", tmp_path / "out")
 
 
-def test_a_pair_is_named_by_either_half_and_by_the_header_s_gate(tmp_path):
+def test_a_header_and_image_pair_is_recognised_from_either_file(tmp_path):
     nib.save(nib.Nifti1Pair(np.ones((4, 4, 3), np.int16), np.eye(4)), tmp_path / "cine.img")
     for ending in ("hdr", "img"):
-        with pytest.raises(CineError, match=r"found one half of a pair .* Join them: in Python, nibabel.save"):
+        with pytest.raises(
+            CineError, match=r"found one half of a header and image pair .* Join them: in Python, nibabel.save"
+        ):
             find_inputs(tmp_path / f"cine.{ending}", tmp_path / "out")
-    with pytest.raises(CineError, match="found one half of a pair"):
-        read_header(tmp_path / "cine.hdr")  # where no name was looked at, as in stream and datalists
+    with pytest.raises(CineError, match="found one half of a header and image pair"):
+        read_header(tmp_path / "cine.hdr")  # in steps that do not check names, such as stream and datalists
 
 
-def test_a_list_of_paths_is_no_other_format_whatever_its_first_letters(tmp_path):
+def test_a_list_of_paths_is_never_mistaken_for_another_format(tmp_path):
     for text in ("CDF_1.nii", "NRRD/1.nii", "Rar/1.nii", "MATLAB/1.nii", "II/1.nii"):
         (tmp_path / "list").write_text(text)
         assert other_format(tmp_path / "list") is None
 
 
-def test_upper_case_is_fine_as_a_file_in_a_folder_and_in_a_list(tmp_path):
+def test_upper_case_works_for_a_file_in_a_folder_and_in_a_list(tmp_path):
     path, folder = tmp_path / "Cine.NII.GZ", tmp_path / "exams"
     folder.mkdir()
     for file in (path, folder / "A.NII.GZ", folder / "A_GT.NII.GZ"):

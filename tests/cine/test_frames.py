@@ -1,4 +1,4 @@
-"""A cine frame by frame is the cine: the same voxels, metadata, refusals and results."""
+"""A cine read frame by frame equals the whole cine: the same voxels, metadata, refusals and results."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def opened(monkeypatch):
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("order", [range(6), [3], [5, 0, 4, 1, 1]])
-def test_frames_are_those_of_the_whole_cine(nifti, name, order):
+def test_single_frames_equal_those_of_the_whole_cine(nifti, name, order):
     path = str(nifti(VOXELS, name=name, scl_slope=2.0, scl_inter=-7.0))
     whole = LoadImaged("image", reader=CineReader(), ensure_channel_first=True)({"image": path})["image"]
     load = LoadFramed("image")
@@ -43,7 +43,7 @@ def test_frames_are_those_of_the_whole_cine(nifti, name, order):
     assert load({"image": path})["image"].shape == load({"image": path, "frame": None})["image"].shape == (6, 4, 5, 3)
 
 
-def test_frames_in_their_order_are_read_in_one_pass(nifti, opened):
+def test_frames_requested_in_order_are_read_in_one_pass(nifti, opened):
     path, load = str(nifti(VOXELS)), LoadFramed("image")
     for frame in range(6):
         load({"image": path, "frame": frame})
@@ -53,7 +53,7 @@ def test_frames_in_their_order_are_read_in_one_pass(nifti, opened):
     assert opened.call_count == 2
 
 
-def test_a_file_that_was_replaced_is_read_again(nifti):
+def test_a_replaced_file_is_read_again(nifti):
     load = LoadFramed("image")
     load({"image": str(nifti(VOXELS)), "frame": 0})
     path = str(nifti(np.concatenate([VOXELS, VOXELS], axis=0) + np.int16(1)))
@@ -61,7 +61,7 @@ def test_a_file_that_was_replaced_is_read_again(nifti):
 
 
 @pytest.mark.parametrize("asked", [6, -1, 0.5, "two", "", True])
-def test_a_frame_that_is_not_there_is_refused(nifti, asked):
+def test_a_missing_frame_is_refused(nifti, asked):
     with pytest.raises(RuntimeError) as caught:
         Dataset([{"image": str(nifti(VOXELS)), "frame": asked}], LoadFramed("image"))[0]
     assert "expected a number from 0 to 5" in str(caught.value.__cause__)
@@ -83,7 +83,7 @@ def _wrong_checksum(path: Path) -> None:
         (lambda path: path.write_bytes(gzip.compress(gzip.decompress(path.read_bytes()) + b"x")), "more bytes"),
     ],
 )
-def test_damage_that_shows_at_the_end_of_the_file_refuses_the_last_frame(nifti, damage, message):
+def test_damage_at_the_end_of_the_file_refuses_the_last_frame(nifti, damage, message):
     path, load = nifti(VOXELS), LoadFramed("image")
     damage(path)
     for frame in range(5):
@@ -96,7 +96,7 @@ def test_a_cine_is_gathered_from_its_frames(nifti):
     voxels = VOXELS.copy()
     voxels[..., 2] = 7
     gathered, load = FramesGathered(), LoadFramed("image")
-    for item in list(frame_items({"image": str(nifti(voxels)), "output": "out"}))[:3]:  # of a cine that is refused
+    for item in list(frame_items({"image": str(nifti(voxels)), "output": "out"}))[:3]:  # from a refused cine
         gathered.add({**load(item), "pred": np.ones((1, 4, 5, 3))})
     for item in frame_items({"image": str(nifti(voxels)), "output": "out"}):
         labels = np.full((1, 4, 5, 3), item["frame"], np.float32)
@@ -109,7 +109,7 @@ def test_a_cine_is_gathered_from_its_frames(nifti):
     assert whole["output"] == "out"
 
 
-def test_a_bad_frame_and_a_name_that_is_too_long_refuse_their_files_only(nifti, tmp_path, caplog):
+def test_a_bad_frame_or_a_too_long_name_refuses_only_its_own_file(nifti, tmp_path, caplog):
     bad = VOXELS.astype(np.float32)
     bad[..., 3] = np.nan
     paths = [nifti(VOXELS, name="a.nii.gz"), nifti(bad, name="b.nii.gz"), nifti(name=f"{'n' * 245}.nii.gz"), nifti()]
@@ -123,7 +123,7 @@ def test_a_bad_frame_and_a_name_that_is_too_long_refuse_their_files_only(nifti, 
     assert batches == [*(("a", frame) for frame in range(6)), ("b", 0), ("b", 1), ("b", 2), ("i", 0)]
     assert [error.found for error in good.refused] == [
         "no finite voxel in frame 4 of 6",
-        "a result's name that cannot be (File name too long)",
+        "a result's name that the disk refuses (File name too long)",
     ]
     assert "input 2 of 4 is refused" in caplog.text and "input 3 of 4 is refused" in caplog.text
 

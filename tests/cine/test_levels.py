@@ -8,7 +8,7 @@ from scripts.cine.levels import labelled_slices, slices_by_level
 
 
 def stack(*areas: int) -> np.ndarray:
-    """H W D with so many labelled voxels in each slice."""
+    """H W D with the given number of labelled voxels in each slice."""
     labels = np.zeros((4, 5, len(areas)), np.uint8)
     for d, area in enumerate(areas):
         labels.reshape(20, -1)[:area, d] = 1 + d % 3
@@ -38,13 +38,13 @@ def test_slices_without_a_label_belong_to_no_level():
     assert slices_by_level(stack(0, 0, 0)) == {"base": [], "middle": [], "apex": []}
 
 
-def test_base_is_the_wide_end_also_where_the_slices_run_backwards():
+def test_base_is_the_wide_end_also_for_reversed_slices():
     assert slices_by_level(stack(0, 2, 4, 6, 8)) == {"base": [4], "middle": [3, 2], "apex": [1]}
-    assert labelled_slices(stack(3, 0, 3)).tolist() == [0, 2]  # alike: as stored
+    assert labelled_slices(stack(3, 0, 3)).tolist() == [0, 2]  # equal ends: the stored order
 
 
 def test_acdc_s_first_slice_is_the_base(acdc_dir):
-    """Of every labelled volume: the wide end comes first, and no slice between is without label."""
+    """In every labelled volume the wide end comes first, and no slice between labelled ones lacks a label."""
     files = sorted(acdc_dir.glob("patient*/*_frame*_gt.nii.gz"))
     assert files
     for path in files:

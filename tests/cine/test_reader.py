@@ -1,4 +1,4 @@
-"""The gate: what may enter comes in right, what may not is refused by one error that says what to do."""
+"""The reader accepts valid files with correct values, and refuses others with one error that gives an action."""
 
 from __future__ import annotations
 
@@ -80,13 +80,13 @@ def test_units_of_length_are_honoured(nifti, code, factor):
     assert np.allclose(header.affine[:3, 3], [7, 8, 9], rtol=1e-6)
 
 
-def test_lengths_come_from_pixdim_where_the_sform_contradicts(nifti):
+def test_lengths_come_from_pixdim_if_the_sform_contradicts(nifti):
     header = read_header(nifti(srow_x=[-1, 0, 0, 0], srow_y=[0, -1, 0, 0], srow_z=[0, 0, 1, 0]))
     assert np.array_equal(header.affine, np.diag([-1.5, -1.25, 8, 1]))
 
 
 @pytest.mark.parametrize("dummy", ["pixdim", "affine"])
-def test_the_spacing_that_is_no_dummy_counts(nifti, dummy):
+def test_the_spacing_that_is_not_a_dummy_is_used(nifti, dummy):
     ones = {"srow_x": [-1, 0, 0, 7], "srow_y": [0, -1, 0, 8], "srow_z": [0, 0, 1, 9]}
     header = read_header(nifti(**({"pixdim": np.ones(8)} if dummy == "pixdim" else ones)))
     assert header.spacing_mm == (1.5, 1.25, 8) and header.spacing_doubt == ""
@@ -96,31 +96,35 @@ def test_the_spacing_that_is_no_dummy_counts(nifti, dummy):
 @pytest.mark.parametrize(
     ("fields", "spacing_mm", "doubt"),
     [
-        ({"pixdim": np.ones(8), "srow_x": [1, 0, 0, 0], "srow_y": [0, 1, 0, 0], "srow_z": [0, 0, 1, 0]}, 1, "both say"),
-        ({"pixdim": np.ones(8), "sform_code": 0}, 1, "both say"),
-        ({"srow_z": [0, 0, 10, 9]}, 8, "pixdim says 1.5 x 1.25 x 8 and the affine 1.5 x 1.25 x 10"),
+        (
+            {"pixdim": np.ones(8), "srow_x": [1, 0, 0, 0], "srow_y": [0, 1, 0, 0], "srow_z": [0, 0, 1, 0]},
+            1,
+            "both give",
+        ),
+        ({"pixdim": np.ones(8), "sform_code": 0}, 1, "both give"),
+        ({"srow_z": [0, 0, 10, 9]}, 8, "pixdim gives 1.5 x 1.25 x 8 and the affine 1.5 x 1.25 x 10"),
         ({"srow_z": [0, 0, 8.05, 9]}, 8, ""),  # rounded
     ],
 )
-def test_a_spacing_that_nobody_knows_or_that_contradicts_itself_is_doubted(nifti, fields, spacing_mm, doubt):
+def test_an_unknown_or_contradictory_spacing_is_doubted(nifti, fields, spacing_mm, doubt):
     header = read_header(nifti(**fields))
     assert header.spacing_mm[2] == spacing_mm
     assert doubt in header.spacing_doubt and bool(doubt) == bool(header.spacing_doubt)
 
 
-def test_the_affine_is_checked_where_it_counts(nifti):
+def test_the_affine_is_checked_when_it_is_used(nifti):
     with pytest.raises(CineError, match=r"found a voxel spacing of \[1.5, 1.25, 400.0\] mm"):
         read_header(nifti(pixdim=np.ones(8), srow_z=[0, 0, 400, 0]))
 
 
-def test_rotated_qform_is_used_where_there_is_no_sform(nifti):
+def test_a_rotated_qform_is_used_without_an_sform(nifti):
     half = np.sqrt(0.5)  # a quarter turn about z: x -> y
     path = nifti(sform_code=0, qform_code=1, quatern_d=half, qoffset_x=3, pixdim=[0, 1.5, 1.25, 8, 0, 0, 0, 0])
     expected = [[0, -1.25, 0, 3], [1.5, 0, 0, 0], [0, 0, 8, 0], [0, 0, 0, 1]]
     assert np.allclose(read_header(path).affine, expected, atol=1e-6)
 
 
-def test_without_forms_the_standard_axes_are_taken(nifti):
+def test_without_forms_the_standard_axes_are_used(nifti):
     path = nifti(sform_code=0, qform_code=0)
     assert np.allclose(read_header(path).affine, nib.load(path).affine)
     assert np.allclose(read_header(path).affine[:3, :3], np.diag([-1.5, 1.25, 8]))
@@ -138,16 +142,16 @@ def test_patient001_has_its_volume_by_hand(acdc_dir):
     data = LoadImaged(keys="label", reader=CineReader(), ensure_channel_first=True, image_only=True)({"label": path})
     voxel_ml = abs(np.linalg.det(data["label"].affine[:3, :3].numpy())) / 1000
     assert float((data["label"] == 3).sum()) * voxel_ml == pytest.approx(by_hand, rel=1e-9)
-    assert 280 < by_hand < 310  # a dilated heart; the stored affine would say 12 ml
+    assert 280 < by_hand < 310  # a dilated heart; the stored affine would give 12 ml
 
 
-def test_voxels_that_are_not_finite_take_their_frames_minimum(nifti, caplog):
+def test_voxels_that_are_not_finite_are_set_to_the_frame_s_minimum(nifti, caplog):
     voxels = np.arange(120, dtype=np.float32).reshape(4, 5, 3, 2)
     voxels[0, 0, 0] = -5, -7
     voxels[1, 1, 1] = np.nan, np.inf
     image = load(nifti(voxels))
     assert image[:, 1, 1, 1].tolist() == [-5, -7]
-    assert "frame 2: 1 voxels that are not finite" in caplog.text
+    assert "frame 2: set 1 voxels that are not finite" in caplog.text
 
 
 def test_constant_and_empty_frames_pass_and_are_logged(nifti, caplog):
@@ -163,8 +167,8 @@ def test_a_constant_frame_with_a_single_nan_passes(nifti, caplog):
     assert "1 voxels that are not finite" in caplog.text and "frame 1 is constant (7)" in caplog.text
 
 
-def test_a_contrast_that_float32_holds_passes(nifti):
-    image = load(nifti(scl_inter=1e6))  # 0 to 59, of which float32 keeps sixteenths
+def test_a_contrast_that_fits_float32_is_accepted(nifti):
+    image = load(nifti(scl_inter=1e6))  # 0 to 59; float32 keeps sixteenths of them
     assert torch.equal(image[0].as_tensor() - 1e6, load(nifti())[0].as_tensor())
 
 
@@ -194,7 +198,7 @@ REFUSED = {
     "infinite origin": ({"srow_x": [-1.5, 0, 0, np.inf]}, "the affine"),
     "zero affine": ({"srow_x": 0, "srow_y": 0, "srow_z": 0}, "the affine"),
     "sheared affine": (SHEAR, "sheared"),
-    "bad quaternion": ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "no rotation"),
+    "bad quaternion": ({"sform_code": 0, "qform_code": 1, "quatern_b": 3}, "a qform that is not a rotation"),
     "NaN quaternion": ({"sform_code": 0, "qform_code": 1, "quatern_b": np.nan}, "the affine"),
     "NaN slope": ({"scl_slope": np.nan}, "scl_slope"),
     "infinite slope": ({"scl_slope": np.inf}, "scl_slope"),
@@ -206,7 +210,7 @@ REFUSED = {
     "offset in the header": ({"vox_offset": 100}, "byte 100"),
     "NaN offset": ({"vox_offset": np.nan}, "byte nan"),
     "huge offset": ({"vox_offset": 1e9}, "byte 1e+09"),
-    "pair of files": ({"magic": b"ni1"}, "one half of a pair"),
+    "pair of files": ({"magic": b"ni1"}, "one half of a header and image pair"),
     "a fourth letter": ({"magic": b"n+1x"}, "magic"),
     "huge extent": ({"pixdim": [1, 90, 1, 8, 0, 0, 0, 0], "dim": [3, 60, 1, 1, 1, 1, 1, 1]}, "5400 mm"),
     "intercept that drowns the contrast": ({"scl_inter": 1e9}, "voxels from 1e+09 to 1e+09"),
@@ -217,7 +221,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
 @pytest.mark.parametrize("case", REFUSED)
-def test_untrustworthy_headers_are_refused(nifti, case, name):
+def test_implausible_headers_are_refused(nifti, case, name):
     fields, words = REFUSED[case]
     path = nifti(name=name, **fields)
     with pytest.raises(CineError) as caught:
@@ -252,32 +256,32 @@ def test_damaged_files_are_refused(nifti, tmp_path):
             read_volume(path)
 
 
-def test_what_follows_a_bombs_claim_is_never_decompressed(nifti):
+def test_data_beyond_a_header_s_claim_are_never_decompressed(nifti):
     path = nifti(tail=bytes(50 * 2**20))
     assert path.stat().st_size < 2**18
     with pytest.raises(CineError, match="more bytes of voxels than the header claims; expected 120 bytes"):
         read_volume(path)
 
 
-def test_volumes_beyond_the_memory_are_refused_unread(nifti, monkeypatch):
+def test_volumes_larger_than_memory_are_refused_before_reading(nifti, monkeypatch):
     path = nifti(np.zeros((100, 100, 10), np.uint8))
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1e-9)
-    with pytest.raises(CineError, match=r"which take 6 MiB; expected at most 0 MiB .* Crop the image"):
+    with pytest.raises(CineError, match=r"which need 6 MiB; expected at most 0 MiB .* Crop the image"):
         read_header(path)
     coarse = nifti(np.zeros((100, 100, 10), np.uint8), pixdim=[1, 6, 6, 8, 0, 0, 0, 0])
-    with pytest.raises(CineError, match="which take 98 MiB"):  # 4 bytes and 64 on a grid of 1.5 mm: 16 times as many
+    with pytest.raises(CineError, match="which need 98 MiB"):  # 4 bytes and 64 on a grid of 1.5 mm: 16 times as many
         read_header(coarse)
 
 
-def test_the_memory_of_a_cine_is_that_of_a_frame_and_the_masks_unless_it_is_read_whole(nifti, monkeypatch):
+def test_the_memory_of_a_cine_is_for_one_frame_and_all_masks_unless_read_whole(nifti, monkeypatch):
     path = nifti(np.zeros((100, 100, 10, 20), np.uint8))
     monkeypatch.setattr(header_module, "MEMORY_SHARE", 1.0)
     monkeypatch.setattr(header_module, "available_memory", lambda device: 15 * 10**6)
-    read_header(path)  # 10^5 voxels a frame: 6.4 MB, and masks of 8 MB
-    with pytest.raises(CineError, match="which take 124 MiB; expected at most 14 MiB"):  # 65 bytes for 2 * 10^6 voxels
+    read_header(path)  # 10^5 voxels per frame: 6.4 MB, and masks of 8 MB
+    with pytest.raises(CineError, match="which need 124 MiB; expected at most 14 MiB"):  # 65 bytes for 2 * 10^6 voxels
         read_volume(path)
     monkeypatch.setattr(header_module, "available_memory", lambda device: 14 * 10**6)
-    with pytest.raises(CineError, match="which take 14 MiB; expected at most 13 MiB"):
+    with pytest.raises(CineError, match="which need 14 MiB; expected at most 13 MiB"):
         read_header(path)
 
 
@@ -289,14 +293,14 @@ def test_volumes_without_a_finite_voxel_are_refused(nifti):
 
 
 def test_a_refused_file_never_reaches_another_reader(nifti):
-    """LoadImage falls back to readers without a gate when ``read`` fails."""
+    """LoadImage falls back to readers without checks when ``read`` fails."""
     with pytest.raises(CineError, match="sheared"):
         load(nifti(**SHEAR))
     with pytest.raises(CineError, match="2 files"):
         LoadImage(reader=CineReader())([nifti(name="a.nii"), nifti(name="b.nii")])
 
 
-def test_the_header_alone_and_a_pickled_error(nifti):
+def test_reading_only_the_header_and_a_pickled_error(nifti):
     path = nifti(np.zeros((4, 5, 3, 7), np.int16))
     header = read_header(path)
     assert (header.shape, header.frames, header.spacing_mm) == ((4, 5, 3), 7, (1.5, 1.25, 8.0))

@@ -1,4 +1,4 @@
-"""Working order: one heart, however stored, comes to one array and goes back in every bit."""
+"""Working order: every storage order of a heart gives the same array, and the inverse restores every bit."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def stored_as(order, flips, affine=ACDC) -> MetaTensor:
 
 
 def oblique() -> torch.Tensor:
-    """A short-axis plane as it lies in a patient: turned about two axes."""
+    """A short-axis plane of a real patient: rotated about two axes."""
     a, b = np.deg2rad([40, 35])
     about_z = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]])
     about_x = np.array([[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]])
@@ -48,7 +48,7 @@ def oblique() -> torch.Tensor:
 
 
 @pytest.mark.parametrize("affine", [ACDC, oblique()], ids=["acdc", "oblique"])
-def test_all_48_axis_orders_come_to_one_array_and_back(affine):
+def test_all_48_axis_orders_give_the_same_array_and_return(affine):
     assert len(ORDERS) == 48
     transform = ShortAxisOrder()
     for order, flips in ORDERS:
@@ -63,8 +63,8 @@ def test_all_48_axis_orders_come_to_one_array_and_back(affine):
 
 
 @pytest.mark.parametrize("degrees", [0, 45, 90])
-def test_ties_are_decided_alike_for_every_axis_order(degrees):
-    """A sagittal stack has no left-right axis in plane; a plane turned by 45 degrees has two equal ones."""
+def test_ties_are_decided_in_the_same_way_for_every_axis_order(degrees):
+    """A sagittal stack has no left-right axis in plane; a plane rotated by 45 degrees has two equally close ones."""
     turn = np.deg2rad(degrees)
     sagittal = np.eye(4)
     sagittal[:3, :3] = np.array([[0, 0, 10], [np.cos(turn), -np.sin(turn), 0], [np.sin(turn), np.cos(turn), 0]]) * 1.0
@@ -76,7 +76,7 @@ def test_ties_are_decided_alike_for_every_axis_order(degrees):
         assert all(torch.equal(each.as_tensor(), worked[0].as_tensor()) for each in worked)
 
 
-def test_acdc_stays_as_it_is():
+def test_acdc_keeps_its_order():
     worked = ShortAxisOrder()(MetaTensor(VOXELS, affine=ACDC))
     assert torch.equal(worked.as_tensor(), VOXELS) and torch.equal(worked.affine, ACDC)
 
@@ -102,13 +102,13 @@ def test_the_slice_axis_is_the_last_unless_another_is_clearly_coarser_or_single(
 
 
 @pytest.mark.parametrize(("last_mm", "level"), [(10.0, "DEBUG"), (1.4, "INFO"), (0.9, "INFO")])
-def test_the_slice_axis_is_logged_where_it_is_not_plain(last_mm, level, caplog):
+def test_the_slice_axis_is_logged_if_it_is_not_obvious(last_mm, level, caplog):
     image = MetaTensor(torch.zeros(1, 6, 5, 4), affine=torch.diag(torch.tensor([1.4, 1.4, last_mm, 1.0])))
     with caplog.at_level("DEBUG"):
         ShortAxisOrderd("image")({"image": image})
     (record,) = caplog.records
     assert record.levelname == level
-    assert f"axis 3 of 3 is taken as the slice axis ((6, 5, 4) voxels of 1.4 x 1.4 x {last_mm:g} mm)" in record.message
+    assert f"using axis 3 of 3 as the slice axis ((6, 5, 4) voxels of 1.4 x 1.4 x {last_mm:g} mm)" in record.message
 
 
 def test_a_prediction_with_other_channels_is_inverted_through_spacing(nifti):
@@ -146,7 +146,7 @@ def test_other_shapes_are_refused():
         ShortAxisOrder()(VOXELS[0])
 
 
-def test_each_frame_is_transformed_by_itself_and_keeps_its_metadata():
+def test_each_frame_is_transformed_separately_and_keeps_its_metadata():
     image = Flip(0)(MetaTensor(VOXELS, affine=ACDC, meta={"filename_or_obj": "a.nii"}))
     out = ForEachFramed(keys="image", transform=NormalizeIntensity(), channels=1)({"image": image})["image"]
     for frame, source in zip(out, image, strict=True):
@@ -164,8 +164,8 @@ def test_frames_of_several_channels_stay_together():
         ForEachFrame(torch.abs, channels=5)(logits)
 
 
-def test_spacing_passes_over_text_that_is_named_like_metadata():
-    """As MONAI Label gives it: the path under image_path, metadata under image_meta_dict."""
+def test_spacing_ignores_text_with_a_name_like_metadata():
+    """The item of MONAI Label: the path under image_path, metadata under image_meta_dict."""
     image = MetaTensor(VOXELS, affine=ACDC, meta={"filename_or_obj": "a.nii.gz"})
     item = {"image": image, "image_path": "a.nii.gz", "image_meta_dict": {"kept": 1}, "frame": 0}
     settings = {"keys": "image", "pixdim": (1.0, 1.0, -1.0)}

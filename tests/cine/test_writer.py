@@ -1,4 +1,4 @@
-"""Masks go back with the geometry they came with, and nothing is overwritten by surprise."""
+"""Masks keep the geometry of their input, and no file is overwritten unexpectedly."""
 
 from __future__ import annotations
 
@@ -71,14 +71,14 @@ def test_a_real_cine_keeps_its_header(acdc_dir, tmp_path):
     assert np.array_equal(np.asarray(nib.load(tmp_path / "mask.nii.gz").dataobj), np.moveaxis(labels, 0, -1))
 
 
-def test_a_prediction_is_saved_beside_its_input(nifti, tmp_path):
+def test_a_prediction_is_saved_next_to_its_input(nifti, tmp_path):
     image = nifti(np.zeros((4, 5, 3, 2), np.int16))
     prediction = MetaTensor(torch.randint(0, 4, (2, 4, 5, 3)).float())
     save_mask({"pred": prediction, "source": str(image)}, tmp_path / "a_seg.nii")
     assert np.array_equal(read_volume(tmp_path / "a_seg.nii")[0], prediction.numpy())
 
 
-def test_labels_that_do_not_fit_are_refused_and_nothing_is_written(nifti, tmp_path):
+def test_labels_of_another_shape_are_refused_and_nothing_is_written(nifti, tmp_path):
     image, out = nifti(), tmp_path / "out" / "mask.nii.gz"
     with pytest.raises(CineError, match=r"labels of shape \(3, 4, 5\); expected \(1, 4, 5, 3\) \(T H W D\)"):
         write_mask(out, np.zeros((3, 4, 5), int), like=image)
@@ -104,7 +104,7 @@ def test_a_failed_write_leaves_the_old_mask(nifti, tmp_path, monkeypatch):
 
 @pytest.fixture
 def folder(nifti, tmp_path):
-    """Two images among files that are none."""
+    """Two images among files that are not images."""
     folder = tmp_path / "exams"
     (folder / "sub").mkdir(parents=True)
     for name in ("b.nii.gz", "a.nii", "sub/c.nii.gz"):
@@ -135,28 +135,28 @@ def test_inputs_of_every_kind(folder, tmp_path):
     assert [entry["output"] for entry in both] == [f"{tmp_path}/out/{name}" for name in ("a", "b", "sub/c")]
 
 
-def test_dicom_files_among_nifti_images_are_left_out_with_a_warning(folder, tmp_path, caplog):
-    import dicom_exam  # skips where pydicom is missing
+def test_dicom_files_among_nifti_images_are_ignored_with_a_warning(folder, tmp_path, caplog):
+    import dicom_exam  # skips the test if pydicom is missing
 
     dicom_exam.write(dicom_exam.exam(np.zeros((4, 4, 2, 3), np.uint16), np.eye(4)), folder / "exam")
     found = find_inputs(folder, tmp_path / "out")
     assert found and all(item["image"].endswith((".nii", ".nii.gz")) for item in found)
-    assert "6 DICOM files are left out, since their folder holds NIfTI images" in caplog.text
+    assert "6 DICOM files are ignored, since their folder contains NIfTI images" in caplog.text
 
 
 def test_existing_results_are_refused_skipped_or_overwritten(folder, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / "a_seg.nii.gz").write_text("old")
-    with pytest.raises(CineError, match=r"a_seg.nii.gz: found a result that exists; .* existing to skip or overwrite"):
+    with pytest.raises(CineError, match=r"a_seg.nii.gz: found an existing result; .* existing to skip or overwrite"):
         find_inputs(folder, out)
-    assert len(find_inputs(folder, out, existing="skip")) == 2  # what a killed run left is no result
+    assert len(find_inputs(folder, out, existing="skip")) == 2  # files of a killed run are not results
     for suffix in ("_function.json", "_overlay.png"):
         (out / f"a{suffix}").write_text("old")
     assert [entry["output"] for entry in find_inputs(folder, out, existing="skip")] == [str(out / "b")]
     assert len(find_inputs(folder, out, existing="overwrite")) == 2
     (out / "a_seg.nii.gz").unlink()
-    with pytest.raises(CineError, match=r"a_function.json: found a result that exists"):
+    with pytest.raises(CineError, match=r"a_function.json: found an existing result"):
         find_inputs(folder, out)
     with pytest.raises(CineError, match="found 'replace'; expected error, skip or overwrite"):
         find_inputs(folder, out, existing="replace")
@@ -168,14 +168,14 @@ def test_a_folder_that_cannot_be_written_is_refused_before_any_work(folder, tmp_
         find_inputs(folder, tmp_path / "file")
 
 
-def test_a_broken_file_in_a_folder_stays_in_the_list_for_the_gate_to_name(folder, tmp_path):
+def test_a_broken_file_in_a_folder_stays_in_the_list_for_the_reader_to_report(folder, tmp_path):
     (folder / "c.nii").write_text("")
     (folder / "d.nii").symlink_to("gone")
     found = [item["image"] for item in find_inputs(folder, tmp_path / "out")]
     assert found == [str(folder / name) for name in ("a.nii", "b.nii.gz", "c.nii", "d.nii")]
 
 
-def test_a_folder_that_cannot_be_listed_is_named(folder, tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_listed_is_reported(folder, tmp_path, monkeypatch):
     def refuse(self):
         raise PermissionError(13, "Permission denied")
 
@@ -184,7 +184,7 @@ def test_a_folder_that_cannot_be_listed_is_named(folder, tmp_path, monkeypatch):
         find_inputs(folder, tmp_path / "out")
 
 
-def test_inputs_that_cannot_be_used_are_named(folder, tmp_path):
+def test_unusable_inputs_are_reported(folder, tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     paths = tmp_path / "paths.txt"
@@ -220,12 +220,12 @@ def test_the_handler_gives_every_item_to_every_writer():
     assert written == [(item, item["output"] + end) for item in expected for end in ("_seg.nii.gz", "_f.json")]
 
 
-def test_the_handler_names_the_files_that_it_wrote_and_no_others(tmp_path):
+def test_the_handler_names_exactly_the_files_that_it_wrote(tmp_path):
     (tmp_path / "of_another_job_seg.nii.gz").touch()
     handler = ResultWriter({"_seg.nii.gz": lambda item, path: Path(path).touch()})
     engine = Engine(lambda engine, batch: [{"pred": 1}])
     handler.attach(engine)
     engine.run([[{"output": str(tmp_path / "a")}]])
     assert handler.files == [str(tmp_path / "a_seg.nii.gz")]
-    (tmp_path / "a_cine.nii.gz").touch()  # which a DICOM exam becomes
+    (tmp_path / "a_cine.nii.gz").touch()  # the file for a DICOM exam
     assert handler.files == [str(tmp_path / "a_seg.nii.gz"), str(tmp_path / "a_cine.nii.gz")]

@@ -1,4 +1,4 @@
-"""The command itself, on a phantom of six patients: stopped, resumed, called once more; with a network that fails."""
+"""The command on a phantom of six patients: stopped, resumed and repeated, with one network that fails."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OVERLAY = {
     "overlays": ["tiny.json"],
     "overrides": {"train_epochs": 2},
     "backend": "eager",
-    # so generous that a busy machine keeps them
+    # generous limits, which a busy machine can meet
     "budget_ms": 5000.0,
     "volumes_per_second": 0.1,
     "searches": [{"name": "rt"}],
@@ -59,7 +59,7 @@ def written(folder: Path) -> dict[str, int]:
     return {str(file): file.stat().st_mtime_ns for file in files}
 
 
-def test_a_comparison_that_was_stopped_goes_on_and_what_is_done_stays(folder):
+def test_a_stopped_comparison_continues_and_keeps_completed_steps(folder):
     work = folder / "work"
     process = subprocess.Popen(command(folder), cwd=folder, stderr=subprocess.PIPE, text=True)
     log = work / "searches" / "rt" / "log.txt"
@@ -69,12 +69,12 @@ def test_a_comparison_that_was_stopped_goes_on_and_what_is_done_stays(folder):
     process.send_signal(signal.SIGTERM)
     said = process.communicate(timeout=100)[1]
     assert process.returncode == 130, said[-3000:]
-    assert "The same command goes on from there" in said and "Traceback" not in said
+    assert "The same command continues from there" in said and "Traceback" not in said
     assert not (work / "comparison.json").exists()
 
     done = subprocess.run(command(folder), cwd=folder, capture_output=True, text=True, check=False)
     assert done.returncode == 2, done.stderr[-3000:]
-    assert "1 searches and networks that failed" in done.stderr and "\n- lost: nowhere.json" in done.stderr
+    assert "1 failed searches and networks" in done.stderr and "\n- lost: nowhere.json" in done.stderr
     assert "Traceback" not in done.stderr
     before = written(folder)
 

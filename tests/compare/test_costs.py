@@ -41,7 +41,7 @@ def test_networks_are_timed_in_rounds_and_only_the_fast_state_counts(space, monk
 
 @pytest.fixture
 def plan(make_plan, architecture, space, monkeypatch):
-    """Two networks of an architecture, trained already, timed for a moment."""
+    """Two already trained networks of an architecture, timed briefly."""
     monkeypatch.setattr(costs, "SECONDS", 0.0)
     monkeypatch.setattr("scripts.compare.plan.Plan.space_of", lambda *_: space)
     architecture.save(path := make_plan().entries[0].folder.parent / "a.json")
@@ -77,7 +77,7 @@ def test_without_networks_there_is_nothing_to_measure(plan):
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_networks_that_met_only_a_slower_state_are_named(plan, monkeypatch, caplog, fast):
+def test_networks_timed_only_in_a_slower_state_are_reported(plan, monkeypatch, caplog, fast):
     timing = Timing(2.0, 2.0, 2.0, 0.0, 5)
     measured = Measured(timing if fast else None, timing, 3, 3 * fast, 1.0)
     monkeypatch.setattr(costs, "time_side_by_side", lambda calls, *_: ([measured for _ in calls], {"fast_share": 0.5}))

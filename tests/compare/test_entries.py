@@ -8,7 +8,7 @@ from scripts.core.errors import CineError
 SEARCHES = [{"name": "rt"}, {"name": "hw", "configs": ["hw_nas"], "overlays": ["quick"], "overrides": {"seed": 1}}]
 
 
-def test_each_has_a_folder_of_its_name_s_letters_and_digits():
+def test_each_entry_has_a_folder_named_by_its_letters_and_digits():
     searches = read_searches("work", SEARCHES)
     assert [str(search.folder) for search in searches.values()] == ["work/searches/rt", "work/searches/hw"]
     (network,) = read_networks("work", [{"name": "RT-DNAS N=3, genetic", "system": "s", "baseline": "dints"}], searches)

@@ -14,7 +14,7 @@ FILES, CHANGED = ["search.json", "front.json"], {"budgets": [20.0, 10.0], "seed"
 
 @pytest.fixture
 def searched(monkeypatch, architecture):
-    """Each search finds a network that takes 0.9 of its budget; returns the steps that ran."""
+    """Each search finds a network with 0.9 of its budget; returns the steps that ran."""
     steps = []
 
     def run_step(step):
@@ -31,7 +31,7 @@ def searched(monkeypatch, architecture):
     return steps
 
 
-def test_each_budget_is_the_step_search_in_a_folder_of_its_own(searched, tmp_path):
+def test_each_budget_runs_the_step_search_in_its_own_folder(searched, tmp_path):
     search_front(str(tmp_path), [20.0, 10.0], "one/latency.json")
     assert [(step.step, step.folder.name) for step in searched] == [("search", "budget_10"), ("search", "budget_20")]
     settings = json.loads((folder_of(tmp_path, 10.0) / "settings_search.json").read_text())
@@ -44,7 +44,7 @@ def test_each_budget_is_the_step_search_in_a_folder_of_its_own(searched, tmp_pat
     assert all(step.files == tuple(FILES) for step in searched)
 
 
-def test_the_front_lists_what_each_search_found(searched, tmp_path):
+def test_the_front_lists_the_network_of_each_search(searched, tmp_path):
     search_front(str(tmp_path), [10.0, 20.0], "latency.json")
     found = load_front(tmp_path)
     assert [entry["budget_ms"] for entry in found] == [10.0, 20.0]
@@ -64,7 +64,7 @@ def test_the_figure_shows_budgets_latencies_and_dice(searched, tmp_path):
     assert "shared weights" in axes.get_ylabel()
 
 
-def test_evaluated_networks_show_their_dice_on_unseen_exams_once_all_are(searched, tmp_path):
+def test_dice_on_unseen_exams_is_shown_if_all_networks_are_evaluated(searched, tmp_path):
     search_front(str(tmp_path), [10.0, 20.0], "latency.json")
     networks = load_front(tmp_path)
     for number, network in enumerate(networks):
@@ -75,6 +75,6 @@ def test_evaluated_networks_show_their_dice_on_unseen_exams_once_all_are(searche
     assert "unseen" in front_figure(networks, evaluated(tmp_path, networks)).axes[0].get_ylabel()
 
 
-def test_without_a_front_it_says_so(tmp_path):
+def test_a_missing_front_is_reported(tmp_path):
     with pytest.raises(CineError, match="Run the step front"):
         load_front(tmp_path)

@@ -19,7 +19,7 @@ def names(step):
     return [file.rsplit("/", 1)[-1] for file in step.files]
 
 
-def test_each_network_takes_the_steps_of_its_origin(make_plan):
+def test_each_network_runs_the_steps_for_its_origin(make_plan):
     plan = make_plan(overlays=["quick"])
     assert [(step.owner, step.step) for step in plan.steps] == [
         ("rt", "search"),
@@ -32,29 +32,29 @@ def test_each_network_takes_the_steps_of_its_origin(make_plan):
     assert names(search) == ["search.json", "quick.json"]
     assert names(derive) == ["derive.json", "quick.json"]
     assert names(train) == ["train.json", "quick.json"]
-    assert names(evaluate) == ["train.json", "evaluate.json", "quick.json"]  # an overlay lies over both
+    assert names(evaluate) == ["train.json", "evaluate.json", "quick.json"]  # an overlay applies to both
     for step in plan.steps:
         assert json.loads((step.folder / f"settings_{step.step}.json").read_text()) == step.settings
         assert step.settings["work_dir"] == str(step.folder)
         assert step.settings["fold"] == 0
 
 
-def test_a_given_number_of_paths_is_not_held_to_the_budget_and_auto_is(make_plan):
+def test_auto_paths_must_meet_the_budget_but_a_given_number_need_not(make_plan):
     _, fixed, _, _, auto, *_ = make_plan().steps
     assert {key: fixed.settings[key] for key in UNBOUND} == UNBOUND
     assert (fixed.settings["paths"], fixed.settings["method"]) == (3, "genetic")
     assert auto.settings["budget_ms"] == 50.0
 
 
-def test_overrides_of_a_search_stand_over_those_of_all(make_plan):
+def test_overrides_of_a_search_take_precedence_over_common_ones(make_plan):
     searches = [{"name": "rt", "overrides": {"search_epochs": 3, "budget_ms": 9.0}}]
     search = make_plan(searches=searches, overrides={"search_epochs": 2, "pool_size": 5}).steps[0]
     assert (search.settings["search_epochs"], search.settings["pool_size"]) == (3, 5)
     assert search.settings["budget_ms"] == 9.0
 
 
-def test_an_override_reaches_only_the_steps_that_know_it(make_plan):
-    """Another number of training epochs must not search anew, nor another search train a baseline anew."""
+def test_an_override_reaches_only_steps_with_that_key(make_plan):
+    """Another number of training epochs must not repeat a search, and another search must not repeat a baseline."""
     overrides = {"search_epochs": 2, "train_epochs": 5, "space#layers": 4}
     reached = {
         step.step: sorted(set(overrides) & step.settings.keys()) for step in make_plan(overrides=overrides).steps
@@ -72,7 +72,7 @@ def test_searches_of_one_space_share_their_latency_table(make_plan):
     assert files[0] == files[1] != files[2]
 
 
-def test_only_searches_that_networks_come_of_are_run(make_plan):
+def test_only_searches_with_networks_are_run(make_plan):
     plan = make_plan([{"name": "chance", "system": "random", "search": "rt", "random": 7}])
     assert [step.step for step in plan.steps] == ["train", "evaluate"]
 
@@ -90,7 +90,7 @@ def test_only_searches_that_networks_come_of_are_run(make_plan):
         ({"networks": [{"name": "a", "system": "s", "baseline": "nobody"}]}, "networks, a: found the baseline nobody"),
     ],
 )
-def test_what_no_step_could_use_is_refused_before_any_runs(make_plan, options, found):
+def test_unusable_settings_are_refused_before_any_step_runs(make_plan, options, found):
     with pytest.raises(CineError, match=found):
         _ = make_plan(**options).steps
 

@@ -31,7 +31,7 @@ def step(tmp_path) -> Step:
 
 @pytest.fixture
 def ran(monkeypatch, step) -> list[str]:
-    """What was run, by a command that writes the output."""
+    """The list of runs, by a command that writes the output."""
     ran: list[str] = []
 
     def execute(command, log):
@@ -43,13 +43,13 @@ def ran(monkeypatch, step) -> list[str]:
     return ran
 
 
-def test_a_step_runs_once(step, ran):
+def test_a_step_runs_only_once(step, ran):
     assert run_step(step) and not run_step(step)
     assert ran == ["train"]
 
 
 @pytest.mark.parametrize("name", ["input", "base.json", "out"])
-def test_a_step_runs_again_where_its_input_its_configuration_or_its_output_changed(step, ran, name):
+def test_a_step_runs_again_if_its_input_configuration_or_output_changed(step, ran, name):
     step = replace(step, step="evaluate")
     run_step(step)
     if name == "out":
@@ -60,7 +60,7 @@ def test_a_step_runs_again_where_its_input_its_configuration_or_its_output_chang
 
 
 @pytest.mark.parametrize("name", ["input", "base.json"])
-def test_a_training_is_not_taken_for_one_with_other_settings_or_another_network(step, ran, name):
+def test_a_training_with_other_settings_or_another_network_is_not_reused(step, ran, name):
     run_step(step)
     (step.folder / name).write_text('{"y": 2}')
     with pytest.raises(CineError, match=rf"a training with other settings.*delete {step.folder}"):
@@ -79,11 +79,11 @@ def test_other_settings_of_a_training_are_refused_before_anything_runs(make_plan
         run_plan(make_plan(overrides={"train_epochs": 3}))
 
 
-def test_a_step_that_fails_is_told_by_its_last_words_and_runs_again(step, monkeypatch):
+def test_a_failed_step_is_reported_with_its_last_lines_and_runs_again(step, monkeypatch):
     monkeypatch.setattr(steps, "_execute", lambda command, log: (2, "Error: no exams."))
     for _ in range(2):
         with pytest.raises(
-            CineError, match=r"train ended with exit code 2, saying: Error: no exams; expected"
+            CineError, match=r"the step train with exit code 2 and the message: Error: no exams; expected"
         ) as error:
             run_step(step)
     assert str(step.folder / "log.txt") in str(error.value)
@@ -97,7 +97,7 @@ def test_a_step_that_fails_is_told_by_its_last_words_and_runs_again(step, monkey
         ("print('\\n'.join(map(str, range(9))) + '\\r10%\\r99%'); exit(3)", 3, "4 5 6 7 99%"),
     ],
 )
-def test_the_log_keeps_all_that_a_process_says_and_its_last_words_are_told(tmp_path, program, code, said):
+def test_the_log_keeps_all_output_and_the_last_lines_are_reported(tmp_path, program, code, said):
     log = tmp_path / "log.txt"
     log.write_text("Error: of yesterday\n")
     assert steps._execute([sys.executable, "-c", program], log) == (code, said)
@@ -131,7 +131,7 @@ def wait_for(path):
 
 @pytest.fixture
 def outcomes(monkeypatch, make_plan):
-    """A plan whose steps only leave their outputs, but for those that are told to fail."""
+    """A plan whose steps only write their outputs, except those that must fail."""
     failing: set[tuple[str, str]] = set()
     ran: list[tuple[str, str]] = []
 
@@ -162,7 +162,7 @@ def test_each_network_starts_from_its_origin(outcomes):
     assert Architecture.load(chance.architecture_file) == architecture
 
 
-def test_there_is_nothing_to_derive_from_a_one_shot_search(outcomes):
+def test_deriving_from_a_one_shot_search_is_an_error(outcomes):
     plan, _, _ = outcomes
     (search,) = plan.used_searches
     (search.folder / "search").mkdir(parents=True)
@@ -172,7 +172,7 @@ def test_there_is_nothing_to_derive_from_a_one_shot_search(outcomes):
     assert "a one-shot search (HyperSegNAS)" in failures["auto"]
 
 
-def test_a_network_that_fails_stops_no_other(outcomes):
+def test_a_failed_network_does_not_stop_the_others(outcomes):
     plan, failing, ran = outcomes
     failing.add(("genetic", "train"))
     failures = run_plan(plan)
@@ -183,7 +183,7 @@ def test_a_network_that_fails_stops_no_other(outcomes):
     name_failures(plan, {})
 
 
-def test_networks_of_a_failed_search_fail_and_random_ones_go_on(outcomes):
+def test_networks_of_a_failed_search_fail_and_random_ones_continue(outcomes):
     plan, failing, _ = outcomes
     failing.add(("rt", "search"))
     failures = run_plan(plan)

@@ -1,4 +1,4 @@
-"""Every other search by its own overlays, end to end: searched, derived, trained, evaluated, drawn."""
+"""Every other search by its own overlays, end to end: search, derive, train, evaluate, draw."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def folder(tmp_path_factory) -> Path:
         ("hypersegnas", "hyper", None, {"trellis", "curves", "candidates", "latency"}),
     ],
 )
-def test_a_system_ends_in_a_trained_and_judged_network_and_its_figures(folder, name, search, paths, figures):
+def test_a_system_gives_a_trained_and_evaluated_network_with_figures(folder, name, search, paths, figures):
     network = folder / "networks" / name
     architecture = Architecture.load(network / "architecture.json")
     assert paths in (None, len(architecture.paths))

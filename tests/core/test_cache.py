@@ -1,4 +1,4 @@
-"""A place for what can be made again, also without a home."""
+"""The folder for files that can be made again, also without a home."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ def no_cache(request, tmp_path, monkeypatch):
     cache._folder.cache_clear()
 
 
-def test_without_a_cache_a_temporary_one_serves_and_the_log_says_so_once(no_cache, caplog, tmp_path):
+def test_without_a_cache_a_temporary_folder_is_used_and_logged_once(no_cache, caplog, tmp_path):
     path = cache.cached("phantom")
     path.write_text("whole")
     assert cache.cached("phantom") == path and cache.cached("other").parent == path.parent
-    assert caplog.text.count("No cache can be kept here") == 1
+    assert caplog.text.count("The cache folder cannot be used") == 1
     assert not path.is_relative_to(tmp_path / "home")
 
 
@@ -44,7 +44,7 @@ def test_the_cache_of_the_user(tmp_path, monkeypatch, variable, caplog):
     assert not caplog.text
 
 
-def test_what_is_there_is_read_although_nothing_can_be_written(tmp_path, monkeypatch):
+def test_an_existing_cache_is_read_from_a_read_only_folder(tmp_path, monkeypatch):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     (tmp_path / "rtdnas" / "phantom").mkdir(parents=True)
     monkeypatch.setattr(cache.tempfile, "TemporaryFile", Mock(side_effect=PermissionError(13, "Permission denied")))

@@ -1,4 +1,4 @@
-"""Two processes on one CPU, started by torchrun and joined by gloo, against one process."""
+"""Two processes on one CPU, started by torchrun with gloo, compared with one process."""
 
 from __future__ import annotations
 
@@ -60,14 +60,14 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
 
 @pytest.fixture(scope="module")
 def both(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
-    """What distributed_worker.py found in each process."""
+    """The results of distributed_worker.py in each process."""
     folder = tmp_path_factory.mktemp("both")
     path = os.pathsep.join([str(HERE), str(BUNDLE_ROOT)])
     ended(torchrun(HERE / "distributed_worker.py", folder, cwd=folder, PYTHONPATH=path))
     return folder, [torch.load(folder / str(rank) / "results.pt", weights_only=True) for rank in (0, 1)]
 
 
-def test_all_processes_hold_the_same_after_a_search(both):
+def test_all_processes_have_the_same_state_after_a_search(both):
     _, (first, second) = both
     for name in ("plain", "whole", "discrete", "one_shot"):
         assert identical(first[name], second[name])
@@ -75,14 +75,14 @@ def test_all_processes_hold_the_same_after_a_search(both):
 
 
 class InParts(Searcher):
-    """One process that sees whole batches and normalises each half by itself, as two processes do."""
+    """One process that reads whole batches and normalises each half separately, as two processes do."""
 
     def loss(self, loss, batch, forward):
         halves = [{key: value[i : i + 1] for key, value in batch.items()} for i in (0, 1)]
         return sum(super(InParts, self).loss(loss, half, forward) for half in halves) / 2
 
 
-def test_a_search_of_two_processes_equals_one_process_with_the_same_whole_batches(both, tmp_path):
+def test_a_search_with_two_processes_equals_one_process_with_the_same_batches(both, tmp_path):
     def loader(items):
         sampler = DistributedSampler(items, num_replicas=1, rank=0)
         return small_loader(items, noise=0.0, batch_size=2, shuffle=False, sampler=sampler)
@@ -101,11 +101,11 @@ def test_a_search_of_two_processes_equals_one_process_with_the_same_whole_batche
     assert found["history"][-1]["entropy"]["non_scaling"] < 0.999  # the architecture moved
 
 
-def test_a_signal_to_one_process_stops_all_at_one_step_and_the_search_resumes_in_every_bit(both):
+def test_a_signal_to_one_process_stops_all_at_the_same_step_and_the_search_resumes_exactly(both):
     folder, results = both
     for found in results:
         assert found["interrupted"].startswith("KeyboardInterrupt Saved in")
-        assert found["steps"] == 1  # of the third epoch, which are two
+        assert found["steps"] == 1  # of the two steps of the third epoch
         assert identical(found["resumed"], found["whole"])
     assert load_history(folder / "0" / "broken") == load_history(folder / "0" / "whole")
 
@@ -113,11 +113,11 @@ def test_a_signal_to_one_process_stops_all_at_one_step_and_the_search_resumes_in
 def test_another_number_of_processes_does_not_resume(both):
     data = small_volumes()
     one = small_search(both[0] / "0" / "whole", weights={"loader": small_loader(data[:4])})
-    with pytest.raises(CineError, match="a run with processes = 2; expected 1"):
+    with pytest.raises(CineError, match="a checkpoint with processes = 2; expected 1"):
         one.run()
 
 
-def test_the_first_process_alone_writes(both):
+def test_only_the_first_process_writes(both):
     folder, _ = both
     assert [path.name for path in (folder / "1").iterdir()] == ["results.pt"]
     assert (folder / "0" / "whole" / "search" / "checkpoint.pt").exists()
@@ -125,7 +125,7 @@ def test_the_first_process_alone_writes(both):
     assert list((folder / "0" / "whole" / "search" / "tensorboard").rglob("events*"))
 
 
-def test_what_one_process_meets_ends_all(both):
+def test_an_error_in_one_process_ends_all(both):
     folder, results = both
     for found in results:
         assert found["nan"].startswith("CineError epoch 1, step 1: weight loss: found nan")
@@ -133,7 +133,7 @@ def test_what_one_process_meets_ends_all(both):
     assert (folder / "0" / "main").exists()
 
 
-def test_exams_are_shared_out_and_augmented_each_in_its_own_way(both):
+def test_exams_are_distributed_and_each_process_augments_differently(both):
     _, (first, second) = both
     assert sorted(first["order"] + second["order"]) == list(range(6))
     assert all(ours != theirs for ours, theirs in zip(first["noise"], second["noise"], strict=True))
@@ -156,9 +156,9 @@ NETWORK = {
     "multiple": 4,
     "deployment_size": [16, 16, 3],
 }
-# what makes two processes equal to one: a normalisation of each exam by itself, a loss that is a mean over them, no
-# random augmentation; and float32, and an optimiser that does not blow up rounding, as Adam does where a gradient is
-# nothing else
+# two processes equal one with separate normalisation of each exam, a loss that is a mean over exams, and no random
+# augmentation. They also need float32, and an optimiser that does not enlarge rounding errors. Adam would enlarge them
+# where a gradient is only rounding
 COMPARABLE = {
     "patch_size": [16, 16, 3],
     **{"train_epochs": 40, "val_interval": 40, "train#inferer#amp": False, "validate#inferer#amp": False},
@@ -195,7 +195,7 @@ def folder(tmp_path_factory) -> Path:
 
 
 def config_files(*names: str) -> list[str]:
-    """Those that are shipped, or lie in the working directory."""
+    """Configs that are shipped, or that lie in the working directory."""
     shipped = [CONFIGS / f"{name}.json" for name in names]
     return [str(path if path.exists() else path.name) for path in shipped]
 
@@ -206,7 +206,7 @@ def command(step: str, *configs: str, **overrides: object) -> list[str]:
     return arguments + [str(part) for key, value in overrides.items() for part in (f"--{key}", value)]
 
 
-def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(folder, monkeypatch):
+def test_a_training_with_two_processes_that_resumed_equals_one_process(folder, monkeypatch):
     monkeypatch.chdir(folder)
     parser = ConfigParser()
     parser.read_config(config_files("train", "comparable", "one"))
@@ -219,10 +219,10 @@ def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(fold
         time.sleep(0.01)
     process.terminate()
     said = process.communicate(timeout=120)[1]
-    assert "The same command goes on from there" in said and process.returncode == 1, said[-3000:]
+    assert "The same command continues from there" in said and process.returncode == 1, said[-3000:]
     assert not (folder / "two" / "model.pt").exists()
     said = ended(torchrun(*two, cwd=folder))
-    assert said.count("Resumed after epoch") == 1  # the other process is silent
+    assert said.count("Resumed after epoch") == 1  # the other process does not log
 
     whole, found = (torch.load(folder / name / "model.pt", weights_only=True) for name in ("one", "two"))
     assert whole.keys() == found.keys()
@@ -232,14 +232,14 @@ def test_a_training_of_two_processes_stopped_and_resumed_equals_one_process(fold
     for ours, theirs in list(zip(*histories, strict=True))[-10:]:  # epochs that were not interrupted
         assert [ours[key] for key in ("epoch", "lr")] == [theirs[key] for key in ("epoch", "lr")]
         assert ours["loss"] == pytest.approx(theirs["loss"], rel=1e-5)
-        # whole voxels: where two classes are as likely, rounding decides
+        # whole voxels: rounding decides between equally likely classes
         assert ours.get("val_dice") == pytest.approx(theirs.get("val_dice"), abs=1e-3)
     assert histories[0][-1]["loss"] < histories[0][0]["loss"] - 0.01
     assert json.loads((folder / "two" / "model.json").read_text())["processes"] == 2
     assert list((folder / "two" / "train" / "tensorboard" / "epochs").iterdir())
 
 
-def test_the_search_runs_by_torchrun_and_measures_once(folder):
+def test_the_search_runs_by_torchrun_and_measures_only_once(folder):
     arguments = command("search", "search", "multi_gpu_search", "tiny", work_dir="search", search_batch_size=1)
     said = ended(torchrun(*arguments, cwd=folder))
     assert said.count("Accepted") == said.count("saved as search/latency.json") == 1
@@ -259,7 +259,7 @@ def test_a_step_that_is_not_shared_refuses_several_processes(monkeypatch):
     join(False)
 
 
-def test_one_process_is_alone():
+def test_one_process_has_no_others():
     value = torch.tensor(2.0, requires_grad=True)
     assert (any_process(True), any_process(False), gather("a"), float(mean(value))) == (True, False, ["a"], 2.0)
     assert on_main(lambda x, y: x - y)(3, y=1) == 2

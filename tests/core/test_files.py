@@ -12,7 +12,7 @@ from scripts.core.files import first_existing, model_folder, replacing
 from scripts.core.json_files import read_json, validate, write_json
 
 
-def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_a_failed_block_leaves_only_the_old_file(tmp_path):
     path = tmp_path / "result.nii.gz"
     path.write_text("old")
     with pytest.raises(RuntimeError), replacing(path) as temporary:
@@ -23,7 +23,7 @@ def test_a_block_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     assert os.listdir(tmp_path) == ["result.nii.gz"]
 
 
-def test_a_block_that_ends_replaces_the_file_with_the_user_s_permissions(tmp_path):
+def test_a_successful_block_replaces_the_file_with_the_user_s_permissions(tmp_path):
     path = tmp_path / "new" / "result.json"
     write_json(path, {"a": 1})
     assert json.loads(path.read_text()) == {"a": 1}
@@ -37,15 +37,15 @@ def test_numbers_that_json_lacks_are_not_written(tmp_path):
     assert not os.listdir(tmp_path)
 
 
-def test_names_that_do_not_fit_are_told():
+def test_invalid_names_are_reported():
     schema = {"required": ["a", "b"], "properties": {"a": {}, "b": {}}, "additionalProperties": False}
-    with pytest.raises(CineError, match=r"found the unknown 'pear', 'c'; expected none but a, b\. Mend it\."):
+    with pytest.raises(CineError, match=r"found unknown 'pear', 'c'; expected only a, b\. Mend it\."):
         validate({"a": 1, "pear": 2, "b": 3, "c": 4}, schema, "x.json", "Mend it.")
     with pytest.raises(CineError, match=r"found no 'b'; expected all of a, b\."):
         validate({"a": 1}, schema, "x.json", "Mend it.")
 
 
-def test_json_that_does_not_fit_is_refused_by_field(tmp_path):
+def test_invalid_json_is_refused_and_its_field_is_named(tmp_path):
     path = tmp_path / "a.json"
     schema = {"type": "object", "properties": {"n": {"type": "array", "items": {"minimum": 0}}}}
     path.write_text('{"n": [1, -2]}')
@@ -55,7 +55,7 @@ def test_json_that_does_not_fit_is_refused_by_field(tmp_path):
     with pytest.raises(CineError, match="NaN is not a number that JSON allows"):
         read_json(path, schema, "Mend it.")
     path.write_text("[" * 100_000)
-    with pytest.raises(CineError, match="no valid JSON"):
+    with pytest.raises(CineError, match="invalid JSON"):
         read_json(path, schema, "Mend it.")
 
 
@@ -64,15 +64,15 @@ def test_the_error_crosses_processes():
     assert str(error) == "a: found b; expected c. d"
 
 
-def test_the_first_that_is_there(tmp_path):
+def test_the_first_existing_file_is_used(tmp_path):
     (tmp_path / "b").write_text("")
     assert first_existing([str(tmp_path / "a"), str(tmp_path / "b")]) == str(tmp_path / "b")
     with pytest.raises(CineError, match="Run the step"):
         first_existing([str(tmp_path / "c")])
 
 
-def test_a_network_without_weights_is_no_model(tmp_path):
-    """An architecture searched here must not meet the weights of another one elsewhere."""
+def test_a_folder_without_weights_is_not_a_model(tmp_path):
+    """An architecture that was searched here must not be combined with the weights of another one."""
     for name in ("work", "shipped"):
         (tmp_path / name).mkdir()
         (tmp_path / name / "architecture.json").write_text("")
@@ -86,7 +86,7 @@ def test_a_network_without_weights_is_no_model(tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EROFS, errno.EACCES])
-def test_what_the_disk_refuses_is_told_and_the_old_file_stays(tmp_path, monkeypatch, number):
+def test_disk_errors_are_reported_and_the_old_file_stays(tmp_path, monkeypatch, number):
     write_json(tmp_path / "a.json", {"old": 1})
 
     def refuse(*_):
@@ -99,14 +99,14 @@ def test_what_the_disk_refuses_is_told_and_the_old_file_stays(tmp_path, monkeypa
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_a_folder_that_is_a_file_is_told(tmp_path):
+def test_a_file_instead_of_a_folder_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(CineError, match="cannot be written"):
         write_json(tmp_path / "file" / "a.json", {})
 
 
-def test_a_folder_that_cannot_be_synced_takes_files_all_the_same(tmp_path, monkeypatch):
-    """As on Windows, which opens no folder, and on some network drives."""
+def test_files_are_written_to_a_folder_that_cannot_be_synced(tmp_path, monkeypatch):
+    """As on Windows, which cannot open a folder, and on some network drives."""
     opened = os.open
 
     def refuse_folders(path, *arguments, **keys):
@@ -120,6 +120,6 @@ def test_a_folder_that_cannot_be_synced_takes_files_all_the_same(tmp_path, monke
 
 
 def test_a_name_full_of_dots_is_not_too_long_while_it_is_written(tmp_path):
-    name = "1.2." * 60 + ".json"  # as exports name files after UIDs
+    name = "1.2." * 60 + ".json"  # like exports that name files after UIDs
     write_json(tmp_path / name, {})
     assert os.listdir(tmp_path) == [name]

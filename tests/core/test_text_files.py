@@ -1,4 +1,4 @@
-"""Lists as other programs write them mean the same files."""
+"""Lists in the formats of other programs give the same files."""
 
 from __future__ import annotations
 
@@ -41,17 +41,17 @@ def folder(tmp_path):
     ],
     ids=["crlf", "mark", "utf16", "utf16be", "utf16bare", "quotes", "header", "commas", "semicolons", "tabs"],
 )
-def test_every_writing_of_a_list_names_the_same_files(folder, content):
+def test_every_notation_of_a_list_gives_the_same_files(folder, content):
     (folder / "list.txt").write_bytes(content)
     assert names(folder / "list.txt") == ["a.nii.gz", "b c.nii.gz"]
 
 
-def test_a_name_with_a_comma_is_no_table(folder):
+def test_a_name_with_a_comma_is_not_a_table(folder):
     (folder / "list.txt").write_text("sub\\a,b.nii.gz\na.nii.gz\n")
     assert names(folder / "list.txt") == ["sub/a,b.nii.gz", "a.nii.gz"]
 
 
-def test_a_home_folder_and_backslashes_are_understood_but_a_name_that_has_one_comes_first(folder, monkeypatch):
+def test_home_folder_and_backslashes_are_resolved_unless_a_file_has_that_name(folder, monkeypatch):
     monkeypatch.setenv("HOME", "/home/of/the/user")
     assert located("~/a.nii", folder) == Path("/home/of/the/user/a.nii")
     assert located(r"sub\a,b.nii.gz", folder) == folder / "sub" / "a,b.nii.gz"
@@ -59,7 +59,7 @@ def test_a_home_folder_and_backslashes_are_understood_but_a_name_that_has_one_co
     assert located(r"sub\a,b.nii.gz", folder).name == r"sub\a,b.nii.gz"
 
 
-def test_what_is_no_list_is_named(folder):
+def test_a_file_that_is_not_a_list_is_reported(folder):
     path = folder / "list.txt"
     path.write_bytes("Müller/a.nii.gz\n".encode("latin-1"))
     with pytest.raises(
@@ -73,7 +73,7 @@ def test_what_is_no_list_is_named(folder):
         listed_paths(path)
     with path.open("wb") as file:
         file.truncate(2**24 + 1)
-    with pytest.raises(CineError, match=r"found a larger file; expected a list of paths.*at most 16 MiB"):
+    with pytest.raises(CineError, match=r"found a file that is too large; expected a list of paths.*at most 16 MiB"):
         listed_paths(path)
 
 

@@ -26,12 +26,14 @@ def test_a_cine_is_the_nifti_that_was_cut_into_it(tmp_path, one_series, by_serie
     assert np.array_equal(np.moveaxis(frames_THWD, 0, -1), voxels())
     assert np.allclose(header.affine, oblique(), atol=1e-4)
     again = nib.load(tmp_path / "cine.nii.gz")
-    assert np.allclose(again.header.get_zooms(), (1.25, 1.5, 8, 41.5), atol=1e-4)  # 40 to 43 ms a frame
+    assert np.allclose(again.header.get_zooms(), (1.25, 1.5, 8, 41.5), atol=1e-4)  # 40 to 43 ms per frame
     assert again.header.get_xyzt_units() == ("mm", "msec")
 
 
-@pytest.mark.filterwarnings("ignore:The DICOM readers are highly experimental")  # nibabel of its own, which agrees
-def test_each_voxel_lies_where_another_reader_says(tmp_path):
+@pytest.mark.filterwarnings(
+    "ignore:The DICOM readers are highly experimental"
+)  # nibabel's own DICOM reader, which agrees
+def test_each_voxel_has_the_position_of_another_reader(tmp_path):
     """nibabel's own DICOM reader: indices are row, column; coordinates LPS."""
     from nibabel.nicom.dicomwrappers import wrapper_from_data
 
@@ -39,7 +41,7 @@ def test_each_voxel_lies_where_another_reader_says(tmp_path):
     cine_HWDT, affine, _ = read_cine(write(datasets, tmp_path))
     for dataset in datasets:
         wrapper = wrapper_from_data(dataset)
-        # the third column needs the slice's thickness, and the slice has one voxel alone along it
+        # the third column needs the slice's thickness; the slice has only one voxel along it
         place = wrapper.affine @ [3, 2, 0, 1] * [-1, -1, 1, 1]
         h, w, d = np.rint(np.linalg.solve(affine, place)[:3]).astype(int)
         assert (h, w) == (2, 3)
@@ -49,7 +51,7 @@ def test_each_voxel_lies_where_another_reader_says(tmp_path):
 
 
 def test_slices_that_were_numbered_downwards_are_stacked_along_the_normal(tmp_path):
-    """A left-handed stack has no DICOM of its own: it comes out right-handed, the same in space."""
+    """DICOM cannot store a left-handed stack: the result is right-handed, at the same position in space."""
     cine_HWDT, affine, _ = read_cine(write(exam(voxels(), oblique(handed=-1.0)), tmp_path))
     assert np.linalg.det(affine[:3, :3]) > 0
     assert np.array_equal(cine_HWDT[:, :, ::-1], voxels())
@@ -84,7 +86,7 @@ def test_without_trigger_times_instance_numbers_give_the_order(tmp_path, caplog)
     assert "sorted by instance number" in caplog.text
 
 
-def test_what_is_no_image_is_left_out_and_what_is_compressed_without_loss_is_read(tmp_path, caplog):
+def test_objects_without_images_are_ignored_and_lossless_compression_is_read(tmp_path, caplog):
     datasets = exam(voxels(), oblique())
     for dataset in datasets:
         dataset.compress(pydicom.uid.RLELossless)
@@ -95,11 +97,11 @@ def test_what_is_no_image_is_left_out_and_what_is_compressed_without_loss_is_rea
     report.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
     with caplog.at_level(logging.INFO):
         assert np.array_equal(read_cine(write([*datasets, report], tmp_path))[0], voxels())
-    assert "1 DICOM files without an image are left out" in caplog.text
+    assert "ignored 1 DICOM files without an image" in caplog.text
 
 
 def change(number: int | slice, **fields):
-    """Set the fields of some images, or delete those that are None."""
+    """Set fields of some images; a value of None deletes the field."""
 
     def spoil(datasets):
         chosen = datasets[number] if isinstance(number, slice) else [datasets[number]]
@@ -164,7 +166,7 @@ REFUSED = {
         lambda ds: ds.extend(series(ds[4:5], 1, SeriesInstanceUID=ds[4].SeriesInstanceUID)),
         "6 frames of slice 2 of 4.*expected 7",
     ),
-    "two times in one": (change(4, TriggerTime=12.0), "two images of slice 1 of 4 .series 1. at one time"),
+    "two times in one": (change(4, TriggerTime=12.0), "two images of slice 1 of 4 .series 1. with the same time"),
     "two patients": (change(4, PatientID="Roe^Richard"), "2 patients in 24 images"),
     "two studies": (change(4, StudyInstanceUID="1.2.3"), "2 studies"),
     "two frames of reference": (change(4, FrameOfReferenceUID="1.2.3"), "5 frames of slice 1 of 4"),
@@ -175,22 +177,22 @@ REFUSED = {
         change(slice(None), TriggerTime=None, InstanceNumber=None),
         "or without an instance number",
     ),
-    "no position": (change(4, ImagePositionPatient=None), "IM.*: found no valid ImagePositionPatient"),
-    "no spacing": (change(4, PixelSpacing=None), "no valid PixelSpacing"),
+    "no position": (change(4, ImagePositionPatient=None), "IM.*: found an invalid ImagePositionPatient"),
+    "no spacing": (change(4, PixelSpacing=None), "an invalid PixelSpacing"),
     "zero spacing": (change(slice(None), PixelSpacing=[0, 1]), "expected positive numbers"),
     "no direction": (change(slice(None), ImageOrientationPatient=[0, 0, 0, 0, 0, 0]), "two unit vectors"),
     "one slice without thickness": (remove_all_but_a_slice_without_thickness, "without a SliceThickness"),
     "several frames": (change(4, NumberOfFrames=30), "claims 30 frames; expected at most 10000, all in the file"),
     "colour": (change(4, SamplesPerPixel=3, PhotometricInterpretation="RGB"), "a picture in colour"),
     "inverted": (change(4, PhotometricInterpretation="MONOCHROME1"), "inverted grey values, in a series of the cine"),
-    "cut short": (change(4, PixelData=b"12"), "pixels that cannot be read .ValueError, Explicit VR"),
-    "a compression without a decoder": (encapsulate, "JPEG 2000 .*, which nothing here decodes.*pylibjpeg"),
+    "truncated": (change(4, PixelData=b"12"), "pixels that cannot be read .ValueError, Explicit VR"),
+    "a compression without a decoder": (encapsulate, "JPEG 2000 .*, for which no decoder is installed.*pylibjpeg"),
     "deflated": (deflate, "a deflated data set"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_is_no_whole_cine_is_refused_without_the_patient_s_words(tmp_path, case, caplog):
+def test_an_incomplete_cine_is_refused_without_patient_data_in_the_message(tmp_path, case, caplog):
     spoil, words = REFUSED[case]
     datasets = exam(voxels(), oblique())
     spoil(datasets)
@@ -201,11 +203,11 @@ def test_what_is_no_whole_cine_is_refused_without_the_patient_s_words(tmp_path, 
     assert NAME not in told and str(datasets[0].StudyInstanceUID) not in told
 
 
-def test_a_file_that_ends_in_its_header_and_a_folder_without_images(tmp_path):
+def test_a_truncated_header_and_a_folder_without_images(tmp_path):
     folder = write(exam(voxels(), oblique()), tmp_path)
     whole = (folder / "IM0003").read_bytes()
     (folder / "IM0003").write_bytes(whole[:200])
-    with pytest.raises(CineError, match="IM0003: found no valid Columns"):
+    with pytest.raises(CineError, match="IM0003: found an invalid Columns"):
         read_cine(folder)
     for path in folder.iterdir():
         path.unlink()
@@ -230,13 +232,13 @@ def test_seeded_mutations_end_in_a_cine_or_a_refusal(tmp_path):
         assert cine_HWDT.ndim == 4 and np.isfinite(affine).all()
 
 
-def test_more_than_the_memory_holds_and_a_missing_reader(tmp_path, monkeypatch):
+def test_too_large_exams_and_a_missing_reader(tmp_path, monkeypatch):
     folder = write(exam(voxels(), oblique()), tmp_path)
     monkeypatch.setattr(cine, "MEMORY_SHARE", 1e-12)
-    with pytest.raises(CineError, match=r"images of 7 x 5 a frame, which take 0 MiB; expected at most 0 MiB"):
+    with pytest.raises(CineError, match=r"images of 7 x 5 per frame, which take 0 MiB; expected at most 0 MiB"):
         read_cine(folder)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CineError, match=r"expected the package pydicom, which reads them. pip install pydicom"):
+    with pytest.raises(CineError, match=r"expected the package pydicom to read them. pip install pydicom"):
         read_cine(folder)
 
 
@@ -249,19 +251,19 @@ def test_a_folder_of_dicom_is_one_input_and_its_mask_has_the_cine_s_geometry(tmp
     item = DicomCined()(item)
     cine = tmp_path / "out" / "a.nii_cine.nii.gz"
     assert item["image"] == item["source"] == str(cine)
-    assert DicomCined()(item) == item  # a file stays as it is
+    assert DicomCined()(item) == item  # a file is not changed
     write_mask(tmp_path / "mask.nii", np.zeros((FRAMES, *SHAPE[:3]), np.uint8), item["source"])
     assert np.array_equal(nib.load(tmp_path / "mask.nii").affine, nib.load(cine).affine)
-    with pytest.raises(CineError, match=r"_cine.nii.gz: found a result that exists"):
+    with pytest.raises(CineError, match=r"_cine.nii.gz: found an existing result"):
         find_inputs(folder, tmp_path / "out")
-    assert len(find_inputs(folder, tmp_path / "out", existing="skip")) == 1  # the cine alone is no result
+    assert len(find_inputs(folder, tmp_path / "out", existing="skip")) == 1  # the cine by itself is not a result
     with pytest.raises(CineError, match=r"no NIfTI image; expected .* or DICOM images"):
         (tmp_path / "empty").mkdir()
         find_inputs(tmp_path / "empty", tmp_path / "out")
 
 
 @pytest.mark.parametrize(("between", "expected"), [(-8.0, 8.0), (7.0, 7.0), (0.0, 6.5)])
-def test_one_slice_is_as_thick_as_its_distance_to_the_next_whatever_its_sign(tmp_path, between, expected):
+def test_the_thickness_of_one_slice_is_its_distance_without_sign(tmp_path, between, expected):
     datasets = exam(voxels((7, 5, 1, 6)), oblique())
     for dataset in datasets:
         dataset.SpacingBetweenSlices = between

@@ -1,4 +1,4 @@
-"""Which files of a folder are taken for DICOM: without the preamble, behind links, and beside other files."""
+"""Which files of a folder count as DICOM: without the preamble, behind links, and next to other files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.dicom.files import dicom_files, holds_dicom
 
 
 @pytest.mark.parametrize("implicit", [True, False])
-def test_data_sets_without_preamble_are_read_and_none_is_dropped(tmp_path, caplog, implicit):
+def test_all_data_sets_without_preamble_are_read(tmp_path, caplog, implicit):
     datasets = exam(voxels(), oblique())
     folder = write(datasets[:18], tmp_path)
     for number, dataset in enumerate(datasets[18:]):  # the last slice
@@ -33,7 +33,7 @@ def test_file_meta_information_without_preamble_is_read(tmp_path):
     assert np.array_equal(read_cine(folder)[0], voxels())
 
 
-def test_a_transfer_syntax_that_is_not_named_is_deduced(tmp_path):
+def test_a_missing_transfer_syntax_is_guessed(tmp_path):
     folder = write(exam(voxels(), oblique()), tmp_path)
     for path in folder.iterdir():
         whole = path.read_bytes()
@@ -42,7 +42,7 @@ def test_a_transfer_syntax_that_is_not_named_is_deduced(tmp_path):
     assert np.array_equal(read_cine(folder)[0], voxels())
 
 
-def test_other_files_are_no_dicom_and_are_counted(tmp_path, caplog):
+def test_other_files_are_counted_as_not_dicom(tmp_path, caplog):
     folder = write(exam(voxels(), oblique()), tmp_path)
     (folder / NAME).write_text("no image")
     (folder / "table.json").write_text("{}")
@@ -55,7 +55,7 @@ def test_other_files_are_no_dicom_and_are_counted(tmp_path, caplog):
     assert len(dicom_files(folder)[1]) == 7
     with caplog.at_level(logging.INFO):
         read_cine(folder)
-    assert "7 files of the folder are no DICOM" in caplog.text
+    assert "7 files of the folder are not DICOM" in caplog.text
     assert NAME not in caplog.text
 
 
@@ -75,7 +75,7 @@ def test_a_link_that_leads_nowhere_is_refused_by_the_reader(tmp_path):
     folder = write(exam(voxels(), oblique()), tmp_path)
     (folder / "IM0000").unlink()
     (folder / "IM0000").symlink_to(tmp_path / "annexed")
-    assert holds_dicom(folder)  # so that the other exams of a list are finished
+    assert holds_dicom(folder)  # so that the other exams of a list are processed
     with pytest.raises(CineError, match="IM0000: found a link that leads nowhere"):
         read_cine(folder)
 
@@ -88,7 +88,7 @@ def test_a_file_that_cannot_be_read_is_refused(tmp_path):
         read_cine(folder)
 
 
-def test_a_bare_data_set_that_is_cut_short_is_refused(tmp_path):
+def test_a_truncated_data_set_without_preamble_is_refused(tmp_path):
     datasets = exam(voxels(), oblique())
     folder = write(datasets[1:], tmp_path)
     bare(datasets[0], folder / "old")

@@ -15,7 +15,7 @@ ALL = SHAPE[2] * FRAMES
 
 
 @pytest.mark.parametrize("frames", [1, FRAMES, ALL])
-def test_enhanced_objects_are_read_as_single_frames_are(tmp_path, caplog, frames):
+def test_enhanced_objects_are_read_like_single_frames(tmp_path, caplog, frames):
     expected = read_cine(write(exam(voxels(), oblique()), tmp_path / "single"))
     found = read_cine(write(enhanced(exam(voxels(), oblique()), frames), tmp_path / "enhanced"))
     for one, other in zip(found, expected, strict=True):
@@ -23,7 +23,7 @@ def test_enhanced_objects_are_read_as_single_frames_are(tmp_path, caplog, frames
     assert not caplog.records
 
 
-def test_an_object_for_each_time_holds_all_slices(tmp_path):
+def test_one_object_per_time_with_all_slices_is_read(tmp_path):
     datasets = exam(voxels(), oblique(), one_series=True)
     by_time = [datasets[depth * FRAMES + time] for time in range(FRAMES) for depth in range(SHAPE[2])]
     assert np.array_equal(read_cine(write(enhanced(by_time, SHAPE[2]), tmp_path))[0], voxels())
@@ -67,13 +67,13 @@ def test_frames_without_functional_groups_are_times_of_one_position_with_a_warni
         del whole.SharedFunctionalGroupsSequence, whole.PerFrameFunctionalGroupsSequence
         for name in ("PixelSpacing", "SliceThickness", "ImagePositionPatient", "ImageOrientationPatient"):
             setattr(whole, name, classic[number * FRAMES][name].value)
-        whole.TriggerTime = 0.0  # of the first frame, it cannot be that of all
+        whole.TriggerTime = 0.0  # the time of the first frame cannot be that of all
     assert np.array_equal(read_cine(write(objects, tmp_path))[0], voxels())
-    assert "4 files of several frames say one position" in caplog.text
+    assert "4 files of several frames have one position" in caplog.text
     assert "no image has a trigger time" in caplog.text
 
 
-def test_phase_frames_of_an_object_are_left_out(tmp_path):
+def test_phase_frames_of_an_object_are_ignored(tmp_path):
     (whole,) = enhanced(exam(voxels(), oblique()), ALL)
     (phase,) = enhanced(exam(voxels() // 2, oblique()), ALL)
     for item in phase.PerFrameFunctionalGroupsSequence:
@@ -84,7 +84,7 @@ def test_phase_frames_of_an_object_are_left_out(tmp_path):
     assert np.array_equal(read_cine(write([whole], tmp_path))[0], voxels())
 
 
-def test_descriptions_that_are_not_as_many_as_the_frames_are_refused(tmp_path):
+def test_a_wrong_number_of_frame_descriptions_is_refused(tmp_path):
     (whole,) = enhanced(exam(voxels(), oblique()), ALL)
     del whole.PerFrameFunctionalGroupsSequence[3]
     with pytest.raises(CineError, match="23 descriptions of 24 frames"):

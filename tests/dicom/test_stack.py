@@ -1,4 +1,4 @@
-"""Slices and frames that archives hold a little wrong: read with a warning, or refused."""
+"""Slices and frames with small errors in archives: read with a warning, or refused."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ FRAMES = SHAPE[3]
 
 
 def moved(mm, slices=(1,), along=2):
-    """An exam of which some slices lie elsewhere: along a row (0), a column (1) or the normal (2)."""
+    """An exam with some shifted slices: along a row (0), a column (1) or the normal (2)."""
     datasets = exam(voxels(), oblique())
     for number in slices:
         for dataset in datasets[number * FRAMES : (number + 1) * FRAMES]:
@@ -28,7 +28,7 @@ def moved(mm, slices=(1,), along=2):
 def test_a_slice_that_moved_in_plane_by_less_than_a_pixel_is_read_with_a_warning(tmp_path, caplog, slices):
     cine_HWDT, affine, _ = read_cine(write(moved(0.5, slices, along=0), tmp_path))
     assert np.array_equal(cine_HWDT, voxels())
-    assert np.allclose(affine, oblique(), atol=1e-4)  # where most slices lie
+    assert np.allclose(affine, oblique(), atol=1e-4)  # the position of most slices
     assert f"slice {slices[0] + 1} of 4 (counted along the normal) is shifted in plane by 0.5 mm" in caplog.text
     assert len(caplog.records) == 1
 
@@ -39,17 +39,17 @@ def test_a_slice_that_moved_by_a_pixel_is_refused(tmp_path, mm, along):
         read_cine(write(moved(mm, along=along), tmp_path))
 
 
-def test_slices_set_by_hand_have_the_mean_distance_with_a_warning(tmp_path, caplog):
+def test_manually_placed_slices_get_the_mean_distance_with_a_warning(tmp_path, caplog):
     _, affine, _ = read_cine(write(moved(0.7), tmp_path))  # gaps of 8.7, 7.3 and 8 mm
     assert np.linalg.norm(affine[:3, 2]) == pytest.approx(8, abs=1e-5)
-    assert "4 slices that lie 7.3 to 8.7 mm apart: the mean, 8 mm, is used for all, which misplaces" in caplog.text
+    assert "4 slices that lie 7.3 to 8.7 mm apart: the mean, 8 mm, is used for all; this shifts" in caplog.text
     with pytest.raises(CineError, match=r"4 slices that lie 7.1 to 8.9 mm apart; expected distances within 10%"):
         read_cine(write(moved(0.9), tmp_path / "b"))
 
 
 @pytest.mark.parametrize("decimals", [3, 2, 1])
 @pytest.mark.parametrize("seed", range(3))
-def test_rounded_positions_are_no_missing_slice_and_a_missing_one_is(tmp_path, caplog, decimals, seed):
+def test_rounded_positions_are_accepted_but_not_a_missing_slice(tmp_path, caplog, decimals, seed):
     affine = oblique()
     affine[:3, :3] = Rotation.random(random_state=seed).as_matrix() @ np.diag([1.25, 1.5, 8.0])
     datasets = exam(voxels((2, 2, 10, 1)), affine)
@@ -57,18 +57,18 @@ def test_rounded_positions_are_no_missing_slice_and_a_missing_one_is(tmp_path, c
         dataset.ImagePositionPatient = [round(float(value), decimals) for value in dataset.ImagePositionPatient]
     found = read_cine(write(datasets, tmp_path / "whole"))[1]
     assert np.allclose(found, affine, atol=0.1 if decimals == 1 else 0.01) and not caplog.records
-    with pytest.raises(CineError, match=r"9 slices that lie .*Add the slice that is missing"):
+    with pytest.raises(CineError, match=r"9 slices that lie .*Add the missing slice"):
         read_cine(write(datasets[:4] + datasets[5:], tmp_path / "gap"))
 
 
 @pytest.mark.parametrize("value", [0.0, 30.0])
-def test_dummy_trigger_times_give_way_to_instance_numbers(tmp_path, caplog, value):
+def test_instance_numbers_replace_dummy_trigger_times(tmp_path, caplog, value):
     datasets = exam(voxels(), oblique())
     for dataset in datasets:
         dataset.TriggerTime = value
     cine_HWDT, _, frame_ms = read_cine(write(datasets, tmp_path))
     assert np.array_equal(cine_HWDT, voxels()) and frame_ms == 0
-    assert "the trigger times are the same for all frames" in caplog.text
+    assert "the trigger times of all frames are equal" in caplog.text
 
 
 def counted(count, timed=True):
@@ -81,15 +81,15 @@ def counted(count, timed=True):
 
 
 @pytest.mark.parametrize(("count", "lost"), [(7, True), (30, True), (1, False)])
-def test_a_wrong_count_of_images_is_a_warning_where_trigger_times_are_even(tmp_path, caplog, count, lost):
+def test_a_wrong_count_of_images_is_a_warning_if_trigger_times_are_even(tmp_path, caplog, count, lost):
     assert np.array_equal(read_cine(write(counted(count), tmp_path))[0], voxels())
-    assert f"6 frames of each slice, where CardiacNumberOfImages says {count}" in caplog.text
-    assert ("the end of the beat is missing" in caplog.text) == lost
+    assert f"6 frames in each slice, but CardiacNumberOfImages is {count}" in caplog.text
+    assert ("the end of the beat, were lost" in caplog.text) == lost
 
 
 @pytest.mark.parametrize("count", [7, 3])
 def test_a_wrong_count_of_images_without_trigger_times_is_refused(tmp_path, count):
-    with pytest.raises(CineError, match=f"CardiacNumberOfImages says {count}, and no trigger times"):
+    with pytest.raises(CineError, match=f"CardiacNumberOfImages is {count}, and no trigger times"):
         read_cine(write(counted(count, timed=False), tmp_path))
 
 

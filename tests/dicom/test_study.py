@@ -1,4 +1,4 @@
-"""Whole studies: which stack is taken, what is left out, and what is refused rather than guessed."""
+"""Whole studies: which stack is used, which images are ignored, and what is refused instead of guessed."""
 
 from __future__ import annotations
 
@@ -35,13 +35,13 @@ def read(datasets, tmp_path, caplog):
 
 
 def warnings_of(caplog):
-    """Those that do not say how small these exams are."""
+    """Log lines without those about the small size of these exams."""
     found = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     return [message for message in found if "check that the chosen stack is the short-axis cine: it has" not in message]
 
 
 @pytest.mark.parametrize("one_series", [True, False])
-def test_the_short_axis_stack_of_a_study_is_taken_and_all_else_is_named(tmp_path, caplog, one_series):
+def test_the_short_axis_stack_of_a_study_is_used_and_others_are_listed(tmp_path, caplog, one_series):
     stack = exam(voxels(), oblique(), one_series)
     study = [*stack, *turned(stack, 21), *turned(stack, 22, (2, 0, 1))]
     study += turned(stack, 23, (1, 2, 0), slices=4)[::FRAMES]  # a localiser
@@ -49,7 +49,7 @@ def test_the_short_axis_stack_of_a_study_is_taken_and_all_else_is_named(tmp_path
     assert np.array_equal(cine_HWDT, voxels()) and np.allclose(affine, oblique(), atol=1e-4)
     used = "series 1 (" if one_series else "series 1, 2, 3, 4 ("
     assert f"the cine is {used}slices: 4, frames: 6, 7 x 5 pixels of 1.25 x 1.5 mm" in caplog.text
-    assert all(f"series {number}" in caplog.text.split("left out:", 1)[1] for number in (21, 22, 23))
+    assert all(f"series {number}" in caplog.text.split("ignored:", 1)[1] for number in (21, 22, 23))
 
 
 def other_matrix(datasets):
@@ -59,13 +59,13 @@ def other_matrix(datasets):
 
 
 def still(datasets, number, **fields):
-    """A stack of one time, such as late enhancement."""
+    """A stack with one time, such as late enhancement."""
     return series(datasets[::FRAMES], number, **fields)
 
 
 LEFT_OUT = {
     "late enhancement in the cine's geometry": lambda ds: still(ds, 31),
-    "the same, one series a slice": lambda ds: [x for n in range(4) for x in still(ds, 31 + n)[n : n + 1]],
+    "the same, one series per slice": lambda ds: [x for n in range(4) for x in still(ds, 31 + n)[n : n + 1]],
     "late enhancement of another matrix": lambda ds: other_matrix(still(ds, 31)),
     "phase images": lambda ds: series(ds, None, ImageType=["ORIGINAL", "PRIMARY", "P", "RETRO"]),
     "two slices of perfusion, of another matrix": lambda ds: other_matrix(series(ds[6:18], 31)),
@@ -75,7 +75,7 @@ LEFT_OUT = {
 
 
 def moved(datasets, mm):
-    """Along the normal."""
+    """Move the images along the normal."""
     for dataset in datasets:
         normal = np.cross(*np.array(dataset.ImageOrientationPatient, float).reshape(2, 3))
         dataset.ImagePositionPatient = (np.array(dataset.ImagePositionPatient, float) + mm * normal).tolist()
@@ -84,11 +84,11 @@ def moved(datasets, mm):
 
 @pytest.mark.parametrize("one_series", [True, False])
 @pytest.mark.parametrize("case", LEFT_OUT)
-def test_what_is_no_second_cine_is_left_out_by_name(tmp_path, caplog, case, one_series):
+def test_series_that_are_not_a_second_cine_are_ignored_and_listed(tmp_path, caplog, case, one_series):
     stack = exam(voxels(), oblique(), one_series)
     cine_HWDT, _, _ = read([*stack, *LEFT_OUT[case](stack)], tmp_path, caplog)
     assert np.array_equal(cine_HWDT, voxels())
-    assert "left out: series" in caplog.text and not warnings_of(caplog)
+    assert "ignored: series" in caplog.text and not warnings_of(caplog)
 
 
 REFUSED = {
@@ -124,7 +124,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("one_series", [True, False])
 @pytest.mark.parametrize("case", REFUSED)
-def test_what_may_belong_to_the_stack_or_replace_it_is_refused(tmp_path, case, one_series):
+def test_series_that_may_belong_to_the_stack_or_replace_it_are_refused(tmp_path, case, one_series):
     more, words = REFUSED[case]
     stack = exam(voxels(), oblique(), one_series)
     with pytest.raises(CineError, match=words) as caught:
@@ -132,7 +132,7 @@ def test_what_may_belong_to_the_stack_or_replace_it_is_refused(tmp_path, case, o
     assert NAME not in str(caught.value)
 
 
-def test_two_static_volumes_are_no_cine_of_two_times(tmp_path):
+def test_two_static_volumes_are_not_a_cine(tmp_path):
     volume = exam(voxels(), oblique(), one_series=True)[::FRAMES]
     with pytest.raises(CineError, match=r"no stack of several slices and times among series 1 .*; series 31 "):
         read_cine(write([*volume, *series(volume, 31)], tmp_path))
@@ -145,13 +145,13 @@ def test_two_views_without_a_short_axis_are_refused_and_one_is_read(tmp_path):
     assert read_cine(write(turned(stack, 21), tmp_path / "one"))[0].shape == (*SHAPE[:2], 1, FRAMES)
 
 
-def test_phase_images_only_are_refused(tmp_path):
+def test_only_phase_images_are_refused(tmp_path):
     phase = series(exam(voxels(), oblique()), None, ImageType=["DERIVED", "PRIMARY", "VELOCITY MAP", "P", "PCA"])
-    with pytest.raises(CineError, match="phase or velocity images only"):
+    with pytest.raises(CineError, match="only phase or velocity images"):
         read_cine(write(phase, tmp_path))
 
 
-def test_a_stack_of_ten_frames_wins_over_one_of_few_of_as_many_slices(tmp_path, caplog):
+def test_a_stack_with_ten_frames_is_preferred_to_one_with_few_frames(tmp_path, caplog):
     cine = np.random.default_rng(3).integers(0, 4000, (*SHAPE[:3], 10)).astype(np.uint16)
     stack = exam(cine, oblique(), one_series=True)
     pairs = [image for n in range(4) for image in other_matrix(series(stack[10 * n : 10 * n + 2], 31 + n))]
@@ -173,7 +173,7 @@ def test_frames_of_reference_that_differ_image_by_image_are_an_anonymiser_s(tmp_
     for dataset in datasets:
         dataset.FrameOfReferenceUID = pydicom.uid.generate_uid()
     assert np.array_equal(read(datasets, tmp_path, caplog)[0], voxels())
-    assert "has a frame of reference of its own" in caplog.text
+    assert "has its own frame of reference" in caplog.text
 
 
 def test_copies_of_instances_are_read_once(tmp_path, caplog):
@@ -191,15 +191,19 @@ def test_copies_that_differ_in_time_are_refused(tmp_path):
     datasets = exam(voxels(), oblique())
     other = deepcopy(datasets[3])
     other.TriggerTime = 500.0
-    with pytest.raises(CineError, match=r"another position, time or series than .*IM.* under the same SOPInstanceUID"):
+    with pytest.raises(
+        CineError, match=r"a position, time or series that differs from .*IM.*, with the same SOPInstanceUID"
+    ):
         read_cine(write([*datasets, other], tmp_path))
 
 
-def test_colour_and_screenshots_of_other_series_are_left_out_with_a_warning(tmp_path, caplog):
+def test_colour_and_screenshots_of_other_series_are_ignored_with_a_warning(tmp_path, caplog):
     datasets = exam(voxels(), oblique())
     colour = series(datasets[:1], 41, SamplesPerPixel=3, PhotometricInterpretation="RGB")
     shot = series(datasets[:1], 42, SOPClassUID=pydicom.uid.SecondaryCaptureImageStorage)
     del shot[0].ImagePositionPatient
     assert np.array_equal(read([*datasets, *colour, *shot], tmp_path, caplog)[0], voxels())
     assert len(warnings_of(caplog)) == 2
-    assert "1 DICOM files in colour are left out" in caplog.text and "1 DICOM files of another modality" in caplog.text
+    assert (
+        "ignored 1 DICOM files in colour" in caplog.text and "ignored 1 DICOM files of another modality" in caplog.text
+    )

@@ -1,4 +1,4 @@
-"""Crops of resident exams: each voxel where it should be, by MONAI's transforms or by hand."""
+"""Crops of exams on the device: the position of each voxel, compared with MONAI's transforms or computed by hand."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ NONE = Augmentation(
 
 
 def exam(size=(40, 32, 12), place=(25, 14, 6)):
-    """An image whose voxels (multiples of 1/8, exact in float16) are all different nearby, and one labelled voxel."""
+    """Voxels (multiples of 1/8, exact in float16) that differ from their neighbours, and one labelled voxel."""
     generator = torch.Generator().manual_seed(1)
     image = torch.randint(-16, 16, (1, *size), generator=generator) / 8
     label = torch.zeros(1, *size)
@@ -45,20 +45,20 @@ def test_without_variation_a_crop_is_a_box_of_the_exam():
     batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=NONE))
     (where,) = batch["label"][0, 0].nonzero().tolist()
     start = [place - at for place, at in zip((25, 14, 6), where, strict=True)]
-    assert start[:2] == [17, 6]  # the labelled voxel is in the middle of the plane
+    assert start[:2] == [17, 6]  # with the labelled voxel in the middle of the plane
     box = tuple(slice(at, at + n) for at, n in zip(start, (16, 16, 4), strict=True))
     torch.testing.assert_close(batch["image"][0, 0], item["image"][0][box], atol=1e-5, rtol=0)
     torch.testing.assert_close(batch["label"][0, 0], item["label"][0][box])
 
 
 def test_crops_stay_within_the_exam():
-    """A window around a voxel near the border is moved inside, as far as the exam reaches."""
+    """A window around a voxel near the border is moved inside, as far as the exam extends."""
     item = exam(place=(0, 31, 11))
     batch = first_batch(CropLoader([item], 1, (16, 16, 4), augmentation=NONE))
     torch.testing.assert_close(batch["image"][0, 0], item["image"][0, :16, 16:, 8:], atol=1e-5, rtol=0)
 
 
-def test_smaller_exams_are_surrounded_by_zeros():
+def test_smaller_exams_are_padded_with_zeros():
     item = exam(size=(10, 12, 3), place=(5, 5, 1))
     batch = first_batch(CropLoader([item], 1, (16, 16, 6), augmentation=NONE))
     expected = torch.zeros(16, 16, 6)
@@ -67,7 +67,7 @@ def test_smaller_exams_are_surrounded_by_zeros():
 
 
 def test_rotation_and_scaling_are_those_of_monai(monkeypatch):
-    """By MONAI's Affine of the whole plane, where the crop is the whole plane."""
+    """Compared with MONAI's Affine of the whole plane, if the crop is the whole plane."""
     item = exam(size=(32, 32, 5), place=(16, 16, 2))
     loader = CropLoader([item], 1, (32, 32, 5), augmentation=replace(NONE, rotation=0.5, scaling=0.2))
     draws = iter([torch.tensor([0.6]), torch.tensor([0.5, -0.4])])  # angle, stretch of columns and of rows
@@ -100,7 +100,7 @@ def test_a_mirror_reverses_one_axis_of_the_plane():
 
 
 def test_turns_and_mirrors_reach_all_eight_storage_orders(monkeypatch):
-    """A turn by 0, 90, 180 or 270 degrees, mirrored or not, gives each order of the plane's axes exactly."""
+    """Rotations by 0, 90, 180 or 270 degrees, mirrored or not, give all orders of the plane's axes exactly."""
     item = exam(size=(16, 16, 4), place=(8, 3, 0))
     plane = item["image"][0]
     orders = [turned for whole in (plane, plane.flip(1)) for turned in (whole.rot90(k) for k in range(4))]
@@ -140,7 +140,7 @@ def test_contrast_is_that_of_monai():
     )
 
 
-def test_variation_has_the_size_that_was_asked_for():
+def test_variation_has_the_requested_size():
     """Brightness within its range and noise of at most its deviation, different for each exam."""
     item = exam(size=(32, 32, 8), place=(16, 16, 4))
     bright = replace(NONE, brightness=0.15)
@@ -158,7 +158,7 @@ def test_variation_has_the_size_that_was_asked_for():
 
 def test_coil_shading_is_smooth_and_within_its_strength():
     item = {"image": torch.zeros(1, 32, 32, 8), "label": torch.ones(1, 32, 32, 8)}
-    item["image"][:, ::2] = 1.0  # rows of 1 between rows of the least voxel, 0, which the field leaves as it is
+    item["image"][:, ::2] = 1.0  # rows of 1 between rows of the minimum, 0, which the field does not change
     shaded = replace(NONE, bias_field=0.4)
     images = first_batch(CropLoader([item] * 8, 8, (32, 32, 8), augmentation=shaded))["image"][:, 0]
     assert images[:, 1::2].abs().max() < 1e-5
@@ -179,7 +179,7 @@ def test_a_lower_resolution_blurs_in_plane_and_keeps_slices_and_mean():
     assert peaks.min() < 20 and peaks.max() < 100 and peaks.unique().numel() > 2
 
 
-def test_an_epoch_takes_each_exam_once_in_whole_batches():
+def test_an_epoch_uses_each_exam_once_in_full_batches():
     items = [exam(size=(16, 16, 4), place=(8, 8, 0)) for _ in range(5)]
     for index, item in enumerate(items):
         item["label"] *= 0
@@ -189,7 +189,7 @@ def test_an_epoch_takes_each_exam_once_in_whole_batches():
     assert len(loader) == 2 and len(seen) == len(set(seen)) == 4
 
 
-def test_a_seed_repeats_an_epoch_whatever_else_draws_random_numbers():
+def test_a_seed_repeats_an_epoch_independently_of_other_random_numbers():
     loader = CropLoader([exam(), exam(place=(3, 3, 3))], 1, (16, 16, 4))
     loader.generator.manual_seed(3)
     first = [batch["image"] for batch in loader]
@@ -200,7 +200,7 @@ def test_a_seed_repeats_an_epoch_whatever_else_draws_random_numbers():
     assert not torch.equal(first[0], next(iter(loader))["image"])
 
 
-def test_most_crops_hold_a_label_and_some_do_not():
+def test_most_crops_contain_a_label_and_some_do_not():
     loader = CropLoader([exam(size=(96, 96, 20), place=(80, 80, 18))] * 200, 200, (16, 16, 4))
     found = first_batch(loader)["label"].flatten(1).amax(1).gt(0).float().mean()
     assert 0.8 < found < 0.97
@@ -217,7 +217,7 @@ def test_most_crops_hold_a_label_and_some_do_not():
         ("low_resolution", 0.5),
     ],
 )
-def test_variation_that_cannot_be_is_refused_by_key(key, value):
+def test_invalid_variation_is_refused_and_the_key_is_named(key, value):
     with pytest.raises(CineError, match=f"augmentation#{key}"):
         Augmentation(**{key: value})
 
@@ -225,7 +225,7 @@ def test_variation_that_cannot_be_is_refused_by_key(key, value):
 @pytest.mark.parametrize(
     ("batch", "patch", "key"), [(0, (8, 8, 8), "batch_size"), (1, (8, 8), "patch_size"), (1, (8, 8, 0), "patch_size")]
 )
-def test_sizes_that_cannot_be_are_refused_by_key(batch, patch, key):
+def test_invalid_sizes_are_refused_and_the_key_is_named(batch, patch, key):
     with pytest.raises(CineError, match=key):
         CropLoader([exam()], batch, patch)
 

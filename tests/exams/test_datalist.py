@@ -1,4 +1,4 @@
-"""Datalists as MONAI's tools write them."""
+"""Datalists in the formats of MONAI's tools."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ DECATHLON = {"name": "heart", "numTraining": 6, "test": ["./imagesTs/7.nii.gz"]}
 
 @pytest.fixture
 def items(tmp_path) -> list[dict]:
-    """Six items whose files are there (and empty: a datalist's reader does not open them)."""
+    """Six items with existing but empty files, since a datalist's reader does not open them."""
     items = []
     for number in range(6):
         item = {"image": f"./imagesTr/{number}.nii.gz", "label": f"./labelsTr/{number}.nii.gz"}
@@ -45,7 +45,7 @@ def test_items_without_a_patient_are_named_by_their_files(items, write, caplog):
     exams = read_datalist(write(training=items, **DECATHLON))
     assert patients(exams) == list("012345")
     assert {(exam["group"], exam["phase"]) for exam in exams} == {("unknown", "unknown")}
-    assert "6 of 6 items name no patient: their files' names stand for 6 patients" in caplog.text
+    assert "6 of 6 items name no patient: their file names give 6 patients" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_fold_numbers_are_read_as_auto3dseg_reads_them(items, write, tmp_path, c
         assert [Path(exam["image"]) for exam in ours] == [Path(item["image"]) for item in other]
     assert patients(parts[1]) == ["2", "5"]
     assert "4 exams to train on and 2 to test: fold 2 of the datalist's own fold numbers 0, 1, 2" in caplog.text
-    with pytest.raises(CineError, match=r"fold: found fold 3, which no item .*; expected one of 0, 1, 2"):
+    with pytest.raises(CineError, match=r"fold: found fold 3, which is not in the datalist; expected one of 0, 1, 2"):
         split_exams(read_datalist(path), fold=3)
 
 
@@ -105,7 +105,7 @@ def test_a_validation_list_is_the_test_part(items, write, caplog):
 
 
 @pytest.mark.parametrize("key", ["patient", "image", "label"])
-def test_what_is_in_training_and_validation_is_refused(items, write, tmp_path, key):
+def test_exams_in_training_and_validation_are_refused(items, write, tmp_path, key):
     items = [{**item, "patient": f"p{number}"} for number, item in enumerate(items)]
     if key == "patient":
         items[5]["patient"] = "p0"
@@ -124,12 +124,12 @@ def test_what_is_in_training_and_validation_is_refused(items, write, tmp_path, k
 def test_rules_that_contradict_are_refused(items, write):
     numbered = [{**item, "fold": 0} for item in items]
     with pytest.raises(
-        CineError, match=r"training#3: found no fold, which 3 of 6 items have; expected a fold of every"
+        CineError, match=r"training#3: found no fold, which 3 of 6 items have; expected a fold in every"
     ):
         read_datalist(write(training=numbered[:3] + items[3:]))
-    with pytest.raises(CineError, match="found a validation list and 5 items with a fold; expected one of them"):
+    with pytest.raises(CineError, match="found a validation list and 5 items with a fold; expected only one of them"):
         read_datalist(write(training=numbered[:5], validation=items[5:]))
-    with pytest.raises(CineError, match="found 0 exams to train on and 6 to test; expected some of each"):
+    with pytest.raises(CineError, match="found 0 exams to train on and 6 to test; expected at least one of each"):
         split_exams(read_datalist(write(training=numbered)))
 
 
@@ -137,7 +137,7 @@ def test_a_list_of_one_file_is_that_file_and_of_several_is_refused(items, write,
     (first,) = read_datalist(write(training=[{**items[0], "image": [items[0]["image"]]}]))
     assert Path(first["image"]) == tmp_path / "imagesTr" / "0.nii.gz"
     with pytest.raises(
-        CineError, match=r"field training#0#image: found 2 files; expected one, since a cine has one ch"
+        CineError, match=r"field training#0#image: found 2 files; expected one file, since a cine has one ch"
     ):
         read_datalist(write(training=[{**items[0], "image": [items[0]["image"]] * 2}]))
 
@@ -145,7 +145,7 @@ def test_a_list_of_one_file_is_that_file_and_of_several_is_refused(items, write,
 def test_paths_of_windows_are_understood(items, write, tmp_path):
     (exam,) = read_datalist(write(training=[{key: text.replace("/", "\\") for key, text in items[0].items()}]))
     assert Path(exam["label"]) == tmp_path / "labelsTr" / "0.nii.gz"
-    with pytest.raises(CineError, match=r"training#0#image: found D:\\a.nii.gz, which is no file.*relative to"):
+    with pytest.raises(CineError, match=r"training#0#image: found D:\\a.nii.gz, which does not exist.*relative to"):
         read_datalist(write(training=[{**items[0], "image": r"D:\a.nii.gz"}]))
 
 
@@ -158,9 +158,9 @@ def test_paths_of_windows_are_understood(items, write, tmp_path):
         ({"training": [{"image": "a.nii", "label": "b.nii", "patient": "1", "phase": "EDV"}]}, "training#0#phase"),
         ({"training": [{"image": "a.nii", "label": "b.nii", "fold": -1}]}, "training#0#fold"),
         ({"training": [{"image": "a.nii", "label": "b.nii", "patient": "1"}]}, "training#0#image: found .*a.nii"),
-        ({"training": [{"image": "a" * 300, "label": "b.nii"}]}, "training#0#image: found .*, which is no file"),
+        ({"training": [{"image": "a" * 300, "label": "b.nii"}]}, "training#0#image: found .*, which does not exist"),
     ],
 )
-def test_a_datalist_that_does_not_fit_names_the_field(write, content, words):
+def test_an_invalid_datalist_error_names_the_field(write, content, words):
     with pytest.raises(CineError, match=words):
         read_datalist(write(**content))

@@ -45,13 +45,13 @@ def test_noise_and_blur_change_the_image_and_nothing_else(kind, severity):
     assert not torch.equal(before["image"], after["image"])
 
 
-def test_noise_is_as_strong_as_severity_says():
+def test_noise_has_the_strength_of_its_severity():
     """Far above zero, Rician noise is Gaussian noise of the same standard deviation."""
     change = degraded("noise", 0.5)["image"] - exam()["image"]
     assert float(change.std()) == pytest.approx(0.5 * float(exam()["image"].std()), rel=0.03)
 
 
-def test_noise_follows_from_the_seed_and_the_file_s_name_alone():
+def test_noise_depends_only_on_the_seed_and_the_file_s_name():
     transform = Degraded(["image"], "noise", 0.5)
     first, _, again = (transform(exam(name))["image"] for name in ("a.nii.gz", "b.nii.gz", "a.nii.gz"))
     assert torch.equal(first, again)
@@ -59,8 +59,8 @@ def test_noise_follows_from_the_seed_and_the_file_s_name_alone():
     assert not torch.equal(first, degraded("noise", 0.5, "a.nii.gz", seed=1)["image"])
 
 
-def test_undersampling_takes_fine_detail_and_keeps_coarse():
-    """Half of k-space's radius, 0.35 cycles a voxel, is cut off: the stripes of 2 voxels go, those of 16 stay."""
+def test_undersampling_removes_fine_detail_and_keeps_coarse():
+    """Half of k-space's radius, 0.35 cycles a voxel, is removed: stripes of 2 voxels disappear, stripes of 16 stay."""
     x = torch.arange(32.0)[None, :, None, None]
     coarse, fine = (torch.cos(2 * torch.pi * x / period).expand(1, 32, 32, 3) for period in (16, 2))
     coarse = coarse + 3.0
@@ -76,15 +76,15 @@ def test_undersampling_gives_magnitudes():
     assert float(blur(MetaTensor(edge, affine=AFFINE), 0.7).min()) >= 0.0
 
 
-def test_undersampling_leaves_each_slice_to_itself():
+def test_undersampling_works_within_each_slice():
     image = exam()["image"]
     alone = blur(MetaTensor(image.as_tensor()[..., 2:3], affine=AFFINE), 0.6)
     assert torch.allclose(blur(image, 0.6).as_tensor()[..., 2:3], alone.as_tensor(), atol=1e-3)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
-def test_half_the_slices_lie_where_they_lay(axis):
-    """Whichever axis the file keeps the slices on."""
+def test_half_the_slices_keep_their_position(axis):
+    """The slices may be on any axis of the file."""
     order = [0, 1]
     order.insert(axis, 2)
     voxels = exam()["label"].as_tensor().permute(0, *(1 + a for a in order)).contiguous()
@@ -99,7 +99,7 @@ def test_half_the_slices_lie_where_they_lay(axis):
     assert half.pixdim.tolist() == [{0: 1.5, 1: 1.5, 2: 16.0}[a] for a in order]
 
 
-def test_half_the_slices_are_those_of_image_and_label_alike():
+def test_image_and_label_keep_the_same_half_of_the_slices():
     before, after = exam(), degraded("half_slices", 1)
     for key in before:
         assert after[key].shape == (1, 32, 24, 4)
@@ -109,7 +109,7 @@ def test_half_the_slices_are_those_of_image_and_label_alike():
     assert half_slices(one).shape == (1, 8, 8, 1)
 
 
-def test_an_image_without_a_label_is_degraded_too():
+def test_an_image_without_a_label_is_also_degraded():
     item = Degraded("image", "noise", 1.0)({"image": exam()["image"]})
     assert list(item) == ["image"]
 
@@ -125,7 +125,7 @@ def test_an_image_without_a_label_is_degraded_too():
         ("half_slices", 0.5, "1, or 0 to keep all"),
     ],
 )
-def test_what_cannot_be_simulated_is_refused(kind, severity, message):
+def test_impossible_degradations_are_refused(kind, severity, message):
     with pytest.raises(CineError, match=message):
         Degraded("image", kind, severity)
 

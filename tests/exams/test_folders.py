@@ -1,4 +1,4 @@
-"""Which images a folder holds, and that no two of them write one result."""
+"""Which images a folder contains, and that no two of them have the same result."""
 
 from __future__ import annotations
 
@@ -35,16 +35,16 @@ def test_results_mirror_the_folders_of_a_cohort(cohort, tmp_path):
     assert outputs(find_inputs(cohort / "2" / "sa.nii.gz", out), out) == ["sa"]
 
 
-def test_results_within_the_input_are_no_images(cohort):
+def test_results_within_the_input_are_not_images(cohort):
     out = cohort / "out"
     out.mkdir()
     (out / "exam_cine.nii.gz").write_text("")
     assert len(find_inputs(cohort, out)) == 3
 
 
-def test_a_folder_that_takes_its_own_results_still_shows_what_is_below(cohort, caplog):
+def test_a_folder_with_its_own_results_still_lists_its_subfolders(cohort, caplog):
     find_inputs(cohort / "1", cohort / "1")
-    assert "1 images in folders below are left out" in caplog.text
+    assert "1 images in subfolders are ignored" in caplog.text
 
 
 def test_links_to_patients_are_followed_and_circles_end(cohort, tmp_path):
@@ -57,7 +57,7 @@ def test_links_to_patients_are_followed_and_circles_end(cohort, tmp_path):
     assert outputs(find_inputs(linked.parent, out), out) == ["1/sa", "1/seg/sa", "2/sa"]
 
 
-def test_a_folder_of_label_maps_only_and_a_datalist_are_named(cohort, tmp_path):
+def test_a_folder_of_only_label_maps_and_a_datalist_are_reported(cohort, tmp_path):
     (cohort / "2" / "sa.nii.gz").unlink()
     with pytest.raises(CineError, match="only label maps"):
         find_inputs(cohort / "2", tmp_path / "out")
@@ -68,7 +68,7 @@ def test_a_folder_of_label_maps_only_and_a_datalist_are_named(cohort, tmp_path):
         find_inputs(cohort, tmp_path / "exams.json")
 
 
-def test_an_input_that_changed_after_its_results_is_done_again(cohort, tmp_path, caplog):
+def test_an_input_that_changed_after_its_results_is_processed_again(cohort, tmp_path, caplog):
     out, suffixes = tmp_path / "out", ("_seg.nii.gz",)
     image = cohort / "1" / "sa.nii.gz"
     out.mkdir()
@@ -81,9 +81,9 @@ def test_an_input_that_changed_after_its_results_is_done_again(cohort, tmp_path,
     assert "1 inputs are newer than their results" in caplog.text
 
 
-def test_images_below_a_folder_of_images_are_left_out_aloud(cohort, tmp_path, caplog):
+def test_images_in_subfolders_are_ignored_with_a_warning(cohort, tmp_path, caplog):
     assert outputs(find_inputs(cohort / "1", tmp_path / "out"), tmp_path / "out") == ["sa"]
-    assert "1 images in folders below are left out" in caplog.text
+    assert "1 images in subfolders are ignored" in caplog.text
 
 
 def test_the_log_names_no_folder_of_the_input(cohort, tmp_path, caplog):
@@ -92,7 +92,7 @@ def test_the_log_names_no_folder_of_the_input(cohort, tmp_path, caplog):
     assert str(tmp_path / "out") in caplog.text and "cohort" not in caplog.text
 
 
-def test_two_images_whose_results_have_one_name_are_refused(cohort, tmp_path):
+def test_two_images_with_the_same_result_name_are_refused(cohort, tmp_path):
     (cohort / "2" / "sa.nii").write_text("")
-    with pytest.raises(CineError, match=r"sa\.nii and .*sa\.nii\.gz, whose results have one name"):
+    with pytest.raises(CineError, match=r"sa\.nii and .*sa\.nii\.gz, whose results have the same name"):
         find_inputs(cohort / "2", tmp_path / "out")

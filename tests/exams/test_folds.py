@@ -1,4 +1,4 @@
-"""Parts of the exams never share a patient, and are those that the datalist names where it names some."""
+"""Parts of the exams never share a patient, and equal the datalist's parts if it gives some."""
 
 from __future__ import annotations
 
@@ -52,12 +52,12 @@ def test_halves_are_disjoint_and_follow_the_groups():
     assert Counter(exam["group"] for exam in first)["NOR"] == 8
 
 
-def test_a_search_reads_the_test_exams_where_it_is_told_to_and_says_so(caplog):
+def test_a_search_reads_the_test_exams_only_if_requested_and_logs_it(caplog):
     training, test = [{"patient": "a"}, {"patient": "b"}], [{"patient": "c"}]
     assert exams_to_search((training, test)) == (training, test)
     assert not caplog.text
     assert exams_to_search((training, test), all_exams=True) == (training + test, [])
-    assert "reads the 1 test exams too" in caplog.text
+    assert "also reads the 1 test exams" in caplog.text
 
 
 def test_impossible_folds_are_refused():

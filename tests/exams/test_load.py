@@ -1,4 +1,4 @@
-"""Exams: what is listed is there and fits."""
+"""Exams: all listed files exist and are valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from scripts.exams.load import LAYOUTS, complete, load_exams, sample_cine
 
 @pytest.fixture
 def dataset(phantom_dir, tmp_path):
-    """A copy of two patients, to be damaged."""
+    """A copy of two patients, which tests damage."""
     for name in ("patient001", "patient002"):
         shutil.copytree(phantom_dir / name, tmp_path / "data" / name)
     (tmp_path / "data" / "README.md").write_text("not a patient")
@@ -69,7 +69,7 @@ def test_without_a_data_set_the_phantom_is_listed(phantom_dir, monkeypatch):
     assert sample_cine() == str(phantom_dir / patient / f"{patient}_4d.nii.gz")
 
 
-def test_a_datalist_with_labels_numbered_otherwise(dataset):
+def test_a_datalist_with_another_order_of_labels(dataset):
     patient = dataset / "patient001"
     label = patient / "patient001_frame01_gt.nii.gz"
     image = nib.load(label)
@@ -109,7 +109,7 @@ def test_a_datalist_with_labels_numbered_otherwise(dataset):
         ("NbFrame: 0", "field NbFrame: found 0; expected at least 2 frames, ED and ES"),
     ],
 )
-def test_a_malformed_info_names_the_field(dataset, line, words):
+def test_a_malformed_info_error_names_the_field(dataset, line, words):
     path = dataset / "patient002" / "Info.cfg"
     key = line.split(":")[0].split()[0]
     lines = [line if entry.startswith(key) else entry for entry in path.read_text().splitlines()]
@@ -154,13 +154,13 @@ def test_items_of_an_image_and_a_label_become_exams(dataset):
     exams = load_exams(dataset)
     assert complete(exams) == exams
     items = [{key: exam[key] for key in ("image", "label")} for exam in exams[:2]]
-    completed = complete(items, least=2)
+    completed = complete(items, minimum=2)
     names = [exam["image"].rsplit("/", 1)[1].removesuffix(".nii.gz") for exam in exams[:2]]
     assert [exam["patient"] for exam in completed] == names
     assert [exam["label"] for exam in completed] == [exam["label"] for exam in exams[:2]]
     assert {exam["phase"] for exam in completed} == {"unknown"}
     with pytest.raises(CineError, match="2 labelled; expected at least 3"):
-        complete(items, least=3)
+        complete(items, minimum=3)
     cine = exams[0]["image"].replace(names[0], exams[0]["patient"] + "_4d")
     with pytest.raises(CineError, match="found the label of one frame"):
         complete([{"image": cine, "label": exams[0]["label"]}])
@@ -168,7 +168,7 @@ def test_items_of_an_image_and_a_label_become_exams(dataset):
         complete(items, {"5": 1})
 
 
-def test_an_info_that_windows_wrote_is_read(dataset):
+def test_an_info_written_by_windows_is_read(dataset):
     path = dataset / "patient001" / "Info.cfg"
     path.write_text("\r\n".join(path.read_text().splitlines()), encoding="utf-8-sig")
     assert len(load_exams(dataset)) == 4

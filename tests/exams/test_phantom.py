@@ -1,4 +1,4 @@
-"""The phantom: ACDC's layout to the bit, hearts that beat as their group does, and a cache that is whole or absent."""
+"""The phantom: exactly ACDC's layout, hearts that move like their group, and a cache that is complete or absent."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def test_the_affine_trap_is_written(phantom_dir):
     assert np.allclose(nib.load(path).affine, np.diag([-1, -1, 1, 1]))
 
 
-def test_frames_are_those_of_the_cine_and_every_frame_is_labelled(phantom_dir):
+def test_frames_equal_the_cine_s_and_every_frame_is_labelled(phantom_dir):
     for folder in phantom_dir.iterdir():
         info = dict(line.split(": ") for line in (folder / "Info.cfg").read_text().splitlines())
         for end in ("", "_gt"):
@@ -57,7 +57,7 @@ def test_frames_are_those_of_the_cine_and_every_frame_is_labelled(phantom_dir):
         assert (int(info["ED"]), int(info["ES"])) == (lv.argmax() + 1, lv.argmin() + 1)
 
 
-def test_groups_beat_as_their_names_say(phantom_dir):
+def test_groups_have_the_typical_motion_of_their_disease(phantom_dir):
     function = {}
     for exam in load_exams(phantom_dir, phases=["ED"]):
         labels, header = read_volume(exam["image"].replace("_frame01", "_4d_gt"))
@@ -71,14 +71,14 @@ def test_groups_beat_as_their_names_say(phantom_dir):
 
 
 def test_the_myocardium_encloses_the_cavity(phantom_dir):
-    """The cavity never touches background or RV in plane: what a short-axis label map looks like."""
+    """In plane, the cavity never touches background or RV, as in a short-axis label map."""
     labels, _ = read_volume(phantom_dir / "patient001" / "patient001_4d_gt.nii.gz")
     for slice_HW in np.moveaxis(labels, -1, 1).reshape(-1, *labels.shape[1:3]):
         around = ndimage.binary_dilation(slice_HW == 3) & (slice_HW != 3)
         assert set(np.unique(slice_HW[around])) <= {2}
 
 
-def test_a_threshold_does_not_find_the_cavity(phantom_dir):
+def test_a_threshold_does_not_segment_the_cavity(phantom_dir):
     for exam in load_exams(phantom_dir, phases=["ED"]):
         image, label = read_volume(exam["image"])[0], read_volume(exam["label"])[0] == 3
         levels = np.quantile(image, np.linspace(0.5, 0.99, 25))
@@ -94,20 +94,20 @@ def test_a_beat_starts_full_and_empties_once():
         assert (np.diff(beat[: peak + 1]) >= 0).all() and (np.diff(beat[peak:]) <= 0).all()
 
 
-def test_a_patient_depends_on_seed_and_number_alone(tmp_path, phantom_dir):
+def test_a_patient_depends_only_on_seed_and_number(tmp_path, phantom_dir):
     phantom.write_phantom(tmp_path, patients=1, seed=3)
     for path in sorted((tmp_path / "patient001").iterdir()):
         assert path.read_bytes() == (phantom_dir / "patient001" / path.name).read_bytes()
     assert Anatomy.draw("NOR", np.random.default_rng(1)) != Anatomy.draw("NOR", np.random.default_rng(2))
 
 
-def test_the_cache_is_written_once_and_whole(tmp_path, monkeypatch):
+def test_the_cache_is_written_once_and_completely(tmp_path, monkeypatch):
     calls = []
     writing = threading.Barrier(2)
 
     def write(folder):
         calls.append(folder)
-        writing.wait()  # both callers write at once
+        writing.wait()  # both callers write at the same time
         (folder / "patient001").mkdir()
 
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
@@ -123,7 +123,7 @@ def test_the_cache_is_written_once_and_whole(tmp_path, monkeypatch):
     assert len(calls) == 2 and list(expected.parent.iterdir()) == [expected]
 
 
-def test_a_write_that_fails_leaves_no_cache(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_no_cache(tmp_path, monkeypatch):
     def write(folder):
         (folder / "patient001").mkdir()
         raise OSError(28, "No space left on device")
@@ -135,12 +135,12 @@ def test_a_write_that_fails_leaves_no_cache(tmp_path, monkeypatch):
     assert not list((tmp_path / "rtdnas").iterdir())
 
 
-def test_what_is_made_of_the_phantom_says_so(tmp_path, monkeypatch, caplog):
-    """In the log, in the flags of function.json, and by its path; a copy elsewhere is a file like others."""
+def test_results_from_the_phantom_are_marked(tmp_path, monkeypatch, caplog):
+    """In the log, in the flags of function.json, and by its path; a copy elsewhere counts as a normal file."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.setattr(phantom, "write_phantom", lambda folder: None)
     cached = phantom.cached_phantom() / "patient001_4d.nii"
-    assert "the PHANTOM is used" in caplog.text
+    assert "using the PHANTOM" in caplog.text
     assert [record.levelname for record in caplog.records] == ["WARNING"]
     for path, flags in ((cached, [{"flag": "phantom"}]), (tmp_path / "cine.nii", [])):
         nib.save(nib.Nifti1Image(np.ones((8, 8, 6, 1), np.int16), np.diag([-8.0, -8, 8, 1])), path)

@@ -1,4 +1,4 @@
-"""Reference labels: on their image's grid, whole numbers, one exam a labelled frame."""
+"""Reference labels: on their image's grid, whole numbers, one exam per labelled frame."""
 
 from __future__ import annotations
 
@@ -68,25 +68,25 @@ def test_only_the_frame_of_the_exam_is_loaded(listed):
 
 
 @pytest.mark.parametrize("lv", [(0, 7, 0), (7, 0, 7)], ids=["one frame", "no difference"])
-def test_phases_that_cannot_be_known_are_unknown(listed, lv):
+def test_undetermined_phases_are_unknown(listed, lv):
     assert {exam["phase"] for exam in load_exams(datalist=listed(cine(*lv)))} == {"unknown"}
 
 
-def test_the_phase_of_an_item_is_that_of_its_only_labelled_frame(listed):
+def test_an_item_s_phase_applies_to_its_only_labelled_frame(listed):
     assert [exam["phase"] for exam in load_exams(datalist=listed(cine(0, 7, 0), phase="ES"))] == ["ES"]
-    with pytest.raises(CineError, match=r"found 2 labelled frames of an item whose phase is ES; expected one\. Leave"):
+    with pytest.raises(CineError, match=r"found 2 labelled frames in an item with the phase ES; expected one\. Leave"):
         load_exams(datalist=listed(cine(0, 7, 8), phase="ES"))
 
 
 @pytest.mark.parametrize(
     ("label", "shape", "words"),
     [
-        (cine(1, 2), (8, 8, 3, 3), "a_gt.nii.gz: found 2 frames; expected 3 frames, as a.nii.gz"),
-        (cine(1, 2), (8, 8, 3), "found 2 frames; expected one, as a.nii.gz. Save one label map: where .* one-hot"),
+        (cine(1, 2), (8, 8, 3, 3), "a_gt.nii.gz: found 2 frames; expected 3 frames, like a.nii.gz"),
+        (cine(1, 2), (8, 8, 3), "found 2 frames; expected one, like a.nii.gz. Save one label map. If .* one-hot"),
         (
             volume(1),
             (8, 8, 3, 3),
-            r"found the label of one frame; expected 3 frames, .* Save that frame as an image of",
+            r"found the label of one frame; expected 3 frames, .* Save that frame as a separate image",
         ),
         (cine(0, 0), None, "found no exam; expected labelled items"),
     ],
@@ -106,7 +106,7 @@ def test_frames_of_one_patient_stay_in_one_fold(listed, tmp_path):
     assert len(training) == len(test) == 4 and not patients[0] & patients[1]
 
 
-def test_a_time_axis_of_length_one_is_none(listed):
+def test_a_time_axis_of_length_one_does_not_count(listed):
     (exam,) = load_exams(datalist=listed(volume(5)[..., None], (8, 8, 3)))
     assert "frame" not in exam
     assert LoadExamd(keys=["image", "label"])(exam)["label"].shape == (1, 8, 8, 3)
@@ -127,19 +127,19 @@ def test_values_are_rounded_within_a_thousandth(listed, off):
         (1000001, r"1000001; expected 0, 1, 2, 3"),  # six digits would show 1e+06
     ],
 )
-def test_other_values_are_refused_as_they_are(listed, value, words):
+def test_other_values_are_refused_and_shown(listed, value, words):
     path = listed(np.where(volume(5) == 1, np.float32(value), volume(5)))
     with pytest.raises(CineError, match=f"found the label values {words}"):
         load_exams(datalist=path)
 
 
-def test_what_nobody_labels_and_what_only_some_label_is_logged(listed, tmp_path, caplog):
+def test_structures_missing_in_all_or_some_labels_are_logged(listed, tmp_path, caplog):
     without_rv = np.where(volume(5) == 1, 0, volume(5))
     path = listed(np.stack([without_rv, np.where(without_rv == 3, 0, without_rv)], axis=-1))
     exams = load_exams(datalist=path)
     assert [exam["structures"] for exam in exams] == ["MYO LV"] * 2
-    assert "No label names RV: it is left out of all results, and a training cannot learn it" in caplog.text
-    assert "1 of 2 labels name no LV: it is not scored there, and a training takes it for background" in caplog.text
+    assert "No label has RV: it is not in the results, and a training cannot learn it" in caplog.text
+    assert "1 of 2 labels have no LV: it is not scored there, and training treats it as background" in caplog.text
     assert str(tmp_path) not in caplog.text
     caplog.clear()
     load_exams(datalist=listed(volume(5)))
@@ -147,7 +147,7 @@ def test_what_nobody_labels_and_what_only_some_label_is_logged(listed, tmp_path,
     assert not [record for record in said if "enclose" not in record.message]
 
 
-def test_what_is_listed_twice_counts_once(listed, caplog):
+def test_an_exam_listed_twice_counts_once(listed, caplog):
     path = listed(volume(5))
     items = json.loads(path.read_text())["training"]
     path.write_text(json.dumps({"training": items * 3}))
@@ -155,7 +155,7 @@ def test_what_is_listed_twice_counts_once(listed, caplog):
     assert "2 of 3 exams are listed more than once" in caplog.text
 
 
-def test_phases_that_are_mixed_up_or_come_twice_are_logged(listed, tmp_path, caplog):
+def test_swapped_or_repeated_phases_are_logged(listed, tmp_path, caplog):
     items = []
     for name, lv in (("ED", 3), ("ES", 20)):
         nib.save(nib.Nifti1Image(np.arange(192, dtype=np.int16).reshape(8, 8, 3), AFFINE), tmp_path / f"{name}.nii.gz")
@@ -164,7 +164,7 @@ def test_phases_that_are_mixed_up_or_come_twice_are_logged(listed, tmp_path, cap
     path = tmp_path / "list.json"
     path.write_text(json.dumps({"training": items}))
     load_exams(datalist=path)
-    assert "the labels' LV is larger at ES than at ED" in caplog.text and "twice" not in caplog.text
+    assert "the labelled LV is larger at ES than at ED" in caplog.text and "twice" not in caplog.text
     path.write_text(json.dumps({"training": [{**item, "phase": "ED"} for item in items]}))
     load_exams(datalist=path)
     assert "1 of 1 patients have a phase twice" in caplog.text
@@ -198,7 +198,7 @@ def test_image_and_label_must_share_a_grid(listed):
         (
             volume(5),
             moved,
-            "an affine that puts voxels up to 0.08 mm elsewhere; expected at most 0.075 mm, as a.nii.gz",
+            "an affine that shifts voxels by up to 0.08 mm; expected at most 0.075 mm from a.nii.gz",
         ),
         (volume(5), np.diag([1, -1, 1, 1]) @ AFFINE, "an affine"),
     ):
@@ -208,7 +208,7 @@ def test_image_and_label_must_share_a_grid(listed):
 
 
 @pytest.mark.parametrize("decimals", [1, 2])
-def test_a_grid_that_was_rounded_is_the_same(listed, decimals):
+def test_a_rounded_grid_counts_as_equal(listed, decimals):
     assert len(load_exams(datalist=listed(volume(5), affine=np.round(AFFINE, decimals)))) == 1
 
 
@@ -219,12 +219,12 @@ def test_items_of_monai_label_have_one_frame(listed, tmp_path):
         complete(items)
 
 
-def test_exams_have_the_same_names_wherever_they_lie():
+def test_names_of_exams_do_not_depend_on_their_folder():
     first, second = ({"patient": "p1", "phase": "ED", "image": f"{folder}/p1_frame01.nii.gz"} for folder in ("a", "b"))
     assert exam_names([first]) == exam_names([second]) == ["p1 ED p1_frame01.nii.gz"]
 
 
 @pytest.mark.parametrize("label_map", [[1, 2], {"LV": 3}, {1: 4}, {}])
-def test_what_is_no_label_map_is_refused(label_map):
+def test_an_invalid_label_map_setting_is_refused(label_map):
     with pytest.raises(CineError, match="label_map: found"):
         load_exams(label_map=label_map)

@@ -1,4 +1,4 @@
-"""Exams stored otherwise: each voxel where it should be, under a header that does not say so."""
+"""Exams in other storage orders: the position of each voxel, under a header that is not updated."""
 
 from __future__ import annotations
 
@@ -46,15 +46,15 @@ def test_the_eight_storage_orders_by_hand(variant, expected):
     for key in ("image", "label"):
         np.testing.assert_array_equal(after[key][0].numpy(), expected(before[key][0].numpy()))
         x, y = (2.0, 1.5) if variant.startswith("transposed") else (1.5, 2.0)
-        np.testing.assert_allclose(after[key].affine, np.diag([-x, -y, 10.0, 1.0]))  # directions do not follow
+        np.testing.assert_allclose(after[key].affine, np.diag([-x, -y, 10.0, 1.0]))  # directions are not updated
 
 
 def test_all_orders_differ():
     assert len({tuple(varied(name, size=(4, 4, 3))["image"].flatten().tolist()) for name in ORDERS}) == 8
 
 
-def test_a_turn_by_45_degrees_keeps_all_of_the_image():
-    """A spot at the far end of the first axis comes to lie on the diagonal, and nothing is cut off."""
+def test_a_rotation_by_45_degrees_keeps_the_whole_image():
+    """A spot at the end of the first axis moves to the diagonal, and nothing is cut off."""
     image, label = torch.zeros(1, 21, 21, 3), torch.zeros(1, 21, 21, 3)
     image[0, 19:21, 10, 1] = 100.0
     label[0, 5:15, 5:15] = 3
@@ -78,7 +78,7 @@ def test_few_slices_are_the_middle_ones_of_the_label(variant, slices):
         torch.testing.assert_close(after[key].as_tensor(), before[key].as_tensor()[..., slices])
 
 
-def test_slices_are_cut_on_whichever_axis_they_are():
+def test_slices_are_cut_on_any_axis():
     affine = torch.tensor([[0, -1.5, 0, 0], [0, 0, -2.0, 0], [10.0, 0, 0, 0], [0, 0, 0, 1]], dtype=torch.float64)
     item = {
         key: MetaTensor(value.as_tensor().permute(0, 3, 1, 2), affine=affine)
@@ -107,6 +107,6 @@ def test_each_exam_comes_in_every_variant():
     assert {item["variant"] for item in items if item["patient"] == "q"} == set(VARIANTS)
 
 
-def test_a_variant_that_is_none_is_refused():
+def test_an_invalid_variant_is_refused():
     with pytest.raises(CineError, match="variant: found 'upside down'; expected one of as stored, mirrored x"):
         varied("upside down")

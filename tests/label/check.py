@@ -1,7 +1,7 @@
-"""MONAI Label serves the packed bundle: the real server on loopback, asked what 3D Slicer asks it.
+"""MONAI Label serves the packed bundle: a real server on loopback gets the requests of 3D Slicer.
 
-``make test-label`` runs it in an environment of its own. Where ACDC_DIR names ACDC's ``training``, it works on real
-exams, else on the phantom. It ends in a line ``N passed, N failed``, and in exit code 1 where a check failed.
+``make test-label`` runs it in its own environment. If ACDC_DIR is ACDC's ``training``, it uses real exams, otherwise
+the phantom. It ends with a line ``N passed, N failed``, and with exit code 1 if a check failed.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ GEOMETRY_MM = 1e-3  # the server writes float32
 
 
 class Checks:
-    """Those of one server with one bundle; ``test_`` methods run in the order in which they stand here."""
+    """The checks for one server with one bundle; ``test_`` methods run in the order of this class."""
 
     def __init__(self, folder: Path):
         self.folder = folder
@@ -51,7 +51,7 @@ class Checks:
         infer(self.bundle, self.server.home, input=self.studies, output_dir=folder / "masks")
 
     def _fill_studies(self) -> tuple[list[str], list[Path], str]:
-        """The names of two volumes in the folder of studies, the files of their labels, the name of a cine there."""
+        """The names of two volumes in the folder of studies, their label files, and the name of a cine there."""
         data = os.environ.get("ACDC_DIR")
         if data is None:
             sys.stdout.write("ACDC_DIR is not set: no real exam is served, but the phantom.\n")
@@ -72,7 +72,7 @@ class Checks:
         return self.server.ask("POST", f"infer/{NAME}", params={"image": image, "output": output}, data=form)
 
     def mask(self, image: str, **params: object) -> np.ndarray:
-        """The labels that the server answers with, on the grid of the image: H W D."""
+        """The labels from the server, on the grid of the image: H W D."""
         answer = self.infer(image, **params)
         assert answer.ok, f"status {answer.status_code}: {answer.text[:300]}"
         path = self.folder / "answer.nii.gz"
@@ -90,7 +90,7 @@ class Checks:
         return self.server.ask("POST", f"train/{NAME}", params={"run_sync": str(sync).lower()}, json=params)
 
     def offered(self) -> dict[str, object]:
-        """The parameters of training that the server offers, as Slicer sends them back: the run's name empty, say."""
+        """The parameters of training that the server offers, as Slicer returns them: with an empty run name."""
         config = self.server.ask("GET", "info/").json()["trainers"][NAME]["config"]
         return {key: value[0] if isinstance(value, list) else value for key, value in config.items()}
 
@@ -106,7 +106,7 @@ class Checks:
         assert model["config"]["frame"] == 0
         assert NAME in info["trainers"]
 
-    def test_a_volume_becomes_a_mask_on_its_grid_equal_to_that_of_infer(self) -> None:
+    def test_a_volume_gets_the_same_mask_as_from_infer(self) -> None:
         labels, expected = self.mask(self.volumes[0]), self.reference(self.volumes[0])
         assert set(np.unique(labels)) == {0, 1, 2, 3}, np.unique(labels)
         equal(labels, expected)
@@ -121,13 +121,13 @@ class Checks:
         equal(labels, expected[..., FRAME])
         assert not np.array_equal(labels, expected[..., 0]), "frames that look alike show nothing"
 
-    def test_without_a_frame_it_is_the_first(self) -> None:
+    def test_without_a_frame_number_the_first_frame_is_used(self) -> None:
         equal(self.mask(self.cine), self.reference(self.cine)[..., 0])
 
-    def test_a_frame_that_is_not_there_is_refused(self) -> None:
+    def test_a_missing_frame_is_refused(self) -> None:
         frames = self.frames()
         answer = self.infer(self.cine, frame=frames)
-        assert answer.status_code == 500  # of which MONAI Label tells no more than that; its log does
+        assert answer.status_code == 500  # MONAI Label reports no details; its log does
         self.server.logs(f"frame: found {frames}; expected a number from 0 to {frames - 1}")
 
     def test_training_without_labels_is_refused(self) -> None:
@@ -147,7 +147,7 @@ class Checks:
         self._trains(lambda: self.train(sync=True))
         assert not list((self.server.home / ".cache").glob("rtdnas/phantom*")), "no phantom is written"
 
-    def test_it_trains_again_in_a_process_of_its_own_as_slicer_asks(self) -> None:
+    def test_it_trains_again_in_a_separate_process_as_slicer_requests(self) -> None:
         def start_and_wait():
             answer, end = self.train(**self.offered()), time.monotonic() + ANSWER_S
             while time.monotonic() < end:
@@ -169,12 +169,12 @@ class Checks:
         change = torch.cat([(after[key] - before[key]).flatten() for key in before if key.endswith("weight")])
         norm = torch.cat([before[key].flatten() for key in before if key.endswith("weight")]).norm()
         assert change.norm() < 0.15 * norm, "it began anew, not from the weights that were served"
-        manifest.verify(self.bundle / "models")  # else the next server would refuse them
+        manifest.verify(self.bundle / "models")  # otherwise the next server would refuse them
         card = json.loads((self.bundle / "models" / "model.json").read_text())
         assert any(self.volumes[0] in exam for exam in card["exams"]) and len(card["exams"]) > len(self.volumes)
         assert self.mask(self.volumes[0]).any()
 
-    def test_training_writes_among_the_models_alone(self) -> None:
+    def test_training_writes_only_into_the_models_folder(self) -> None:
         before, after = (
             {path: digest for path, digest in files.items() if not path.startswith("models/")}
             for files in (self.before, files_of(self.bundle))
@@ -190,9 +190,10 @@ class Checks:
 
 
 def same_geometry(image: Path, mask: Path) -> None:
-    """Shape, pixdim, spacing, origin and directions of a volume, or of a cine's frames, are those of its mask.
+    """Check that shape, pixdim, spacing, origin and directions of a mask equal those of its volume or cine frames.
 
-    As ITK, and with it 3D Slicer, reads them, and as our own gate does. Not nibabel's affine: ACDC's contradict pixdim.
+    The values are read by ITK, like in 3D Slicer, and by our own reader. nibabel's affine is not used, since ACDC's
+    affines contradict pixdim.
     """
     headers = [read_header(path) for path in (image, mask)]
     assert headers[0].shape == headers[1].shape and not headers[1].is_cine, [header.file_shape for header in headers]
@@ -222,7 +223,7 @@ def voxels(path: Path) -> np.ndarray:
 
 
 def files_of(folder: Path) -> dict[str, str]:
-    """The SHA-256 of every file, by its place."""
+    """The SHA-256 of every file, by its path."""
     return {
         path.relative_to(folder).as_posix(): sha256(path)
         for path in folder.rglob("*")
@@ -235,8 +236,8 @@ def name_of(path: str | Path) -> str:
 
 
 def main() -> int:
-    itk.Object.SetGlobalWarningDisplay(False)  # of ACDC's affines, which contradict pixdim
-    signal.signal(signal.SIGTERM, signal.default_int_handler)  # the server is stopped then, too
+    itk.Object.SetGlobalWarningDisplay(False)  # about ACDC's affines, which contradict pixdim
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # then the server is also stopped
     passed = failed = 0
     with tempfile.TemporaryDirectory(prefix="monai-label-") as scratch:
         checks = Checks(Path(scratch))

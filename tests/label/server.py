@@ -1,4 +1,4 @@
-"""A MONAI Label server on loopback, in a folder of its own: every wait is bounded, and it always ends."""
+"""A MONAI Label server on loopback, in its own folder: every wait has a limit, and the server is always stopped."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ TAIL = 60
 
 
 class Server:
-    """Context manager: the server runs within.
+    """Context manager: the server runs inside.
 
     Args:
-        folder: ``app`` (with the bundle in ``app/model``) and ``studies`` in it are served; log, home and working
-            directory of the server go there too.
+        folder: its subfolders ``app`` (with the bundle in ``app/model``) and ``studies`` are served. The log, home and
+            working directory of the server are also there.
         model: the bundle's name.
     """
 
@@ -65,7 +65,7 @@ class Server:
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number in (signal.SIGTERM, signal.SIGKILL):  # the session: also what it started itself
+        for number in (signal.SIGTERM, signal.SIGKILL):  # the session: also processes that it started
             try:
                 os.killpg(self.process.pid, number)
                 self.process.wait(DOWN_S)
@@ -75,12 +75,12 @@ class Server:
                 continue
 
     def ask(self, method: str, path: str, **arguments: Any) -> requests.Response:
-        with requests.Session() as session:  # one a request: the server hangs up after an error
+        with requests.Session() as session:  # one per request: the server closes the connection after an error
             session.trust_env = False  # no proxy
             return session.request(method, f"{self.url}/{path}", timeout=ANSWER_S, **arguments)
 
     def logs(self, text: str) -> None:
-        """Wait for a text in the log, which comes after the answer."""
+        """Wait for a text in the log, which is written after the answer."""
         end = time.monotonic() + LOG_S
         while text not in self.log.read_text(errors="replace"):
             assert time.monotonic() < end, f"nothing in the log of {text!r}"
@@ -103,21 +103,21 @@ class Server:
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Loopback alone, and nothing of the caller's folders."""
+    """The environment: only loopback, and none of the caller's folders."""
     kept = {key: value for key, value in os.environ.items() if not key.lower().endswith("_proxy")}
     kept.pop("XDG_CACHE_HOME", None)
     return {**kept, "HOME": str(home), "PYTHONPATH": str(STARTUP), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
 
 
 def app(folder: Path) -> Path:
-    """A copy of MONAI Label's own app for bundles, as ``monailabel apps --download`` gives it."""
+    """A copy of MONAI Label's own app for bundles, as from ``monailabel apps --download``."""
     return Path(shutil.copytree(Path(sys.prefix) / "monailabel" / "sample-apps" / "monaibundle", folder / "app"))
 
 
 def infer(bundle: Path, home: Path, **overrides: object) -> None:
-    """The step infer of a bundle as a command, in the home of the server and with it as its working directory.
+    """Run the step infer of a bundle as a command, with the home of the server and in its working directory.
 
-    What is faster, and with it how logits are rounded, is measured once a home.
+    The faster precision, which also determines the rounding of logits, is measured once per home.
     """
     command = [sys.executable, "-W", "ignore", "-m", "monai.bundle", "run", "infer"]
     command += ["--config_file", str(bundle / "configs" / "inference.json")]

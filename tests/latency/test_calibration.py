@@ -1,4 +1,4 @@
-"""The fit, on a device that is made up: its true costs are known."""
+"""The fit on an imaginary device with known true costs."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def truth(space):
 
 
 def sample(space, truth, count=60, noise=0.0, slow=lambda number: False):
-    """Networks, each visited eight times in rounds over all of them; in the slow state by a third longer."""
+    """Networks, each visited eight times in rounds over all of them; visits in the slow state take a third longer."""
     random, visitor = Random(1), Visitor(lambda: None)
     samples = [Sample(random_architecture(space, random)) for _ in range(count)]
     for number in range(8 * count):
@@ -51,8 +51,8 @@ def fit(space, truth, **changes):
     return calibrate(samples, isolated(truth), visitor)
 
 
-def test_what_a_network_adds_to_its_operations_is_found(space, truth):
-    """Isolated operations say 30 % too little; the networks show the truth."""
+def test_the_fit_finds_what_a_network_adds_to_its_operations(space, truth):
+    """Isolated timings are 30 % too low; the networks show the true costs."""
     entries, report = fit(space, truth, noise=0.01)
     assert report["isolated"]["bias"] == pytest.approx(-0.3, abs=0.01)
     assert report["held_out"]["within_10"] == 1.0
@@ -63,15 +63,15 @@ def test_what_a_network_adds_to_its_operations_is_found(space, truth):
     assert all(entry.ms >= 0 for entry in entries.values())
 
 
-def test_entries_that_no_network_informs_are_corrected_as_their_kind(space, truth):
+def test_entries_without_information_are_corrected_like_their_kind(space, truth):
     known = {**isolated(truth), ("conv_3x3x3", 7): Timing(0.5, 0.5, 0.5, 0.0, 9)}
     samples, visitor = sample(space, truth)
     entries, _ = calibrate(samples, known, visitor)
     assert entries["conv_3x3x3", 7].ms == pytest.approx(0.5 / 0.7, rel=0.01)
 
 
-def test_the_timings_of_one_kind_of_entry_err_alike_and_a_few_networks_correct_that(space, truth):
-    """Isolated scalings say twice too much, all else is right; 12 networks cannot inform every entry."""
+def test_a_few_networks_correct_the_common_error_of_one_kind_of_entry(space, truth):
+    """Isolated timings of scaling are twice too high, others are right; 12 networks cannot determine all entries."""
     timed = {key: 2.0 if key[0].startswith("scaling") else 1.0 for key in truth}
     timed = {key: Timing(*[factor * truth[key]] * 3, 0.0, 9) for key, factor in timed.items()}
     samples, visitor = sample(space, truth, count=12)
@@ -81,8 +81,8 @@ def test_the_timings_of_one_kind_of_entry_err_alike_and_a_few_networks_correct_t
     assert max(errors.values()) < 0.3 and np.median(list(errors.values())) < 0.05, errors
 
 
-def test_without_a_finer_correction_one_common_factor_serves(space, truth, monkeypatch):
-    """Networks take .7 of what the isolated timings say, but for two of them."""
+def test_one_common_factor_is_used_if_a_finer_correction_does_not_help(space, truth, monkeypatch):
+    """Networks take 0.7 of the isolated timings, except for two operations."""
     monkeypatch.setattr(calibration, "WEIGHTS", ())
     samples, visitor = sample(space, truth, count=11)
     for one, factor in zip(samples, [0.3, 2.0] + [0.7] * 9, strict=True):
@@ -92,7 +92,7 @@ def test_without_a_finer_correction_one_common_factor_serves(space, truth, monke
     assert {key: entry.ms for key, entry in entries.items()} == pytest.approx({k: 0.7 * ms for k, ms in truth.items()})
 
 
-def test_the_weight_that_predicts_held_out_networks_best_is_taken(space, truth, monkeypatch):
+def test_the_weight_with_the_best_predictions_of_held_out_networks_is_chosen(space, truth, monkeypatch):
     factors = {0.05: 1.3, 0.1: 0.8, 0.2: 1.1, 0.4: 1.2, 0.8: 1.4, None: 1.5}
     monkeypatch.setattr(calibration, "_held_out", lambda fit, counts, measured, weight: factors[weight] * measured)
     samples, visitor = sample(space, truth)
@@ -100,8 +100,8 @@ def test_the_weight_that_predicts_held_out_networks_best_is_taken(space, truth, 
     assert (report["prior_weight"], report["held_out"]["bias"]) == (0.2, pytest.approx(0.1))
 
 
-def test_networks_kept_out_do_not_inform_their_own_prediction(space, truth):
-    """Networks of random latency: a fit that had seen them would follow them, one that has not cannot."""
+def test_held_out_networks_do_not_influence_their_own_prediction(space, truth):
+    """Networks of random latency: a fit that includes them follows them, but one without them cannot."""
     samples, visitor = sample(space, truth)
     for index, one in enumerate(samples):
         one.visits[:] = [replace(v, times_ms=np.full(3, Random(index).uniform(5, 50))) for v in one.visits]
@@ -109,8 +109,8 @@ def test_networks_kept_out_do_not_inform_their_own_prediction(space, truth):
     assert abs(report["held_out"]["kendall_tau"]) < 0.3
 
 
-def test_a_slower_state_of_the_machine_does_not_enter(space, truth):
-    """Slow in every second round, by a third for networks and by .85 for the reference."""
+def test_a_slower_state_of_the_machine_does_not_count(space, truth):
+    """Slow in every second round, by 1/3 for networks and by 0.85 for the reference."""
     steady, _ = fit(space, truth)
     entries, report = fit(space, truth, slow=lambda number: number // 60 % 2 == 1)
     assert {key: entry.ms for key, entry in entries.items()} == pytest.approx(
@@ -120,7 +120,7 @@ def test_a_slower_state_of_the_machine_does_not_enter(space, truth):
     assert report["measured_twice"]["within_2"] == 1.0 and report["measured_twice"]["spread"] == pytest.approx(0)
 
 
-def test_networks_that_met_only_the_slower_state_leave_the_fit(space, truth):
+def test_networks_timed_only_in_the_slower_state_are_not_fitted(space, truth):
     entries, report = fit(space, truth, slow=lambda number: number % 60 < 6)
     assert (report["slow_only"], report["networks"]) == (6, 54)
     assert report["held_out"]["within_10"] == 1.0

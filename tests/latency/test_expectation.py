@@ -58,7 +58,7 @@ def expected_cell(mixing, space, table, cell, reading):
 
 
 def applies(nodes, space):
-    """The chance that one node or more applies max-pooling to the cell's input, by enumerating what the nodes do."""
+    """The chance that at least one node applies max-pooling to the cell's input, by enumeration of the nodes."""
     chances = [float(p[0, space.operations.index("max_pool_3x3x3")]) for p in nodes]
     total = 0.0
     for does in itertools.product([False, True], repeat=len(chances)):
@@ -69,7 +69,7 @@ def applies(nodes, space):
 
 @pytest.mark.parametrize("cell", ["sequential", "critical_path"])
 def test_paths_reading_is_the_mean_over_all_paths(space, relaxation, table, cell):
-    """Eq. 5 with k_c from Fig. 3 of the supplement, against enumerating every path."""
+    """Eq. 5 with k_c from Fig. 3 of the supplement, compared with the enumeration of all paths."""
     with torch.no_grad():
         mixing = relaxation()
         value = float(LatencyExpectation(table, space, cell, "paths")(mixing))
@@ -84,7 +84,7 @@ def test_derived_reading_sums_the_derived_cells(space, relaxation, table, cell):
         mixing = relaxation()
         paths = [(0, 1, 2, 1, 0), (0, 1, 1, 1, 0)]
         value = float(LatencyExpectation(table, space, cell, "derived")(mixing, paths))
-    merges = table["merge", 1]  # both paths' cells end at tile (3, 1); at layer 2 they end apart
+    merges = table["merge", 1]  # both paths' cells end at tile (3, 1); at layer 2 they end at different tiles
     # tile (2, 1) is the only one that two cells leave, a contracting and a non-scaling one
     applied = [applies(mixing.nodes[kind], space) for kind in ("contracting", "non_scaling")]
     both = applied[0] * applied[1]
@@ -119,7 +119,7 @@ def test_longest_path_of_equation_4_is_the_sum_over_the_nodes(space, relaxation,
 
 @pytest.mark.parametrize("cell", ["sequential", "critical_path"])
 @pytest.mark.parametrize("network", ["paths", "derived"])
-def test_gradient_against_finite_differences(space, relaxation, table, cell, network):
+def test_the_gradient_equals_finite_differences(space, relaxation, table, cell, network):
     expectation = LatencyExpectation(table, space, cell, network)
     derived = [(0, 1, 2, 1, 0), (0, 0, 1, 1, 0)]
     alpha = list(relaxation.alpha.values())
@@ -133,14 +133,14 @@ def test_gradient_against_finite_differences(space, relaxation, table, cell, net
     assert torch.autograd.gradcheck(latency, [parameter.detach().requires_grad_() for parameter in alpha])
 
 
-def test_beta_takes_no_part(space, relaxation, table):
+def test_beta_does_not_matter(space, relaxation, table):
     expectation = LatencyExpectation(table, space, "sequential", "paths")
     expectation(relaxation()).backward()
     assert all(parameter.grad is None for parameter in relaxation.beta.values())
     assert all(parameter.grad.abs().sum() > 0 for parameter in relaxation.alpha.values())
 
 
-def test_a_decided_search_expects_what_its_network_is_predicted_to_take(space, relaxation, table):
+def test_the_expectation_of_a_decided_search_equals_its_network_s_prediction(space, relaxation, table):
     with torch.no_grad():
         for parameter in relaxation.alpha.values():
             parameter *= 1e4
@@ -152,7 +152,7 @@ def test_a_decided_search_expects_what_its_network_is_predicted_to_take(space, r
 
 @pytest.mark.parametrize(("count", "share_cells"), [(1, True), (2, "scale"), (4, True)])
 def test_union_reading_is_the_mean_of_networks_drawn_at_random(space, table, count, share_cells):
-    """Against Monte Carlo: paths and nodes drawn by their probabilities, each network predicted by the table."""
+    """Compared with Monte Carlo: paths and nodes drawn by their probabilities, each network predicted by the table."""
     space = replace(space, share_cells=share_cells)
     relaxation = JointSoftmax(space).double()
     with torch.no_grad():
@@ -185,7 +185,7 @@ def test_union_reading_by_enumeration_of_all_pairs_of_paths(space, relaxation, t
 
 
 @pytest.mark.parametrize("count", [1, 5])
-def test_union_reading_of_a_decided_search_is_what_its_network_is_predicted_to_take(space, relaxation, table, count):
+def test_union_reading_of_a_decided_search_equals_its_network_s_prediction(space, relaxation, table, count):
     with torch.no_grad():
         for parameter in relaxation.parameters():
             parameter *= 1e4
@@ -195,7 +195,7 @@ def test_union_reading_of_a_decided_search_is_what_its_network_is_predicted_to_t
     assert value == pytest.approx(table.predict(Architecture(space, decode_cells(mixing, space), (best,))))
 
 
-def test_union_reading_moves_beta_too(space, relaxation, table):
+def test_union_reading_has_a_gradient_in_beta(space, relaxation, table):
     def latency(*values):
         names = [name for name, _ in relaxation.named_parameters()]
         mixing = torch.func.functional_call(relaxation, dict(zip(names, values, strict=True)))
@@ -208,7 +208,7 @@ def test_union_reading_moves_beta_too(space, relaxation, table):
 
 
 @pytest.mark.parametrize("count", [0, -1, 2.5, "auto", True])
-def test_a_number_of_paths_that_is_none_is_refused(space, table, count):
+def test_an_invalid_number_of_paths_is_refused(space, table, count):
     with pytest.raises(CineError, match=r"^paths: found"):
         LatencyExpectation(table, space, count=count)
 
@@ -220,8 +220,8 @@ def hw_space() -> Space:
 
 @pytest.mark.parametrize("paths", [[(0, -1, 1, 0)], [(0, 1, 1, 0), (0, 0, 1, 0)]])
 def test_n_best_reading_by_hand(make_table, paths):
-    """Hardware-aware NAS Eq. 7-9: each path adds its cells, times their probability, and a cell that two share counts
-    twice; operations cost what they take at the target scale, zero and skip edges nothing."""
+    """Hardware-aware NAS Eq. 7-9: each path adds its cells times their probability, and a shared cell counts twice.
+    Operations have their cost at the target scale; zero and skip edges cost nothing."""
     space = hw_space()
     table = make_table(space, lambda name, scale: len(name) + 100 * scale)
     relaxation = SeparateSoftmax(space)
@@ -248,8 +248,8 @@ def test_n_best_reading_by_hand(make_table, paths):
     assert value == pytest.approx(expected, rel=1e-5)
 
 
-def test_gumbel_samples_expect_what_independent_monte_carlo_does(make_table):
-    """LAT is a sum of products of independent choices: against samples drawn by numpy, straight from Eq. 7-9."""
+def test_gumbel_samples_have_the_expectation_of_an_independent_monte_carlo(make_table):
+    """LAT is a sum of products of independent choices; it is compared with numpy samples directly from Eq. 7-9."""
     space = hw_space()
     table = make_table(space, lambda name, scale: len(name.removesuffix("_chained")) + 10.0 * scale)
     relaxation = SeparateSoftmax(space, gumbel=True, temperature=(0.7, 0.7))
@@ -287,7 +287,7 @@ def test_gumbel_samples_expect_what_independent_monte_carlo_does(make_table):
 
 
 @pytest.mark.parametrize("network", ["derived", "paths", "union"])
-def test_other_ends_cost_their_stems_and_heads(make_table, network):
+def test_other_ends_add_their_stems_and_heads(make_table, network):
     space = Space(2, 2, 1, 4, 2, ("conv_3x3x3", "identity"), (16, 16, 3), start="any", end="any")
     table = make_table(space, lambda name, scale: {"stem": 10.0, "head": 100.0}.get(name, 0.0) * (scale + 1))
     expectation = LatencyExpectation(table, space, network=network, count=2)

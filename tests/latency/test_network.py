@@ -35,7 +35,7 @@ def test_a_network_is_measured_and_reported(architecture, runtime, monkeypatch):
     assert report["met"]["median_ms"] > 0
 
 
-def test_a_measurement_goes_on_until_the_device_is_fast_again(architecture, runtime, monkeypatch):
+def test_a_measurement_continues_until_the_device_is_fast_again(architecture, runtime, monkeypatch):
     """The reference takes 3 ms for four visits, then 1 ms, as it did when the device was profiled."""
     slow, fast = ([[[ms]] * 5 for ms in (*[reference, once] * 3, reference)] for reference, once in ((3, 30), (1, 10)))
     timed = iter(slow * 4 + fast * network.JUDGED)
@@ -45,7 +45,7 @@ def test_a_measurement_goes_on_until_the_device_is_fast_again(architecture, runt
     assert found.met.p95_ms == 30.0
 
 
-def test_a_device_that_is_never_fast_is_waited_for_no_longer_than_the_limit(architecture, runtime, monkeypatch):
+def test_waiting_for_the_fast_state_ends_at_the_limit(architecture, runtime, monkeypatch):
     monkeypatch.setattr(network, "MAX_SECONDS", 0.0)
     timed = iter([*[[[3.0]], [[30.0]]] * 3, [[3.0]]] * MIN_VISITS)
     monkeypatch.setattr("scripts.latency.visits.time_in_turn", lambda *_: np.array(next(timed)))
@@ -95,7 +95,7 @@ def test_networks_are_visited_in_rounds_over_those_of_a_batch(space, runtime, mo
     assert len({one.architecture.digest for one in samples}) == len(set(visited)) == len(samples)
 
 
-def test_the_networks_of_the_first_batch_are_measured_twice_where_that_is_wanted(space, runtime, monkeypatch):
+def test_networks_of_the_first_batch_are_measured_twice_on_request(space, runtime, monkeypatch):
     monkeypatch.setattr(network, "BATCH", 2)
     visitor = Visitor(lambda: None, known_ms=1.0)
     visitor.visit = lambda call: [Visit(np.ones(3), 1.0, 1.0)]  # type: ignore[method-assign]
@@ -105,8 +105,8 @@ def test_the_networks_of_the_first_batch_are_measured_twice_where_that_is_wanted
         assert [len(one.visits) for one in samples] == expected
 
 
-def test_chains_hold_the_operation_as_often_as_they_say(space, runtime):
-    """The longer chain has ``count`` operations more than the shorter: their parameters tell."""
+def test_chains_contain_the_operation_count_times(space, runtime):
+    """The longer chain has ``count`` operations more than the shorter one; the numbers of parameters show it."""
     chains = build_chains(("conv_3x3x3", 1), space, runtime)
     longer, shorter = (sum(p.numel() for p in call.func.network.parameters()) for call in chains.calls)
     width = space.width(1)
@@ -114,7 +114,7 @@ def test_chains_hold_the_operation_as_often_as_they_say(space, runtime):
     assert longer - shorter == chains.count * folded
 
 
-def test_every_entry_is_timed_apart(space, runtime):
+def test_every_entry_is_timed_separately(space, runtime):
     isolated = time_operations(space, runtime, 0.0, Visitor(reference_network(space, runtime)))
     assert isolated.keys() == keys_of(space)
     assert all(timing.median_ms >= 0 for timing in isolated.values())

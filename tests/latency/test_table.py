@@ -24,7 +24,7 @@ def runtime():
 
 @pytest.fixture
 def saved(space, runtime, tmp_path):
-    """A table as profile would write it for this device."""
+    """A table like that of the step profile for this device."""
     timing = Timing(1.0, 1.1, 1.3, 0.1, 5)
     entries = {key: Entry(0.9, timing) for key in keys_of(space)}
     described = relevant(space), describe_device(runtime.device), runtime.describe()
@@ -33,18 +33,18 @@ def saved(space, runtime, tmp_path):
     return path
 
 
-def test_every_entry_of_the_space_is_there(space, runtime, saved):
+def test_every_entry_of_the_space_exists(space, runtime, saved):
     table = LatencyTable.load(saved, space, runtime)
     expected = {("stem", 0), ("head", 0)}
     expected |= {(o + reads, s) for o in space.operations for s in range(3) for reads in ("", "_chained")}
     expected |= {("max_pool_3x3x3_repeated", s) for s in range(2)}  # only one cell leaves a tile of scale 2
     expected |= {("scaling_contracting", s) for s in (0, 1)} | {("scaling_expanding", s) for s in (1, 2)}
     expected |= {("scaling_non_scaling", s) for s in (0, 1)}  # four layers cannot stay at scale 2
-    expected |= {("merge", s) for s in (0, 1)}  # and reach it from one tile alone
+    expected |= {("merge", s) for s in (0, 1)}  # and reach it only from one tile
     assert set(table.entries) == expected == keys_of(space)
 
 
-def test_what_is_saved_is_what_is_loaded(space, runtime, saved):
+def test_loading_returns_the_saved_content(space, runtime, saved):
     table = LatencyTable.load(saved, space, runtime)
     table.save(saved)
     assert LatencyTable.load(saved, space, runtime) == table
@@ -57,7 +57,7 @@ def test_profile_measures_fits_saves_and_prints(space, runtime, tmp_path, caplog
     lines = caplog.messages[-1].splitlines()[2:]
     costs = [float(line.split()[2]) for line in lines[: len(keys_of(space))]]
     assert costs == sorted(costs, reverse=True)
-    titles = ["the table, of networks held out", "isolated operations", "the first batch, measured", "fast state"]
+    titles = ["the table, for held-out networks", "isolated operations", "the first batch, measured", "fast state"]
     assert all(line.startswith(title) for line, title in zip(lines[len(costs) + 1 :], titles, strict=True))
     assert table.calibration["networks"] + table.calibration["slow_only"] >= 10
     assert table.calibration["reference_ms"] > 0
@@ -65,7 +65,7 @@ def test_profile_measures_fits_saves_and_prints(space, runtime, tmp_path, caplog
 
 
 def test_prediction_by_hand(architecture, make_table):
-    """Every entry costs its scale + 1 ms, max-pooling of another node 10 ms more."""
+    """Every entry costs its scale + 1 ms; max-pooling of another node costs 10 ms more."""
     table = make_table(architecture.space, lambda name, scale: scale + 1 + 10 * (name == "max_pool_3x3x3_chained"))
     # stem 1, head 1; path 01210 and path 00000, no cell shared; cells of two nodes and a scaling: 3 entries each
     contracting = 3 * 1 + 10, 3 * 2 + 10
@@ -85,7 +85,7 @@ def test_an_operation_that_two_cells_apply_to_one_tile_is_repeated(space, make_t
     }
     architecture = Architecture(space, cells, ((0, 0, 0, 0, 0), (0, 1, 0, 0, 0)))
     counts = counts_of(architecture)
-    # cells: 4 + 2 along scale 0, of which the two last ones are shared; one down, one up
+    # cells: 4 + 2 along scale 0, the last two of them shared; one down, one up
     assert repeats_of(architecture, architecture.union) == {0: 1}
     assert (counts["max_pool_3x3x3", 0], counts["max_pool_3x3x3_repeated", 0]) == (4, 1)
     assert counts["max_pool_3x3x3_chained", 1] == 1
@@ -108,7 +108,7 @@ def test_merges_are_one_fewer_than_the_cells_that_end_at_a_tile():
     assert merges_of(ends) == {("merge", 1): 2, ("merge", 0): 1}
 
 
-def test_counts_are_what_a_network_executes(architecture):
+def test_counts_equal_the_operations_that_a_network_executes(architecture):
     counts = counts_of(architecture)
     assert counts["stem", 0] == counts["head", 0] == 1
     assert counts["scaling_non_scaling", 0] == counts["identity", 0] == 4
@@ -145,8 +145,8 @@ def make_foreign(path):
     path.write_text(json.dumps(content))
 
 
-def test_a_foreign_table_is_accepted_only_where_it_is_asked_for(space, runtime, saved):
-    assert not LatencyTable.load(saved, space, runtime, "foreign").foreign  # it is this device's after all
+def test_a_foreign_table_is_accepted_only_if_requested(space, runtime, saved):
+    assert not LatencyTable.load(saved, space, runtime, "foreign").foreign  # since it is of this device
     make_foreign(saved)
     assert load_or_measure(saved, space, runtime, target="foreign").foreign
     with pytest.raises(CineError, match="target: found 'abroad'; expected here or foreign"):
@@ -182,6 +182,6 @@ def test_a_broken_table_is_refused(space, runtime, saved, broken):
         LatencyTable.load(saved, space, runtime)
 
 
-def test_a_table_that_is_there_is_not_measured_again(space, runtime, saved, monkeypatch):
+def test_an_existing_table_is_not_measured_again(space, runtime, saved, monkeypatch):
     monkeypatch.setattr("scripts.latency.profile.measure", lambda *_: pytest.fail("measured again"))
     assert load_or_measure(saved, space, runtime) == LatencyTable.load(saved, space, runtime)

@@ -10,7 +10,7 @@ from scripts.latency.timer import Timing, time_in_turn
 
 @pytest.fixture
 def sleep(monkeypatch):
-    """Lets the timer's clock go on by so many seconds; no other time passes, however busy the machine is."""
+    """Advance the timer's clock by some seconds; no other time passes, even on a busy machine."""
     clock = SimpleNamespace(now=0.0)
     monkeypatch.setattr("scripts.latency.timer.time", SimpleNamespace(perf_counter=lambda: clock.now))
 
@@ -26,7 +26,7 @@ def test_a_known_pause_is_timed_for_as_long_as_asked(sleep):
     assert timing.runs == 21
 
 
-def test_statistics_are_numpys():
+def test_statistics_equal_numpy_s():
     timing = Timing.of([1.0, 2.0, 3.0, 10.0])
     assert timing.median_ms == pytest.approx(2.5)
     assert timing.mean_ms == pytest.approx(4.0)
@@ -35,17 +35,19 @@ def test_statistics_are_numpys():
     assert timing.runs == 4
 
 
-def test_callables_take_turns_after_warming_up():
+def test_callables_alternate_after_warm_up():
     calls = []
-    times = time_in_turn([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0, warm_up=2, least=3)
+    times = time_in_turn([lambda: calls.append("a"), lambda: calls.append("b")], seconds=0, warm_up=2, min_rounds=3)
     assert calls == ["a", "b"] * 5
     assert times.shape == (3, 2)
 
 
-def test_a_disturbance_meets_all_that_is_timed(sleep):
-    """Work that slows to half its speed half way: the medians of both callables double alike."""
+def test_a_disturbance_affects_all_timed_calls(sleep):
+    """Work slows to half its speed half way: the medians of both callables double."""
     pace = iter(np.repeat([0.001, 0.002], 40))
-    share = time_in_turn([lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, least=40)
+    share = time_in_turn(
+        [lambda: sleep(3 * next(pace)), lambda: sleep(next(pace))], seconds=0, warm_up=0, min_rounds=40
+    )
     ratio = share[:, 0] / share[:, 1]
     assert share[:20, 0] == pytest.approx(3.0)
     assert share[20:, 0] == pytest.approx(6.0)

@@ -1,4 +1,4 @@
-"""Visits on a machine that is made up: its states and their slowdowns are known."""
+"""Visits on an imaginary machine with known states and slowdowns."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from scripts.latency.visits import Visit, Visitor
 
 
 class Machine:
-    """Calls take known ms, longer in the slow state, and unlike for the reference and networks."""
+    """Calls take known times (ms), longer in the slow state, by different factors for reference and networks."""
 
     def __init__(self, monkeypatch):
         self.now, self.slow = 0.0, lambda _: False
@@ -53,7 +53,7 @@ def test_only_visits_of_the_fast_state_count(machine):
     assert states["fast_share"] == pytest.approx(found.fast_visits / 20)
 
 
-def test_rounds_go_on_for_what_lacks_fast_visits(machine):
+def test_rounds_continue_for_callables_that_lack_fast_visits(machine):
     """The device is slow from 2 to 20 s. Five visits of each take longer than that first stretch."""
     machine.slow = lambda now: 2 < now < 20
     visitor = Visitor(machine.call(8.0, 1.85))
@@ -65,7 +65,7 @@ def test_rounds_go_on_for_what_lacks_fast_visits(machine):
     assert all(len(visits) > 12 for _, visits in pairs)
 
 
-def test_rounds_end_with_the_time_and_make_two_visits_at_least(machine):
+def test_rounds_end_with_the_time_after_at_least_two_visits(machine):
     machine.slow = lambda _: True
     visitor = Visitor(machine.call(8.0, 1.85), known_ms=8.0)
     pairs = [(machine.call(20.0, 1.33), []), (machine.call(40.0, 1.33), [])]
@@ -75,7 +75,7 @@ def test_rounds_end_with_the_time_and_make_two_visits_at_least(machine):
     assert all(4 <= len(visits) <= 6 for _, visits in pairs)
 
 
-def test_what_never_met_the_fast_state_is_marked(machine):
+def test_networks_never_timed_in_the_fast_state_are_marked(machine):
     machine.slow = lambda now: now > 100
     visitor = Visitor(machine.call(8.0, 1.85))
     early = visits_of(machine, visitor, machine.call(20.0, 1.3), 5)
@@ -86,7 +86,7 @@ def test_what_never_met_the_fast_state_is_marked(machine):
     assert late.timing.median_ms == late.met.median_ms == pytest.approx(39.0 * 1.33)
 
 
-def test_what_the_reference_took_before_shows_a_slow_machine_from_the_first_visit(machine):
+def test_a_known_reference_latency_reveals_a_slow_machine_at_the_first_visit(machine):
     machine.slow = lambda _: True
     call = machine.call(39.0, 1.33)
     for known, fast in ((8.0, False), (None, True)):
@@ -94,14 +94,14 @@ def test_what_the_reference_took_before_shows_a_slow_machine_from_the_first_visi
         assert visitor.is_fast(visitor.visit(call)[0]) is fast
 
 
-def test_a_device_that_is_faster_than_it_was_known_is_not_measured_as_before(machine):
+def test_a_device_that_became_faster_is_not_measured_as_before(machine):
     visitor = Visitor(machine.call(4.0, 1.0), known_ms=8.0)
     found = visitor.summarise(visitor.visit(machine.call(20.0, 1.0)))
     assert visitor.fast_ms == pytest.approx(4.0) and found.timing.median_ms == pytest.approx(20.0)
 
 
 def test_drift_within_the_fast_state_is_divided_out(machine):
-    """All take 4 % longer after 10 s; the visits of before and after then agree."""
+    """All calls take 4 % longer after 10 s; the corrected visits before and after agree."""
     machine.slow = lambda now: now > 10
     visitor = Visitor(machine.call(8.0, 1.04))
     visits = visits_of(machine, visitor, machine.call(39.0, 1.04), 10)
@@ -118,7 +118,7 @@ def test_a_visit_in_which_a_slower_state_begins_does_not_count():
     assert not visitor.is_fast(Visit(np.ones(3), 8.0, 9.3))
 
 
-def test_the_reference_runs_before_between_and_after_groups_of_calls_whose_first_does_not_count(machine):
+def test_the_reference_alternates_with_groups_of_calls_whose_first_does_not_count(machine):
     order = []
     visitor = Visitor(lambda: order.append("r") or machine.call(8.0, 1.0)())
     (visit,) = visitor.visit(lambda: order.append("n") or machine.call(100.0, 1.0)())
@@ -133,7 +133,7 @@ def test_a_slower_state_that_begins_during_a_visit_shows(machine):
     assert visit.reference_ms < 9 and visit.slowest_ms == pytest.approx(8.0 * 1.85)
 
 
-def test_calls_of_one_visit_take_turns(machine):
+def test_calls_of_one_visit_alternate(machine):
     visitor = Visitor(machine.call(8.0, 2.0))
     longer, shorter = visitor.visit(machine.call(30.0, 1.3), machine.call(10.0, 1.3))
     assert longer.times_ms == pytest.approx(30.0) and shorter.times_ms == pytest.approx(10.0)

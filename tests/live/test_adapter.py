@@ -1,4 +1,4 @@
-"""The adapter that docs/live.md shows, run as it stands there against a stand-in for pyigtl."""
+"""The adapter in docs/live.md, run as shown there with a stand-in for pyigtl."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class StringMessage:
 
 
 class Client:
-    """Sends one volume, then nothing."""
+    """Sends only one volume."""
 
     def __init__(self, host, port):
         self.sent, self.waiting = [], [VOLUME]
@@ -49,7 +49,7 @@ clients: list[Client] = []
 
 
 class Positive:
-    """Marks what is above zero, and wants the patient's left and back first."""
+    """Marks positive voxels, and expects the patient's left and back first."""
 
     def segment(self, volume, spacing_mm):
         assert volume.shape == (8, 10, 3)

@@ -26,14 +26,14 @@ def test_the_window_is_centred_on_the_heart_and_stays_in_the_field(box, expected
 
 @pytest.mark.parametrize(("centre", "start"), [(3, 0), (9, 4), (10, 8), (25, 20), (27, 24), (29, 24)])
 def test_the_window_starts_at_multiples_of_its_step(centre, start):
-    """A field of 30, a window of 8: the last start is 24, where the window reaches 2 voxels beyond the field."""
+    """A field of 30, a window of 8: the last start is 24, where the window extends 2 voxels beyond the field."""
     window = HeartWindow((8, 8), step=4)
     window.follow((slice(centre, centre), slice(centre, centre)), 100.0)
     assert window.start((30, 30)) == (start, start)
     assert all(s % 4 == 0 for s in window.start((30, 30)))
 
 
-def test_a_field_smaller_than_the_window_is_taken_from_its_begin():
+def test_a_field_smaller_than_the_window_is_taken_from_its_start():
     window = HeartWindow((8, 6))
     window.follow((slice(1, 4), slice(2, 3)), 100.0)
     assert window.start((5, 4)) == (0, 0)
@@ -41,7 +41,7 @@ def test_a_field_smaller_than_the_window_is_taken_from_its_begin():
 
 def test_a_contracting_heart_is_kept_and_a_vanishing_one_is_lost():
     window = HeartWindow((8, 6))
-    for ml in (300.0, 280.0, 200.0, 180.0, 220.0):  # a beat, with its muscle
+    for ml in (300.0, 280.0, 200.0, 180.0, 220.0):  # a beat, including the muscle
         assert not window.lost(ml)
         window.follow((slice(1, 4), slice(2, 3)), ml)
     assert window.lost(40.0)

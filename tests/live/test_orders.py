@@ -1,4 +1,4 @@
-"""Files, stream and adapter give one mask, in whatever order a file stores its axes."""
+"""Files, stream and adapter give the same mask for every axis order of a file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def cine(tmp_path_factory):
 
 
 def stored(cine, order, path: Path) -> Path:
-    """The cine with its axes in another order, under a header that says so."""
+    """The cine with its axes in another order, and a matching header."""
     (voxels, affine), (transposed, reversed_axes) = cine, ORDERS[order]
     change = np.eye(4)
     if transposed:
@@ -61,14 +61,14 @@ def infer(path: Path, folder: Path) -> np.ndarray:
     load_model(MODELS / "model.pt", network)
     parser["input"], parser["output_dir"], parser["device"] = str(path), str(folder), torch.device("cpu")
     parser["network_def"], parser["inferer#amp"] = network, False
-    parser["handlers"] = parser["handlers"][2:]  # weights are there; no bar
+    parser["handlers"] = parser["handlers"][2:]  # weights are already loaded; no progress bar
     del parser["writer#writers"]["_overlay.png"]
     parser.get_parsed_content("evaluator").run()
     return np.asarray(nib.load(folder / f"{path.name.removesuffix('.nii')}_seg.nii.gz").dataobj)
 
 
 def adapter(path: Path, monkeypatch) -> np.ndarray:
-    """The masks that the adapter of docs/live.md sends for the frames of a file, in the file's order."""
+    """The masks from the adapter of docs/live.md for the frames of a file, in the file's order."""
     image = nib.load(path)
     frames = list(np.moveaxis(np.asarray(image.dataobj), -1, 0))
     sent = []

@@ -1,4 +1,4 @@
-"""What is quick in live use equals what MONAI's transforms do in the step infer."""
+"""The fast code for live use equals MONAI's transforms in the step infer."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_resampling_is_monai_s(shape, spacing):
 
 
 @pytest.mark.parametrize(("shape", "spacing"), CASES)
-def test_logits_return_as_monai_inverts(shape, spacing):
+def test_logits_are_inverted_like_monai_does(shape, spacing):
     spacer, resampled = monai_spacing(torch.randn(shape), spacing)
     logits = torch.randn(4, *resampled.shape[1:])
     meta = {"meta": resampled.meta, "applied_operations": list(resampled.applied_operations)}
@@ -41,8 +41,8 @@ def test_logits_return_as_monai_inverts(shape, spacing):
 
 
 @pytest.mark.parametrize("start", [(0, 0), (3, 5), (8, 2), (13, 9)])
-def test_a_window_s_logits_are_the_whole_field_s(start):
-    """Where a window lies, its answer is that of the whole field, voxel by voxel; the windows' edges alone are cut."""
+def test_logits_of_a_window_equal_those_of_the_whole_field(start):
+    """In a window, the result equals that of the whole field, voxel by voxel; only the window's edges are cut."""
     grid = InPlaneGrid((40, 31), (1.25, 1.25), (1.5, 1.5))
     assert grid.size == (34, 26)
     logits = torch.randn(4, *grid.size, 3)
@@ -73,7 +73,7 @@ def test_labels_are_the_argmax_and_ties_go_to_the_first():
 
 @pytest.mark.parametrize(("shape", "spacing"), CASES)
 @pytest.mark.parametrize("place", [(0, 0), (3, 4), (-2, -3)])
-def test_beyond_what_is_labelled_nothing_needs_to_be_resampled(shape, spacing, place):
+def test_only_the_labelled_region_is_resampled(shape, spacing, place):
     """Two voxels with a label, also at the edge of the field."""
     grid = InPlaneGrid(shape[:2], spacing, (1.5, 1.5))
     logits = torch.randn(4, *grid.size, shape[2])
@@ -89,6 +89,6 @@ def test_beyond_what_is_labelled_nothing_needs_to_be_resampled(shape, spacing, p
     np.testing.assert_array_equal(found, whole)
 
 
-def test_without_a_label_there_is_no_place():
+def test_without_a_label_there_is_no_level():
     logits = torch.zeros(4, 5, 6, 3)
     assert where_labelled(logits) is None  # ties go to the background

@@ -1,4 +1,4 @@
-"""A network that needs no training: bright is LV, half bright MYO, dim RV."""
+"""A network that needs no training: bright is LV, half bright is MYO, dim is RV."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def segmenter(model_dir, monkeypatch):
 
 
 def heart(row=30, column=28, size=6, shape=(64, 60, 3)):
-    """LV in a ring of MYO with RV beside it, all at half the size around (row, column)."""
+    """LV in a ring of MYO with RV next to it, all at half the size, around (row, column)."""
     volume = np.zeros(shape, np.float32)
     volume[row - size : row + size, column - size : column + size, :] = 3
     volume[row - size // 2 : row + size // 2, column - size // 2 : column + size // 2, :] = 5
@@ -66,7 +66,7 @@ def expected(volume):
     return (np.isclose(volume, 1.5) * 1 + np.isclose(volume, 3) * 2 + np.isclose(volume, 5) * 3).astype(np.uint8)
 
 
-def test_masks_of_window_and_whole_field_are_those_of_the_heart(segmenter):
+def test_masks_of_window_and_whole_field_match_the_heart(segmenter):
     segmenter.prepare((64, 60, 3), SPACING)
     segmenter.network.sizes.clear()
     for step in range(5):
@@ -92,7 +92,7 @@ def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):
 
 
 def test_a_heart_at_the_far_end_of_the_field_is_reached(segmenter):
-    """The window starts at multiples of 8 and reaches beyond the field, into zeros."""
+    """The window starts at multiples of 8 and extends beyond the field, into zeros."""
     assert segmenter.window.step == 8
     volume = heart(row=56, column=50)
     segmenter.segment(volume, SPACING)
@@ -118,7 +118,7 @@ def test_fragments_are_flagged_and_the_largest_part_is_kept(segmenter):
     np.testing.assert_array_equal(mask, expected(heart()))
 
 
-def test_what_is_apart_from_the_heart_goes_even_where_it_is_the_largest_of_its_structure(segmenter):
+def test_parts_outside_the_heart_are_removed_even_if_largest_of_their_structure(segmenter):
     volume = heart()
     volume[2:18, 4:14, :] = 3
     assert np.count_nonzero(volume[:20, :14] == 3) > np.count_nonzero(heart() == 3)
@@ -127,7 +127,7 @@ def test_what_is_apart_from_the_heart_goes_even_where_it_is_the_largest_of_its_s
     np.testing.assert_array_equal(mask, expected(heart()))
 
 
-def test_a_structure_that_lies_apart_from_the_heart_alone_is_missing(segmenter):
+def test_a_structure_only_outside_the_heart_is_missing(segmenter):
     volume = heart()
     volume[np.isclose(volume, 1.5)] = 0
     volume[2:8, 2:8, :] = 1.5
@@ -146,7 +146,7 @@ def test_a_sudden_change_is_flagged(segmenter):
 def test_frames_that_change_their_geometry_are_refused(segmenter, change):
     segmenter.segment(heart(), SPACING)
     volume = heart(shape=(64, 60, 4)) if change == "shape" else heart()
-    with pytest.raises(CineError, match="make a new Segmenter where the scanner's protocol changes"):
+    with pytest.raises(CineError, match="make a new Segmenter if the scanner's protocol changes"):
         segmenter.segment(volume, SPACING if change == "shape" else (1.5, 1.4, 8.0))
 
 
@@ -178,20 +178,20 @@ def test_voxels_of_any_memory_are_read(segmenter, kind):
 
 
 def test_one_slice_is_read_in_any_direction(segmenter):
-    """NumPy takes an axis of one voxel for contiguous, whatever its stride; torch does not."""
+    """NumPy treats an axis of one voxel as contiguous for any stride; torch does not."""
     volume = heart(shape=(64, 60, 1))
     mask, _ = segmenter.segment(np.ascontiguousarray(volume[:, :, ::-1]), SPACING)
     np.testing.assert_array_equal(mask, expected(volume))
 
 
 @pytest.mark.parametrize("volume", [np.zeros((64, 60, 3), complex), np.full((64, 60, 3), "x"), None])
-def test_voxels_that_are_no_real_numbers_are_refused(segmenter, volume):
+def test_voxels_that_are_not_real_numbers_are_refused(segmenter, volume):
     with pytest.raises(CineError, match="expected real numbers"):
         segmenter.segment(volume, SPACING)
 
 
 @pytest.mark.parametrize("spacing", [[1.5], [0, 0], [float("nan"), 1.5], [-1, 1.5], "ab", None, [1.5, 1.5, 8.0]])
-def test_a_network_spacing_that_is_none_is_refused(model_dir, spacing):
+def test_an_invalid_network_spacing_is_refused(model_dir, spacing):
     with pytest.raises(CineError, match=r"spacing_mm: found .* expected 2 distances in mm"):
         Segmenter(model_dir, Runtime("cpu", "float32"), spacing)
 
@@ -206,7 +206,7 @@ def test_the_spacing_of_the_training_must_be_kept(model_dir):
 
 
 def test_a_refused_geometry_leaves_the_segmenter_as_it_was(segmenter):
-    with pytest.raises(CineError, match=r"spacing: found .* at most 2048 a side"):
+    with pytest.raises(CineError, match=r"spacing: found .* at most 2048 voxels per side"):
         segmenter.prepare((64, 60, 3), (900, 900, 8))
     segmenter.segment(heart(), SPACING)
 
@@ -216,11 +216,11 @@ def test_a_constant_volume_is_flagged(segmenter):
     assert "no contrast" in status.flags
 
 
-def test_a_network_of_another_device_is_warned_of(model_dir, caplog):
+def test_a_network_of_another_device_causes_a_warning(model_dir, caplog):
     architecture = Architecture.load(model_dir / "architecture.json")
     architecture.with_provenance(device={"kind": "cuda"}).save(model_dir / "architecture.json")
     Segmenter(model_dir, Runtime("cpu", "float32"))
-    assert "see how long its volumes take" in caplog.text
+    assert "check the time per volume" in caplog.text
 
 
 def test_a_latency_that_was_never_measured_is_refused(model_dir):

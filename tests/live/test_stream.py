@@ -14,7 +14,7 @@ from scripts.runtime.deploy import Runtime
 
 
 class Doubler:
-    """Segments by marking what is above zero; takes so many seconds a volume."""
+    """Segments by marking positive voxels; takes a given time per volume."""
 
     runtime = Runtime("cpu", "float32")
 
@@ -32,7 +32,7 @@ class Doubler:
 
 @pytest.fixture
 def cine(tmp_path):
-    """Frames in an axis order of their own: slices first, time last."""
+    """Frames in an unusual axis order: slices first, time last."""
     voxels = np.random.default_rng(0).normal(size=(3, 12, 10, 4)).astype(np.float32)
     affine = np.array([[0, 0, 1.4, 0], [0, 1.3, 0, 0], [9.0, 0, 0, 0], [0, 0, 0, 1.0]])
     image = nib.Nifti1Image(voxels, affine)
@@ -42,7 +42,7 @@ def cine(tmp_path):
     return tmp_path / "cine.nii.gz", voxels
 
 
-def test_every_frame_s_mask_lies_where_its_voxels_are(cine, tmp_path):
+def test_every_frame_s_mask_is_at_its_voxels(cine, tmp_path):
     path, voxels = cine
     segmenter = Doubler()
     result = stream_cine(str(path), segmenter, str(tmp_path / "out"), per_second=None)
@@ -60,14 +60,14 @@ def test_every_frame_s_mask_lies_where_its_voxels_are(cine, tmp_path):
 
 
 def test_a_slow_segmenter_drops_volumes_and_misses_deadlines(cine, tmp_path):
-    """40 ms a volume at 50 a second: about every second one is dropped, and deadlines of 10 ms are missed."""
+    """40 ms per volume at 50 per second: about every second one is dropped, and deadlines of 10 ms are missed."""
     path, _ = cine
     result = stream_cine(str(path), Doubler(0.04), str(tmp_path / "out"), per_second=50.0, seconds=1.0, deadline_ms=10)
     summary = result["summary"]
     assert summary["volumes"] == 50
     assert summary["segmented"] + summary["dropped"] == 50
     assert 15 <= summary["dropped"] <= 40
-    assert summary["missed"] == summary["segmented"] - 1  # the first is reported apart
+    assert summary["missed"] == summary["segmented"] - 1  # the first is reported separately
     assert summary["per_second"] <= 25
 
 
@@ -93,7 +93,7 @@ def test_summary_by_hand():
 
 
 def test_volumes_during_a_slower_state_of_the_device_are_counted():
-    """Of 20 volumes after the first, two take 12 ms instead of 10 within the window, two 30 over the whole field."""
+    """After the first, 20 volumes: two take 12 ms instead of 10 in the window, two take 30 in the whole field."""
     took = [50.0] + [10.0] * 16 + [12.0] * 2 + [30.0] * 2
     records = [Record(i, i, i + 0.05, Status(50.0, ms, ms >= 30, {}, [])) for i, ms in enumerate(took)]
     assert summarise(records, [], 50.0)["network_slow_share"] == pytest.approx(2 / 18)
@@ -115,7 +115,7 @@ def test_bad_arguments_are_refused(cine, tmp_path, arguments, says):
         stream_cine(str(cine[0]), Doubler(), str(tmp_path / "out"), **arguments)
 
 
-def test_results_are_not_overwritten_unasked_and_volumes_are_no_cines(cine, tmp_path):
+def test_results_are_overwritten_only_on_request_and_volumes_are_refused(cine, tmp_path):
     path, voxels = cine
     stream_cine(str(path), Doubler(), str(tmp_path / "out"), per_second=None)
     with pytest.raises(CineError, match="Set existing to overwrite"):
@@ -126,7 +126,7 @@ def test_results_are_not_overwritten_unasked_and_volumes_are_no_cines(cine, tmp_
         stream_cine(str(tmp_path / "volume.nii.gz"), Doubler(), str(tmp_path / "out"))
 
 
-def test_an_interrupted_stream_keeps_what_it_has(cine, tmp_path):
+def test_an_interrupted_stream_writes_its_results_so_far(cine, tmp_path):
     path, _ = cine
 
     class Counting(Doubler):
@@ -145,15 +145,15 @@ def test_an_interrupted_stream_keeps_what_it_has(cine, tmp_path):
     assert written["frames_without_mask"] == [3, 4]
 
 
-def test_as_fast_as_possible_goes_on_for_its_seconds(cine, tmp_path):
+def test_as_fast_as_possible_runs_for_the_given_seconds(cine, tmp_path):
     start = time.perf_counter()
     result = stream_cine(str(cine[0]), Doubler(0.01), str(tmp_path / "out"), per_second=0, seconds=0.3)
     assert 0.3 <= time.perf_counter() - start < 3
     assert result["summary"]["dropped"] == 0
-    assert result["summary"]["max_ms"] < 200  # a volume arrives as it is taken
+    assert result["summary"]["max_ms"] < 200  # a volume arrives when it is taken
 
 
-def test_less_than_a_volume_is_a_volume(cine, tmp_path):
+def test_a_share_of_a_volume_counts_as_one(cine, tmp_path):
     result = stream_cine(str(cine[0]), Doubler(), str(tmp_path / "out"), seconds=0.001)
     assert result["summary"]["volumes"] == 1
 

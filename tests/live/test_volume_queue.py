@@ -22,7 +22,7 @@ def put(inbox, count):
         inbox.put(Arrival(number, None, 0.0))
 
 
-def test_newest_wins_and_the_dropped_are_named():
+def test_newest_is_kept_and_dropped_volumes_are_listed():
     inbox = Inbox(2, "newest")
     put(inbox, 5)
     inbox.close()
@@ -39,7 +39,7 @@ def test_a_waiting_source_drops_nothing():
     source.join()
 
 
-def test_closing_frees_a_source_that_waits():
+def test_closing_releases_a_waiting_source():
     inbox = Inbox(1, "wait")
     source = threading.Thread(target=put, args=(inbox, 5))
     source.start()
@@ -48,7 +48,7 @@ def test_closing_frees_a_source_that_waits():
     assert not source.is_alive()
 
 
-def test_what_comes_after_the_end_changes_nothing():
+def test_volumes_after_the_end_are_ignored():
     inbox = Inbox(1, "newest")
     put(inbox, 1)
     inbox.close()

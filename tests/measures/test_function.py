@@ -1,4 +1,4 @@
-"""Cardiac function: worked by hand where it is defined, None with a reason where it is not."""
+"""Heart function: computed by hand if it is defined, None with a reason if it is not."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from scripts.core.errors import CineError
 from scripts.exams.load import load_exams
 from scripts.measures.function import cardiac_function, save_function, volume_ml
 
-SPACING = (12.5, 2.0, 40.0)  # 1 ml a voxel, in a field that can show a heart
+SPACING = (12.5, 2.0, 40.0)  # 1 ml per voxel, in a field that can show a heart
 
 
 def cine(lv, rv, myo=None) -> np.ndarray:
-    """Frames with the given numbers of voxels, each structure in a row of its own: T H W D."""
+    """Frames with the given numbers of voxels, each structure in its own row: T H W D."""
     labels = np.zeros((len(lv), 6, 100, 1), np.uint8)
     for frame, counts in enumerate(zip(rv, myo or [60] * len(lv), lv, strict=True)):
         for label, count in enumerate(counts, start=1):
@@ -26,7 +26,7 @@ def cine(lv, rv, myo=None) -> np.ndarray:
     return labels
 
 
-def test_a_beat_worked_by_hand():
+def test_a_beat_computed_by_hand():
     result = cardiac_function(cine(lv=[80, 100, 70, 40, 60], rv=[70, 90, 80, 45, 60]), SPACING)
     assert (result["frames"], result["ed_frame"], result["es_frame"]) == (5, 2, 4)
     assert result["volumes_ml"]["LV"] == pytest.approx([80, 100, 70, 40, 60])
@@ -36,7 +36,7 @@ def test_a_beat_worked_by_hand():
     assert result["reasons"] == {} and result["flags"] == []
 
 
-def test_given_frames_are_taken():
+def test_given_frames_are_used():
     result = cardiac_function(cine(lv=[80, 100, 40], rv=[70, 90, 45]), SPACING, ed=1, es=3)
     assert result["LV"]["ef_percent"] == pytest.approx(50)
     for ed in (0, 4):
@@ -48,13 +48,13 @@ def test_one_frame_has_volumes_and_no_function():
     result = cardiac_function(cine(lv=[80], rv=[70]), SPACING)
     assert result["volumes_ml"]["LV"] == pytest.approx([80])
     assert set(result["LV"].values()) == {None} and result["myocardial_mass_g"] is None
-    assert set(result["reasons"].values()) == {"one frame only"}
+    assert set(result["reasons"].values()) == {"only one frame"}
     at_ed = cardiac_function(cine(lv=[80], rv=[70]), SPACING, ed=1)
     assert at_ed["LV"] == {"edv_ml": pytest.approx(80), "esv_ml": None, "sv_ml": None, "ef_percent": None}
-    assert at_ed["reasons"]["LV.ef_percent"] == "one frame only" and at_ed["myocardial_mass_g"]
+    assert at_ed["reasons"]["LV.ef_percent"] == "only one frame" and at_ed["myocardial_mass_g"]
 
 
-def test_nothing_labelled_gives_nothing():
+def test_no_labels_give_no_result():
     result = cardiac_function(np.zeros((3, 6, 40, 1), int), SPACING)
     assert result["ed_frame"] is None and set(result["LV"].values()) == {None}
     assert set(result["reasons"].values()) == {"no LV in any frame"}
@@ -73,8 +73,8 @@ def test_a_frame_without_lv_is_no_end_systole():
     assert {"flag": "missing", "structure": "LV", "frame": 2} in result["flags"]
 
 
-def test_a_frame_that_was_segmented_badly_gives_no_ejection_fraction():
-    """Three voxels left of the LV in one frame would else give an EF of 97 %."""
+def test_a_badly_segmented_frame_gives_no_ejection_fraction():
+    """Otherwise, three remaining voxels of the LV in one frame would give an EF of 97 %."""
     result = cardiac_function(cine(lv=[100, 95, 3, 60, 80, 95], rv=[70, 65, 60, 55, 60, 65]), SPACING)
     assert result["es_frame"] == 3
     assert result["LV"]["ef_percent"] is None
@@ -82,8 +82,8 @@ def test_a_frame_that_was_segmented_badly_gives_no_ejection_fraction():
     assert result["LV"]["esv_ml"] == pytest.approx(3)
 
 
-def test_a_first_frame_that_was_segmented_badly_gives_no_ejection_fraction():
-    """The cine is a loop: 30 ml before 95 and after 90 would else be ES, with an EF of 70 % rather than 60."""
+def test_a_badly_segmented_first_frame_gives_no_ejection_fraction():
+    """The cine is a loop: otherwise 30 ml between 95 and 90 would be ES, with an EF of 70 % instead of 60."""
     result = cardiac_function(cine(lv=[30, 95, 100, 70, 45, 40, 60, 90], rv=[70, 68, 70, 60, 50, 45, 55, 65]), SPACING)
     assert result["es_frame"] == 1 and result["LV"]["ef_percent"] is None
     assert result["flags"] == [{"flag": "sudden change", "structure": "LV", "frame": 1}]
@@ -91,7 +91,7 @@ def test_a_first_frame_that_was_segmented_badly_gives_no_ejection_fraction():
 
 
 @pytest.mark.parametrize("shift", range(8))
-def test_where_the_true_ed_was_segmented_badly_the_frame_beside_it_gives_no_ejection_fraction(shift):
+def test_a_frame_next_to_a_badly_segmented_true_ed_gives_no_ejection_fraction(shift):
     lv, rv = np.roll([50, 85, 42, 97, 71, 47, 41, 46], shift).tolist(), [70, 68, 70, 60, 50, 45, 55, 65]
     result = cardiac_function(cine(lv=lv, rv=rv), SPACING)
     assert result["ed_frame"] == (3 + shift) % 8 + 1 and result["LV"]["ef_percent"] is None
@@ -112,7 +112,7 @@ def test_a_frame_without_half_its_myocardium_is_neither_ed_nor_es():
 @pytest.mark.parametrize(
     ("lv", "withheld"), [((100, 4), {"sv_ml", "ef_percent"}), ((100, 98), {"sv_ml", "ef_percent"}), ((9, 4), None)]
 )
-def test_what_no_heart_has_is_withheld_with_a_flag(lv, withheld):
+def test_impossible_values_are_withheld_with_a_flag(lv, withheld):
     result = cardiac_function(cine(lv=lv, rv=[70, 60]), SPACING)
     assert {"flag": "implausible", "structure": "LV"} in result["flags"]
     assert {key for key, value in result["LV"].items() if value is None} == (withheld or set(result["LV"]))
@@ -132,7 +132,7 @@ def test_what_no_heart_has_is_withheld_with_a_flag(lv, withheld):
         ({}, (2.0, 2.0, 40.0), False, False),  # a field of 12 mm
     ],
 )
-def test_what_rests_on_a_doubt_is_withheld(doubts, spacing_mm, has_volumes, has_function):
+def test_values_that_depend_on_a_doubt_are_withheld(doubts, spacing_mm, has_volumes, has_function):
     result = cardiac_function(cine(lv=[100, 40], rv=[90, 50]), spacing_mm, doubts=doubts)
     assert {"flag": next(iter(doubts), "field of view doubtful")} in result["flags"]
     assert (result["volumes_ml"]["LV"][0] is not None) is has_volumes
@@ -155,9 +155,9 @@ def test_a_right_ventricle_that_fills_in_systole_has_no_ejection_fraction():
     assert result["LV"]["ef_percent"] == pytest.approx(60)
 
 
-def test_a_missing_right_ventricle_is_told():
+def test_a_missing_right_ventricle_is_reported():
     result = cardiac_function(cine(lv=[100, 40], rv=[50, 0]), SPACING)
-    assert result["reasons"]["RV.ef_percent"] == "no RV at ES"  # and not 100 %
+    assert result["reasons"]["RV.ef_percent"] == "no RV at ES"  # not 100 %
     assert result["flags"] == [{"flag": "missing", "structure": "RV", "frame": 2}]
 
 
@@ -171,14 +171,14 @@ def test_mass_needs_myocardium():
     assert result["myocardial_mass_g"] is None and result["reasons"]["myocardial_mass_g"] == "no MYO at ED"
 
 
-def test_fragments_are_flagged_from_their_share_on():
+def test_fragments_are_flagged_from_a_minimum_share():
     labels = cine(lv=[80, 60], rv=[70, 60])
     labels[0, 5, 96:99, 0] = 3  # 3 of 83: below 5 %
     labels[1, 5, 95:99, 0] = 3  # 4 of 64: above
     assert cardiac_function(labels, SPACING)["flags"] == [{"flag": "fragments", "structure": "LV", "frame": 2}]
 
 
-def test_fragments_are_judged_before_they_are_cleared():
+def test_fragments_are_detected_before_they_are_removed():
     kept, before = cine(lv=[80, 60], rv=[70, 60]), cine(lv=[80, 60], rv=[70, 60])
     before[1, 5, 90:99, 0] = 3
     result = cardiac_function(kept, SPACING, all_parts_THWD=before)
@@ -186,22 +186,22 @@ def test_fragments_are_judged_before_they_are_cleared():
     assert result["volumes_ml"]["LV"] == pytest.approx([80, 60])
 
 
-def test_frames_that_show_nothing_are_neither_ed_nor_es():
+def test_blank_frames_are_neither_ed_nor_es():
     result = cardiac_function(cine(lv=[100, 90, 5, 50], rv=[70, 70, 60, 60]), SPACING, blank=[1, 3])
     assert (result["ed_frame"], result["es_frame"]) == (2, 4)
     assert result["flags"] == [{"flag": "no contrast", "frame": 1}, {"flag": "no contrast", "frame": 3}]
     nothing = cardiac_function(cine(lv=[100, 50], rv=[60] * 2), SPACING, blank=[1, 2])
     assert set(nothing["LV"].values()) == {None}
-    assert set(nothing["reasons"].values()) == {"no LV in any frame that shows something"}
+    assert set(nothing["reasons"].values()) == {"no LV in any frame with contrast"}
 
 
-def test_sudden_changes_are_flagged_in_a_cine_only():
+def test_sudden_changes_are_flagged_only_in_a_cine():
     flags = cardiac_function(cine(lv=[100, 90, 45, 50, 70], rv=[60, 58, 50, 50, 60]), SPACING)["flags"]
     assert flags == [{"flag": "sudden change", "structure": "LV", "frame": 3}]
     assert cardiac_function(cine(lv=[100, 45], rv=[60, 50]), SPACING)["flags"] == []
 
 
-def test_the_file_says_what_it_is_about(nifti, tmp_path):
+def test_the_file_describes_its_content(nifti, tmp_path):
     rows = {"srow_x": [-12.5, 0, 0, 0], "srow_y": [0, -2, 0, 0], "srow_z": [0, 0, 40, 0]}
     image = nifti(np.zeros((6, 100, 1, 2), np.int16), pixdim=[1, 12.5, 2, 40, 1, 0, 0, 0], **rows)
     labels = MetaTensor(torch.from_numpy(cine(lv=[100, 40], rv=[50, 60])).float())
@@ -216,7 +216,7 @@ def test_the_file_says_what_it_is_about(nifti, tmp_path):
 @pytest.mark.parametrize(
     ("slices", "between_mm", "whole"), [(1, 10.0, False), (3, 10.0, False), (4, 10.0, True), (1, 45.0, True)]
 )
-def test_a_stack_that_holds_no_whole_ventricle_gives_no_function(slices, between_mm, whole):
+def test_a_stack_too_short_for_a_ventricle_gives_no_function(slices, between_mm, whole):
     labels = np.repeat(cine(lv=[80, 40], rv=[70, 45]), slices, axis=3)
     result = cardiac_function(labels, (12.5, 4.0, between_mm))
     assert ({"flag": "few slices"} in result["flags"]) is not whole
@@ -229,7 +229,9 @@ def test_a_stack_that_holds_no_whole_ventricle_gives_no_function(slices, between
         *(f"{name}.{key}" for name in ("LV", "RV") for key in result[name]),
         "myocardial_mass_g",
     }
-    assert set(result["reasons"].values()) == {f"a stack of {slices * between_mm:g} mm holds no whole ventricle"}
+    assert set(result["reasons"].values()) == {
+        f"a stack of {slices * between_mm:g} mm cannot contain a whole ventricle"
+    }
 
 
 def test_metres_give_the_same_millilitres(nifti):

@@ -1,4 +1,4 @@
-"""Frames that were segmented badly, in the volumes of a cine, worked out by hand."""
+"""Badly segmented frames in the volumes of a cine, computed by hand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def sudden(curve) -> list[int]:
 
 
 @pytest.mark.parametrize("frame", range(1, 13))
-def test_a_spoilt_frame_is_found_wherever_the_cine_begins(frame):
+def test_a_bad_frame_is_found_for_every_start_of_the_cine(frame):
     assert sudden(BEAT) == []
     rolled = np.roll(BEAT, frame - 1)
     assert sudden(rolled) == []
@@ -23,20 +23,20 @@ def test_a_spoilt_frame_is_found_wherever_the_cine_begins(frame):
     assert sudden(rolled) == [frame]
 
 
-def test_two_spoilt_frames_at_the_seam_are_found_in_a_long_cine():
+def test_two_bad_frames_at_the_seam_are_found_in_a_long_cine():
     curve = np.interp(np.arange(20) / 20 * 12, np.arange(13), [*BEAT, BEAT[0]])
     assert sudden(curve) == []
     curve[[0, 19]] = 30
     assert sudden(curve) == [1, 20]
 
 
-def test_of_a_lasting_step_the_later_frame_is_named():
+def test_after_a_lasting_jump_the_later_frame_is_reported():
     assert sudden([100, 90, 45, 50, 70]) == [3]
 
 
-def test_a_heart_that_moves_fast_in_few_frames_is_none():
+def test_a_fast_heart_in_few_frames_is_not_flagged():
     assert sudden([140, 122, 89, 59, 51, 58, 75, 107]) == []  # the phantom in 8 frames
-    assert sudden([100, 3, 100, 100]) == []  # four frames are no cine
+    assert sudden([100, 3, 100, 100]) == []  # four frames are not a cine
 
 
 def test_each_structure_has_its_own_scale():

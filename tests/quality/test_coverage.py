@@ -1,4 +1,4 @@
-"""Stacks that were cut, from a heart whose areas are known."""
+"""Cut stacks of a heart with known areas."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 from scripts.quality.coverage import coverage_flags
 
 SPACING = (2.0, 2.0, 8.0)
-ED_RADII = [20.0, 24, 24, 24, 22, 20, 18, 15, 11, 6]  # mm, of the LV from base to apex, in 10 slices
+ED_RADII = [20.0, 24, 24, 24, 22, 20, 18, 15, 11, 6]  # radius of the LV in mm from base to apex, in 10 slices
 WALL, RV_SLICES_AT_ES = 8.0, slice(2, 7)  # at ES the base has moved out of two slices
 
 
@@ -41,7 +41,7 @@ ED, ES = heart(1.0, slice(0, 7)), heart(0.6, RV_SLICES_AT_ES)
     ],
 )
 @pytest.mark.parametrize("backwards", [False, True])
-def test_a_heart_that_is_not_whole_is_flagged(kept, expected, backwards):
+def test_an_incomplete_heart_is_flagged(kept, expected, backwards):
     ed, es = (labels[..., kept][..., :: -1 if backwards else 1] for labels in (ED, ES))
     assert set(coverage_flags(ed, es, SPACING)) == expected
     turned = [np.moveaxis(labels, -1, 0) for labels in (ed, es)]
@@ -53,11 +53,11 @@ def test_a_heart_within_its_stack_is_never_cut_off():
     assert coverage_flags(*padded, SPACING) == []
 
 
-def test_the_base_is_not_judged_without_es():
+def test_the_base_is_not_checked_without_es():
     assert coverage_flags(ED[..., 3:], None, SPACING) == []
 
 
-def test_a_heart_at_the_side_of_the_image_and_one_too_long_are_flagged():
+def test_a_heart_at_the_image_s_side_and_a_too_long_heart_are_flagged():
     assert coverage_flags(ED[31:], ES[31:], SPACING) == ["side cut off"]  # through the middle of the LV
     assert coverage_flags(ED, ES, (1.0, 1.0, 8.0)) == ["heart too long"]  # 80 mm for a width of 32 mm
 
@@ -67,6 +67,6 @@ def test_slices_that_are_far_apart_are_flagged():
     assert coverage_flags(ED, ES, (2.5, 2.5, 12.0)) == []
 
 
-def test_nothing_labelled_is_nothing_to_judge():
+def test_no_labels_give_no_hint():
     assert coverage_flags(np.zeros_like(ED), np.zeros_like(ES), SPACING) == []
-    assert coverage_flags(ED[..., :1], ES[..., :1], SPACING) == []  # one slice: few slices says it
+    assert coverage_flags(ED[..., :1], ES[..., :1], SPACING) == []  # one slice has its own flag, "few slices"

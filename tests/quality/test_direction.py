@@ -1,4 +1,4 @@
-"""Whether a header's directions fit the heart that was found."""
+"""Whether a header's directions fit the segmented heart."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def heart_THWD():
     return labels
 
 
-def test_the_direction_of_the_rv_by_hand(heart_THWD):
+def test_the_direction_of_the_rv_computed_by_hand(heart_THWD):
     heart_THWD[..., 0][heart_THWD[..., 0] == 1] = 0  # a slice without RV does not count
     np.testing.assert_allclose(rv_direction(heart_THWD, ACDC), [30.0, 9.0, 0.0])
 
@@ -48,7 +48,7 @@ def test_x_and_y_of_the_wrong_sign_are_doubtful_in_every_storage_order(heart_THW
 
 
 @pytest.mark.parametrize("missing", [1, 3])
-def test_without_both_ventricles_nothing_can_be_doubted(heart_THWD, missing):
+def test_without_both_ventricles_directions_are_not_doubted(heart_THWD, missing):
     heart_THWD[heart_THWD == missing] = 0
     assert rv_direction(heart_THWD, ACDC) is None
     assert not is_doubtful(heart_THWD, LPS_AS_RAS @ ACDC)
@@ -61,7 +61,7 @@ def test_centres_that_nearly_coincide_show_no_direction():
     assert not is_doubtful(labels, LPS_AS_RAS @ ACDC)
 
 
-def test_the_flag_is_among_those_of_the_function(heart_THWD):
+def test_the_flag_is_in_the_function_s_flags(heart_THWD):
     assert {"flag": DOUBTFUL} not in cardiac_function(heart_THWD, (1.5, 1.5, 10.0), affine=ACDC)["flags"]
     assert {"flag": DOUBTFUL} in cardiac_function(heart_THWD, (1.5, 1.5, 10.0), affine=LPS_AS_RAS @ ACDC)["flags"]
 

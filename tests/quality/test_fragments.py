@@ -14,7 +14,7 @@ def part_sizes(mask):
 
 
 def blocks(rng):
-    """Labels of ragged blocks, some of which touch; no largest part has one of its size beside it."""
+    """Labels of ragged blocks, some of which touch; the largest part of each structure is unique."""
     while True:
         drawn = rng.integers(1, 4, (10, 10, 3)) * (rng.random((10, 10, 3)) < 0.08)
         labels = np.kron(drawn, np.ones((4, 4, 2), int)).astype(np.uint8)
@@ -26,7 +26,7 @@ def blocks(rng):
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_the_heart_and_each_largest_part_are_those_that_monai_keeps(seed):
+def test_the_heart_and_the_largest_parts_equal_monai_s(seed):
     labels = blocks(np.random.default_rng(seed))
     expected = labels[None].copy()
     for independent in (False, True):
@@ -35,17 +35,17 @@ def test_the_heart_and_each_largest_part_are_those_that_monai_keeps(seed):
     np.testing.assert_array_equal(labels, np.asarray(expected)[0])
 
 
-def test_a_liver_that_is_larger_than_the_myocardium_is_no_heart():
+def test_a_liver_larger_than_the_myocardium_is_removed():
     heart = np.zeros((20, 20, 3), np.uint8)
     heart[2:10, 2:10] = 2
     heart[3:9, 3:9] = 3
     labels = heart.copy()
-    labels[12:18, 12:19] = 2  # 126 voxels of myocardium, where the heart has 84
+    labels[12:18, 12:19] = 2  # 126 voxels of myocardium; the heart has 84
     keep_heart(labels, find_parts(labels))
     np.testing.assert_array_equal(labels, heart)
 
 
-def test_what_touches_by_a_corner_is_of_the_heart():
+def test_parts_that_touch_the_heart_at_a_corner_belong_to_it():
     labels = np.zeros((4, 4, 2), np.uint8)
     labels[0, 0, 0], labels[1, 1, 1] = 1, 3
     keep_heart(labels, find_parts(labels))
@@ -54,7 +54,7 @@ def test_what_touches_by_a_corner_is_of_the_heart():
 
 @pytest.mark.parametrize("axis", [0, 1, 2])
 @pytest.mark.parametrize("dtype", [np.uint8, ">i2"])
-def test_a_line_of_a_larger_mask_is_found_as_it_lies(axis, dtype):
+def test_a_line_in_a_larger_mask_is_labelled_correctly(axis, dtype):
     whole = np.zeros((9, 8, 7), dtype)
     line = np.moveaxis(whole, axis, 0)[1:7, 2:3, 3:4]
     line[:, 0, 0] = [3, 3, 3, 0, 1, 1]
@@ -65,13 +65,13 @@ def test_a_line_of_a_larger_mask_is_found_as_it_lies(axis, dtype):
     assert np.count_nonzero(whole) == 3
 
 
-def test_of_nothing_nothing_is_kept():
+def test_an_empty_mask_stays_empty():
     labels = np.zeros((3, 3, 2), np.uint8)
     keep_heart(labels, find_parts(labels))
     assert not labels.any()
 
 
-def test_a_structure_that_is_nowhere_in_the_heart_goes():
+def test_a_structure_outside_the_heart_is_removed():
     labels = np.zeros((9, 9, 2), np.uint8)
     labels[:4, :4], labels[7:, 7:] = 3, 1
     keep_heart(labels, find_parts(labels))

@@ -1,4 +1,4 @@
-"""Images that are none, and axes that changed places: in a cine whose frames and slices differ by known amounts."""
+"""Files that are not images, and swapped axes, for a cine with known differences of frames and slices."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ MM = np.array([1.5, 1.5, 8.0])
 
 @pytest.fixture(scope="module")
 def cine_THWD() -> np.ndarray:
-    """Dark air around a chest that differs from slice to slice, and in it a quarter that beats."""
+    """Dark air around a chest that differs from slice to slice, with a beating quarter."""
     generator = np.random.default_rng(0)
     slices = np.zeros((32, 32, 8), np.float32)
     slices[8:24, 8:24] = generator.integers(100, 900, (16, 16, 8))
@@ -31,7 +31,7 @@ def test_a_cine_is_not_doubted(cine_THWD):
     assert image_doubts(thin, np.array([1.5, 1.5, 1.0])) == []
 
 
-def test_time_and_slices_that_changed_places_are_seen(cine_THWD):
+def test_swapped_axes_of_time_and_slices_are_detected(cine_THWD):
     assert image_doubts(np.swapaxes(cine_THWD, 0, 3), MM) == ["axes doubtful"]
     assert image_doubts(np.moveaxis(cine_THWD, (0, 3), (1, 0)), MM[[2, 0, 1]]) == ["axes doubtful"]
 
@@ -54,7 +54,7 @@ def test_slices_that_are_empty_in_some_frames_and_frames_that_are_empty(cine_THW
     assert image_doubts(padded, MM) == []  # in all frames
 
 
-def test_one_frame_that_is_shifted_is_no_change_of_axes(cine_THWD):
+def test_one_shifted_frame_does_not_look_like_swapped_axes(cine_THWD):
     shifted = cine_THWD.copy()
     shifted[2] = np.roll(shifted[2], 9, axis=0)
     assert image_doubts(shifted, MM) == []
@@ -65,15 +65,15 @@ def check(voxels_THWD: np.ndarray):
     return CheckedImaged("image")({"image": image, "source": "folder/exam.nii.gz"})
 
 
-def test_doubts_go_with_the_item(cine_THWD):
+def test_doubts_are_stored_in_the_item(cine_THWD):
     assert check(cine_THWD)["doubts"] == ""
     assert check(np.swapaxes(cine_THWD.max() - cine_THWD, 0, 3))["doubts"] == "contrast inverted, axes doubtful"
 
 
-def test_frames_one_by_one_are_doubted_as_the_whole_cine(cine_THWD):
+def test_doubts_of_single_frames_equal_those_of_the_whole_cine(cine_THWD):
     swapped = np.swapaxes(cine_THWD.max() - cine_THWD, 0, 3)
     check = CheckedImaged("image")
-    for cine in (swapped, cine_THWD):  # nothing is left of the cine before
+    for cine in (swapped, cine_THWD):  # no state of the earlier cine remains
         frames = [
             {"image": MetaTensor(frame[None], affine=np.diag([*MM, 1])), "frame": i, "frames": len(cine)}
             for i, frame in enumerate(cine.astype(np.float32))
@@ -89,11 +89,11 @@ def test_a_label_map_is_refused(values):
         check(labels)
 
 
-def test_what_is_no_label_map_passes():
+def test_images_that_are_not_label_maps_pass():
     generator = np.random.default_rng(0)
     check(generator.choice(17, (1, 20, 20, 5)))
     check(generator.choice([0, 0.25, 0.5], (1, 20, 20, 5)))
-    check(np.zeros((1, 20, 20, 5)))  # constant: the reader warns of it
+    check(np.zeros((1, 20, 20, 5)))  # constant: the reader warns about it
     mostly = np.zeros((1, 100, 100, 10))
     mostly[0, :5, :5, 0] = np.arange(25).reshape(5, 5)  # few of these are in a sample
     check(mostly)

@@ -24,7 +24,7 @@ def bundle(tmp_path):
 
 @pytest.fixture
 def evaluated(bundle, tmp_path):
-    """What the step evaluate leaves of two exams; mean Dice .8, .7 and .6."""
+    """The results of the step evaluate for two exams; mean Dice .8, .7 and .6."""
     dice = {"RV": (0.9, 0.7), "MYO": (0.8, 0.6), "LV": (0.5, 0.7)}
     rows = [
         {
@@ -53,7 +53,7 @@ def record(path, model):
     (path.parent / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {"evaluate": step}}))
 
 
-def test_figures_are_those_of_the_evaluation_and_nothing_else_changes(evaluated, bundle):
+def test_figures_equal_the_evaluation_and_nothing_else_changes(evaluated, bundle):
     path = bundle / "configs" / "metadata.json"
     before = json.loads(path.read_text())
     write(evaluated, bundle)
@@ -69,7 +69,7 @@ def test_figures_are_those_of_the_evaluation_and_nothing_else_changes(evaluated,
 
 
 def test_written_metadata_keeps_its_layout(evaluated, bundle):
-    """So that a new evaluation shows as its own lines alone."""
+    """So that a new evaluation changes only its own lines."""
     path = bundle / "configs" / "metadata.json"
     first = path.read_text()
     write(evaluated, bundle)
@@ -87,18 +87,18 @@ def test_figures_of_other_weights_are_refused(evaluated, bundle):
         write(evaluated, bundle)
 
 
-def test_figures_that_somebody_changed_are_refused(evaluated, bundle):
+def test_changed_figures_are_refused(evaluated, bundle):
     path = evaluated / "metrics.json"
     path.write_text(path.read_text().replace('"patients": 2', '"patients": 20'))
-    with pytest.raises(CineError, match="another file than recorded"):
+    with pytest.raises(CineError, match="a file that differs from its record"):
         write(evaluated, bundle)
     (evaluated / "run.json").write_text(json.dumps({"format": "rtdnas-run-1", "steps": {}}))
-    with pytest.raises(CineError, match="no step evaluate"):
+    with pytest.raises(CineError, match="no entry of the step evaluate"):
         write(evaluated, bundle)
 
 
 @pytest.mark.parametrize("missing", [True, False])
-def test_storage_orders_must_be_scored_too_with_the_same_weights(evaluated, bundle, tmp_path, missing):
+def test_storage_orders_must_also_be_scored_with_the_same_weights(evaluated, bundle, tmp_path, missing):
     if missing:
         (evaluated / "variants" / "variants.json").unlink()
     else:
@@ -108,7 +108,7 @@ def test_storage_orders_must_be_scored_too_with_the_same_weights(evaluated, bund
         write(evaluated, bundle)
 
 
-def test_without_a_model_there_is_nothing_to_claim(evaluated, bundle):
+def test_without_a_model_there_are_no_figures(evaluated, bundle):
     (bundle / "models" / "model.pt").unlink()
     with pytest.raises(CineError, match="Ship a model before its figures"):
         write(evaluated, bundle)

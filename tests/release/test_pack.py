@@ -11,7 +11,7 @@ from scripts import BUNDLE_ROOT
 from scripts.core import manifest
 from scripts.core.errors import CineError
 
-LARGEST = 25e6  # bytes a file in the model zoo; larger ones would have to be listed in large_files.yml
+LARGEST = 25e6  # bytes of a file in the model zoo; larger ones must be listed in large_files.yml
 
 
 @pytest.fixture

@@ -31,7 +31,7 @@ def write(folder, rv, **more):
 
 
 def cells(text, name):
-    """What a table says in the row of that name."""
+    """The text of a table in the row with a name."""
     rows = (line.removesuffix(" |") for line in text.splitlines())
     return [row.split(" | ")[1:] for row in rows if row.startswith(f"| {name} |")]
 
@@ -44,13 +44,13 @@ def test_figures_by_hand(tmp_path):
     assert cells(text, "group NOR") == [["0.700 ± 0.141", "0.500 ± 0.000", "0.900 ± 0.000", "0.700 ± 0.190"]]
     assert cells(text, "level apex")[0][3] == "0.250 ± 0.000"
     # means of .7 and of .667, whose standard deviation is their difference by the root of two
-    assert "standard error 0.017, median 0.683; least: p1 0.667, p0 0.700." in text
+    assert "standard error 0.017, median 0.683; lowest: p1 0.667, p0 0.700." in text
     # 50 % predicted, 60 % in truth, in both
     assert cells(text, "LV EF (%)")[0][:2] == ["-10.0 ± 0.0", "-10.0 to -10.0"]
     assert "degradation" not in text
 
 
-def test_each_degradation_stands_beside_the_clean_exams(tmp_path):
+def test_each_degradation_is_listed_next_to_the_clean_exams(tmp_path):
     write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)])
     write(tmp_path / "work/degraded/noise-0.2", [(0.4, 0.4)] * 2, degradation={"kind": "noise", "severity": 0.2})
     text = tables(tmp_path / "work")
@@ -58,7 +58,7 @@ def test_each_degradation_stands_beside_the_clean_exams(tmp_path):
     assert cells(text, "noise 0.2")[0][0] == "0.400 ± 0.000"
 
 
-def test_storage_orders_and_missing_labels_are_shown_where_there_are_any(tmp_path):
+def test_storage_orders_and_missing_labels_are_shown_if_there_are_any(tmp_path):
     write(tmp_path / "work", [(0.8, 0.6), (0.7, 0.5)], not_labelled={"RV": 0, "MYO": 2, "LV": 0}, partly_labelled=2)
     dice = {name: {"mean": 0.5, "std": 0.25, "count": 4} for name in ("RV", "MYO", "LV", "mean")}
     (tmp_path / "work" / "variants").mkdir()
@@ -71,6 +71,6 @@ def test_storage_orders_and_missing_labels_are_shown_where_there_are_any(tmp_pat
     assert "Exams that are partly labelled: 2; only their labelled slices count" in text
 
 
-def test_without_an_evaluation_it_says_what_to_run(tmp_path):
+def test_a_missing_evaluation_is_reported_with_the_step_to_run(tmp_path):
     with pytest.raises(CineError, match="Run the step evaluate"):
         tables(tmp_path)

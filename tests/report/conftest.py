@@ -51,7 +51,7 @@ def mixing(space: Space) -> Mixing:
 
 @pytest.fixture
 def table(space: Space) -> LatencyTable:
-    """Distinct costs, so that no entry can stand for another."""
+    """Different costs, so that no entry can be mistaken for another."""
     costs = {key: 0.25 + 0.5 * i for i, key in enumerate(sorted(keys_of(space)))}
     return LatencyTable({key: Entry(ms, Timing(ms, ms, ms, 0.0, 3)) for key, ms in costs.items()}, {}, {}, {})
 

@@ -30,11 +30,11 @@ def test_bland_altman_by_hand():
     assert found["count"] == 4
 
 
-def test_too_few_patients_give_what_they_can():
+def test_too_few_patients_give_partial_statistics():
     assert bland_altman([]) == {**dict.fromkeys(("mean_error", "std", "limits", "correlation")), "count": 0}
     one = bland_altman([(3.0, 1.0)])
     assert one == {"mean_error": 2.0, "std": None, "limits": None, "correlation": None, "count": 1}
-    alike = bland_altman([(3.0, 1.0), (4.0, 1.0)])  # references that do not vary correlate with nothing
+    alike = bland_altman([(3.0, 1.0), (4.0, 1.0)])  # constant references have no correlation
     assert (alike["limits"][0], alike["correlation"]) == (pytest.approx(2.5 - 1.96 * math.sqrt(0.5)), None)
 
 
@@ -53,7 +53,7 @@ def test_function_by_hand():
     assert function["reference"]["myocardial_mass_g"] == pytest.approx(94.5)
 
 
-def test_patients_with_one_phase_have_what_it_tells():
+def test_patients_with_one_phase_have_the_values_of_this_phase():
     rows = rows_of("a", "ED", (120, 100, 100), (160, 90, 125)) + rows_of("b", "ES", (60, 105, 40), (80, 110, 50))
     a, b = function_of_patients(rows)
     known = lambda values: {key for key, value in values.items() if value is not None}  # noqa: E731
@@ -65,14 +65,14 @@ def test_patients_with_one_phase_have_what_it_tells():
     }
 
 
-def test_exams_of_unknown_phase_and_phases_that_come_twice_give_no_function():
+def test_exams_of_unknown_or_repeated_phase_give_no_function():
     volumes = (120, 100, 100), (160, 90, 125)
     twice = rows_of("b", "ED", *volumes) + rows_of("b", "ED", *volumes) + rows_of("b", "ES", *volumes)
     assert function_of_patients(rows_of("a", "unknown", *volumes) + twice) == []
 
 
-def test_what_the_prediction_alone_lacks_is_counted_as_undefined():
-    """No LV found at ES, an RV that grows, and an LV that the reference lacks."""
+def test_values_that_only_the_prediction_lacks_count_as_undefined():
+    """No LV found at ES, an RV that grows, and an LV that is missing in the reference."""
     rows = rows_of("a", "ED", (60, 100, 100), (160, 90, 125)) + rows_of("a", "ES", (80, 105, 0), (80, 110, 50))
     rows += rows_of("b", "ED", (60, 100, 100), (160, 90, 0)) + rows_of("b", "ES", (50, 105, 70), (80, 110, 0))
     found = agreement(function_of_patients(rows))

@@ -20,7 +20,7 @@ COST |= {"parameters": 100, "flops": 2_000, "peak_memory": 3_000}
 
 @pytest.fixture
 def plan(tmp_path, make_table, monkeypatch) -> Plan:
-    """A derived network, a random one of its search's space, and one that failed."""
+    """A derived network, a random one of its search's space, and a failed one."""
     networks = [
         {"name": "derived", "system": "RT", "search": "rt", "derive": {"paths": 3}},
         {"name": "chance", "system": "random", "search": "rt", "random": 7},
@@ -63,17 +63,17 @@ def rows(plan, tmp_path):
     return report
 
 
-def test_a_row_gathers_what_the_steps_left(rows, plan, make_table):
+def test_a_row_contains_the_results_of_the_steps(rows, plan, make_table):
     derived, chance = (rows()[name] for name in ("derived", "chance"))
     assert (derived["predicted_ms"], derived["method"], derived["paths"]) == (9.5, "genetic", 3)
     expected = make_table(plan.space_of()).predict(Architecture.load(plan.entries[1].architecture_file))
-    assert chance["predicted_ms"] == expected  # by the table, since its provenance does not say
+    assert chance["predicted_ms"] == expected  # from the table, since its provenance has no prediction
     assert (derived["kept"], chance["kept"]) == (False, True)  # p95 of 12 and 10.5 ms, 11 allowed
     assert derived["dice"]["LV"] == STATISTICS
     assert (derived["patients"], derived["flops"]) == (2, 2000)
 
 
-def test_a_network_is_marked_whose_search_read_exams_of_its_score(rows, plan):
+def test_a_network_is_marked_if_its_search_read_scored_exams(rows, plan):
     assert (rows()["derived"]["seen"], rows()["chance"]["seen"]) == (False, False)
     write_run(plan.entries[0].search.folder, "search", weights=["p1"], architecture=["p4"], test=[])
     assert rows()["derived"]["seen"] is True

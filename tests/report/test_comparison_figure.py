@@ -15,9 +15,9 @@ from scripts.search.constraint import Constraint
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_the_front_is_what_brute_force_finds(seed):
+def test_the_front_equals_brute_force(seed):
     draw = random.Random(seed)
-    points = [(draw.randint(1, 12), draw.randint(1, 12)) for _ in range(25)]  # few values, so that many tie
+    points = [(draw.randint(1, 12), draw.randint(1, 12)) for _ in range(25)]  # few values, so that there are many ties
 
     def beaten(p):
         return any(q != p and q[0] <= p[0] and q[1] >= p[1] for q in points)
@@ -53,7 +53,7 @@ def test_every_network_is_drawn_where_it_was_measured():
 
 
 def test_the_front_of_either_panel_is_drawn():
-    """By latency: 15 ms, 20 ms, 80 ms; B at 30 ms is beaten by A's first. By throughput the same networks."""
+    """By latency: 15 ms, 20 ms, 80 ms; B at 30 ms is worse than A's first. By throughput the same networks."""
     left, right = scatter_figure(drawn(), None).axes
     front = next(line for line in left.lines if line.get_label() == "Pareto front").get_xydata()
     assert front.tolist() == [[15, 0.6], [20, 0.8], [80, 0.9]]
@@ -76,7 +76,7 @@ def test_random_networks_stay_unnamed_and_names_leave_out_their_system():
     assert {text.get_text() for text in left.texts} == {"one", "two", "B"}
 
 
-def test_the_axis_is_logarithmic_where_networks_differ_widely():
+def test_the_axis_is_logarithmic_if_networks_differ_widely():
     assert scatter_figure(drawn(), None).axes[0].get_xscale() == "log"
     assert scatter_figure(drawn()[:1], None).axes[0].get_xscale() == "linear"
 

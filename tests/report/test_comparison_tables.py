@@ -8,20 +8,20 @@ from scripts.report.reported import HW_SYSTEMS, RT_METHODS, RT_SYSTEMS
 
 
 def cells(text, start):
-    """The cells of the first line that begins with a cell."""
+    """The cells of the first line that starts with a cell."""
     line = next(line for line in text.splitlines() if line.startswith(f"| {start} |"))
     return [cell.strip() for cell in line.strip("|").split("|")]
 
 
-def test_a_row_of_the_papers_form():
+def test_a_row_in_the_papers_form():
     text = tables(comparison(row("net", dice=0.8126, ms=20.0)))
     dice = "0.813 ± 0.013"
     assert cells(text, "net") == ["net", dice, dice, dice, dice, "20.00 (22.00)", "50.0"]
     assert "Measured on a processor (threads: 2), eager float32, volumes of 128x112x20" in text
     assert "in that state at 75% of the visits; in slower states a reference network took 1.33 times as long" in text
-    assert "Only slower states" not in text
+    assert "Never timed in the fast state" not in text
     slow = {**comparison(row("net", dice=0.8126, ms=20.0)), "slow_only": ["net"]}
-    assert "**Only slower states were met by net**" in tables(slow)
+    assert "**Never timed in the fast state: net**" in tables(slow)
     assert "trained for 30 epochs. Dice" in text and "of 4 patients, fold 0 of 5" in text and "at most 50 ms" in text
 
 
@@ -30,15 +30,15 @@ def test_a_row_of_the_papers_form():
     [
         (45.0, "45.00 (49.50)", "22.2"),
         (45.6, "**45.60 (50.16)** †", "**21.9** †"),  # judged by the 95th percentile
-        (45.46, "**45.46 (50.01)** †", "22.0"),  # 21.997 would be printed as if it kept
+        (45.46, "**45.46 (50.01)** †", "22.0"),  # 21.997 would be printed as if it met the constraint
     ],
 )
-def test_what_misses_the_constraint_is_marked(ms, latency, throughput):
+def test_misses_of_the_constraint_are_marked(ms, latency, throughput):
     rate = 1000 / ms if ms != 45.46 else 22.0
     assert cells(tables(comparison(row("net", ms=ms, volumes_per_second=rate))), "net")[5:] == [latency, throughput]
 
 
-def test_derivations_of_one_search_stand_together_in_order():
+def test_derivations_of_one_search_are_grouped_in_order():
     rows = [
         row(f"a{n}{method}", search="rt", method=method, paths=n) for n in (5, 3) for method in ("genetic", "dijkstra")
     ]
@@ -62,7 +62,7 @@ def test_the_best_of_a_system_and_its_best_in_real_time():
     assert [found["name"] for found in best_of_each_system(rows)] == ["A middling", "A slow", "B", "C slow"]
 
 
-def test_all_networks_with_what_they_cost_and_those_that_failed():
+def test_all_networks_with_their_costs_and_the_failed_ones():
     text = tables(
         comparison(
             row("net", predicted_ms=19.876, seen=True),
@@ -78,7 +78,7 @@ def test_all_networks_with_what_they_cost_and_those_that_failed():
     assert "| bad |" not in text
 
 
-def test_nothing_measured_leaves_what_is_reported():
+def test_without_measurements_reported_values_remain():
     text = tables(comparison(row("bad", dice=None, failure="x")))
     assert "ICA-UNet (n = 4), reported" in text and "- bad: x" in text
 
@@ -86,7 +86,7 @@ def test_nothing_measured_leaves_what_is_reported():
 @pytest.mark.parametrize(
     ("source", "printed"),
     [
-        # the averages that the papers print; None where they are not those of their columns
+        # the averages that the papers print; None if they differ from those of the columns
         (RT_METHODS, [None, 0.905, 0.918, 0.859, 0.910, 0.922]),
         (RT_SYSTEMS, [0.901, 0.920, 0.930, 0.923, 0.933, 0.953, 0.918, 0.922, 0.931]),
         (HW_SYSTEMS, [0.846, 0.690, 0.863, 0.827, 0.880, 0.875, 0.867]),
@@ -94,12 +94,12 @@ def test_nothing_measured_leaves_what_is_reported():
     ids=["RT 1", "RT 2", "HW 2"],
 )
 def test_reported_columns_agree_with_their_printed_averages(source, printed):
-    """A misread column would show: averages are printed to three digits, cut or rounded."""
+    """A misread column would be detected: averages are printed to three digits, cut or rounded."""
     for entry, average in zip(source.rows, printed, strict=True):
         assert average is None or entry.mean == pytest.approx(average, abs=0.0011), entry.name
 
 
-def test_reported_rows_are_marked_as_such_and_as_missing_the_constraint():
+def test_reported_rows_are_marked_as_reported_and_as_misses():
     text = tables(comparison(row("net")))
     assert cells(text, "HW-Aware NAS, reported")[-2:] == ["**52** †", "**19.5** †"]
     assert cells(text, "BiX-NAS, reported")[-2:] == ["49", "**20.1** †"]

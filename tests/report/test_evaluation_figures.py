@@ -36,7 +36,7 @@ def test_each_patient_lies_at_mean_and_error_between_the_limits():
 def test_few_patients_can_be_drawn(values, pixels):
     figure = agreement_figure(functions(*values))
     assert pixels(figure).std() > 0
-    assert bool(len(figure.axes[0].get_yticks())) == (None not in values[0])  # no axis of nothing
+    assert bool(len(figure.axes[0].get_yticks())) == (None not in values[0])  # no axis without data
     assert figure.axes[0].get_title().startswith(f"LV EF (%): n = {sum(None not in pair for pair in values)}")
 
 
@@ -56,7 +56,7 @@ def heights(axes) -> list[list[float]]:
     return [np.asarray(points.get_offsets())[:, 1].round(6).tolist() for points in axes.collections]
 
 
-def test_groups_and_levels_hold_each_exam_and_its_mean():
+def test_groups_and_levels_show_each_exam_and_the_mean():
     figure = groups_figure(rows())
     above, beneath = figure.axes
     assert [tick.get_text() for tick in above.get_xticklabels()] == ["NOR\n2 patients", "RV\n1 patient"]
@@ -87,7 +87,7 @@ def test_typical_is_the_median_and_worst_the_lowest(pixels):
     assert pixels(figure).std() > 0
 
 
-def test_a_view_holds_the_three_slices_around_the_heart():
+def test_a_view_has_three_slices_cropped_around_the_heart():
     view = exam(0.9)
     assert view["of"] == 8
     assert [(level, d) for level, d, *_ in view["slices"]] == [("base", 2), ("middle", 3), ("apex", 5)]

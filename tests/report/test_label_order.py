@@ -1,4 +1,4 @@
-"""A label_map that exchanges structures is seen by what a network finds."""
+"""A label_map with exchanged structures is detected by a network's predictions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def label():
 
 
 def renumbered(label, order):
-    """Structure 1 to 3 -> the value that ``order`` names."""
+    """Structure 1 to 3 -> its value in ``order``."""
     return torch.tensor([0, *order])[label.long()]
 
 
@@ -31,7 +31,7 @@ def test_pairs_are_counted_by_hand():
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations((1, 2, 3)))[1:])
-def test_every_exchange_is_found_and_the_map_that_mends_it(label, order):
+def test_every_exchange_is_found_with_the_correcting_map(label, order):
     stored = renumbered(label, order)
     hint = better_label_map(count_pairs(label, stored), DEFAULT)
     assert hint is not None and hint["dice"] == 1.0 and hint["dice_now"] < 0.4
@@ -40,7 +40,7 @@ def test_every_exchange_is_found_and_the_map_that_mends_it(label, order):
     assert f'with --label_map "{hint["label_map"]}" the mean Dice would be 1.000, not 0.' in format_hint(hint)
 
 
-def test_the_map_in_use_is_taken_over(label):
+def test_the_hint_is_based_on_the_map_in_use(label):
     """Values 500, 200 and 600 are read as LV, MYO and RV; they are RV, MYO and LV."""
     hint = better_label_map(count_pairs(label, renumbered(label, (3, 2, 1))), {"500": 3, "200": 2, "600": 1, "700": 0})
     assert hint is not None and hint["label_map"] == {"500": 1, "200": 2, "600": 3, "700": 0}
@@ -55,14 +55,14 @@ def test_labels_without_rv_are_judged_by_the_others(label):
 
 def test_without_a_clear_gain_there_is_no_hint(label):
     pred = label.clone()
-    pred[1:4, 1:5] = 2  # RV is mostly taken for MYO: an exchange of both would fit little better
+    pred[1:4, 1:5] = 2  # RV is mostly predicted as MYO: an exchange of both would fit only slightly better
     for found in (label, pred, torch.zeros_like(label)):
         assert better_label_map(count_pairs(found, label), DEFAULT) is None
     assert better_label_map(count_pairs(label, torch.zeros_like(label)), DEFAULT) is None
 
 
-def test_a_network_that_finds_little_says_nothing(label, monkeypatch):
-    """RV and LV are exchanged, and found in one of four slices: Dice 2 * 16 / (64 + 16), where it is 0 now."""
+def test_a_network_with_a_low_dice_gives_no_hint(label, monkeypatch):
+    """RV and LV are exchanged, and found in one of four slices: Dice 2 * 16 / (64 + 16) instead of 0."""
     label[label == 2] = 0
     pred = torch.zeros_like(label)
     pred[..., 0] = torch.tensor([0, 3, 2, 1])[label[..., 0].long()]

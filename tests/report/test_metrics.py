@@ -48,8 +48,8 @@ def test_a_structure_that_is_not_found_scores_0_and_has_no_distance(label):
     assert (row["dice"], row["hd95_mm"], row["volume_ml"]) == (0.0, None, 0.0)
 
 
-def test_a_structure_that_nobody_labelled_is_not_scored(label):
-    """Of a label without RV, the empty slices 0 and 3 do not count either: their voxels of LV are no error."""
+def test_an_unlabelled_structure_is_not_scored(label):
+    """In a label without RV, the empty slices 0 and 3 do not count either: their voxels of LV are not errors."""
     partial = torch.where(label == 1, 0.0, label)
     pred = label.clone()
     pred[6:10, 6:10] = 3
@@ -60,9 +60,9 @@ def test_a_structure_that_nobody_labelled_is_not_scored(label):
     assert rows["LV"]["volume_ml"] == pytest.approx(32 * 12 / 1000)
 
 
-def test_of_a_whole_label_every_slice_counts(label):
+def test_every_slice_of_a_whole_label_counts(label):
     pred = label.clone()
-    pred[6:10, 6:10, 0] = 3  # 16 voxels beside the 32 of the reference
+    pred[6:10, 6:10, 0] = 3  # 16 voxels next to the 32 of the reference
     row = by_name(measure_exam(pred, label, SPACING))["LV"]
     assert row["dice"] == pytest.approx(64 / (48 + 32)) and row["scored_slices"] == row["slices"] == 4
 
@@ -76,7 +76,7 @@ def test_a_slice_without_label_between_labelled_ones_does_not_count():
     assert [rows[name]["dice"] for name in rows] == [1.0] * 3 and rows["LV"]["scored_slices"] == 2
 
 
-def test_what_is_not_labelled_is_said_and_its_volumes_are_not_compared(label):
+def test_missing_labels_are_reported_and_their_volumes_not_compared(label):
     exams = {"whole": label, "cavity only": torch.where(label == 3, label, 0.0), "nothing": torch.zeros_like(label)}
     rows = [
         {"patient": name, "group": "NOR", "phase": "ED", **row}
@@ -93,8 +93,8 @@ def test_what_is_not_labelled_is_said_and_its_volumes_are_not_compared(label):
     assert "label" not in format_summary(summarise(rows[:3]))
 
 
-def test_labels_of_few_slices_of_a_stack_are_no_whole_label():
-    """All structures, without a gap, in 3 of 8 slices: what is found in the others is no error; in 4 of 8 it is."""
+def test_labels_in_few_slices_of_a_stack_are_partial():
+    """All structures, without a gap, in 3 of 8 slices: predictions in the others are not errors; in 4 of 8 they are."""
     pred = torch.zeros(8, 8, 8)
     pred[0:2], pred[3:5], pred[6:8] = 1, 2, 3
     for labelled, dice in ((3, 1.0), (4, 2 * 4 / (4 + 8))):
@@ -103,8 +103,8 @@ def test_labels_of_few_slices_of_a_stack_are_no_whole_label():
         assert by_name(measure_exam(pred, label, SPACING))["LV"]["dice"] == pytest.approx(dice)
 
 
-def test_levels_are_scored_by_themselves():
-    """A square RV of 6x6 in slices 1 to 5 of 7, of which the prediction misses and adds rows."""
+def test_levels_are_scored_separately():
+    """A square RV of 6x6 in slices 1 to 5 of 7; the prediction misses some rows and adds others."""
     label = torch.zeros(12, 12, 7)
     label[2:8, 2:8, 1:6] = 1
     label[11, 11, 1:6], label[11, 0, 1:6] = 2, 3
@@ -112,7 +112,7 @@ def test_levels_are_scored_by_themselves():
     pred[2:5, :, 1] = 0  # base, slices 1 and 2: 18 + 36 of 72 voxels found
     pred[8:11, 2:8, 3] = 1  # middle, slice 3: 36 voxels and 18 too many
     pred[..., 4:6] = 0  # apex, slices 4 and 5: nothing found
-    pred[2:8, 2:8, 0] = 1  # beyond the base: counts in the exam alone
+    pred[2:8, 2:8, 0] = 1  # beyond the base: counts only in the whole exam
     row = by_name(measure_exam(pred, label, SPACING))["RV"]
     assert row["dice_base"] == pytest.approx(2 * 54 / (54 + 72))
     assert row["dice_middle"] == pytest.approx(2 * 36 / (54 + 36))
@@ -122,7 +122,7 @@ def test_levels_are_scored_by_themselves():
 
 
 def test_a_structure_may_be_absent_from_a_level_and_a_level_from_an_exam(label):
-    label[..., 2][label[..., 2] == 3] = 0  # two labelled slices, base and apex; the LV is in the first alone
+    label[..., 2][label[..., 2] == 3] = 0  # two labelled slices, base and apex; the LV is only in the first
     rows = by_name(measure_exam(label, label, SPACING))
     assert [rows["LV"][f"dice_{level}"] for level in ("base", "middle", "apex")] == [1.0, None, None]
     assert [rows["RV"][f"dice_{level}"] for level in ("base", "middle", "apex")] == [1.0, None, 1.0]
@@ -134,7 +134,7 @@ def test_a_structure_may_be_absent_from_a_level_and_a_level_from_an_exam(label):
 
 
 def test_hausdorff_distance_is_in_mm(label):
-    """Against all pairwise distances of the voxels on the surfaces."""
+    """Compared with all pairwise distances of the voxels on the surfaces."""
     pred = torch.zeros_like(label)
     pred[3:7, 1:5, 1:3] = 1
 
@@ -162,7 +162,7 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
         {"patient": "p1", "group": "NOR", "phase": "ES", "frame": torch.tensor(8), "pred": missing},
     ]
 
-    def evaluate(engine, item):  # as MONAI's evaluator: tensors in the output, the rest in the batch
+    def evaluate(engine, item):  # like MONAI's evaluator: tensors in the output, the rest in the batch
         engine.state.batch = [item]
         image = torch.rand(1, *label.shape)
         return [{"image": image, "pred": item["pred"][None], "label": MetaTensor(label[None], affine=affine)}]
@@ -195,7 +195,7 @@ def test_the_handler_writes_rows_and_summary(label, tmp_path, caplog):
     assert "0.500 ± 0.707" in caplog.text
 
 
-def test_labels_that_are_numbered_otherwise_are_named_in_log_and_results(label, tmp_path, caplog, monkeypatch):
+def test_another_order_of_labels_is_reported_in_log_and_results(label, tmp_path, caplog, monkeypatch):
     monkeypatch.setattr("scripts.report.metrics.save_figure", lambda *_: None)
     swapped = torch.tensor([0, 3, 2, 1])[label.long()].float()
     affine = torch.diag(torch.tensor([*SPACING, 1.0], dtype=torch.float64))
@@ -210,11 +210,13 @@ def test_labels_that_are_numbered_otherwise_are_named_in_log_and_results(label, 
     hint = json.loads((tmp_path / "metrics.json").read_text())["label_map_hint"]
     assert hint == {"label_map": {"1": 3, "2": 2, "3": 1}, "dice": 1.0, "dice_now": pytest.approx(1 / 3)}
     (warning,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]
-    assert warning.startswith("The labels seem to be numbered otherwise: with --label_map \"{'1': 3, '2': 2, '3': 1}\"")
+    assert warning.startswith(
+        "The label values seem to have another order: with --label_map \"{'1': 3, '2': 2, '3': 1}\""
+    )
 
 
-def test_what_nobody_labels_is_left_out_and_makes_no_exam_partly_labelled(label):
-    """Of a data set without RV, every slice counts and the LV's volumes are compared."""
+def test_a_never_labelled_structure_is_left_out_and_exams_are_not_partly_labelled(label):
+    """In a data set without RV, every slice counts and the LV's volumes are compared."""
     without_rv = torch.where(label == 1, 0.0, label)
     rows = [
         {"patient": "p", "group": "NOR", "phase": phase, **row}
@@ -229,11 +231,11 @@ def test_what_nobody_labels_is_left_out_and_makes_no_exam_partly_labelled(label)
     lines = format_summary(summary).splitlines()
     assert not [line for line in lines if line.startswith("RV")]
     assert [line for line in lines if line.startswith("LV ")]
-    assert "None of these exams has a label of RV: RV is left out of means and tables." in lines
+    assert "None of these exams has a label of RV: it is not in means and tables." in lines
 
 
-def test_slices_are_found_on_whichever_axis_they_are(label, tmp_path):
-    """The same exam, stored with its slices first: every figure is the same."""
+def test_slices_are_found_on_any_axis(label, tmp_path):
+    """The same exam, stored with slices first, gives the same figures."""
     pred = label.clone()
     pred[1, :, 1] = 0
     found = []
@@ -252,7 +254,7 @@ def test_slices_are_found_on_whichever_axis_they_are(label, tmp_path):
     assert found[0][0]["dice_base"] == pytest.approx(2 * 12 / (12 + 16))
 
 
-def test_the_table_shows_what_the_summary_holds():
+def test_the_table_shows_the_content_of_the_summary():
     rows = [
         {
             **{"patient": p, "group": group, "phase": phase, "structure": s, "dice": d, "hd95_mm": 2.0},
@@ -287,12 +289,12 @@ def test_the_table_shows_what_the_summary_holds():
     assert lines["LV EF (%)"].split()[3:] == ["-20.0", "±", "0.0", "-20.0", "to", "-20.0", "-", "2"]
     assert "mean Dice 0.800 ± 0.104 over 2 patients" in text
     assert "latency 40.00 ms a volume of 128x112x20 (p95 44.00), 24.5 volumes a second" in text
-    assert text.endswith("predicted 38.00 ms; budget 50.00 ms and 22 volumes a second: kept")
+    assert text.endswith("predicted 38.00 ms; budget 50.00 ms and 22 volumes a second: met")
     for worse in ({"p95_ms": 51.0}, {"mean_ms": 46.0}):
         missed = format_summary({**summarise(rows), "latency": {**latency, **worse}})
-        assert missed.endswith("22 volumes a second: not kept")
+        assert missed.endswith("22 volumes a second: not met")
         slowed = format_summary({**summarise(rows), "latency": {**latency, "met": {**latency["met"], **worse}}})
         p95_ms = worse.get("p95_ms", 48.0)
-        assert slowed.endswith(f"kept in the device's fast state, not over all visits now (p95 {p95_ms:.2f} ms)")
+        assert slowed.endswith(f"met in the device's fast state, not over all visits now (p95 {p95_ms:.2f} ms)")
         never = format_summary({**summarise(rows), "latency": {**latency, **worse, "fast_visits": 0}})
         assert never.endswith("not judged, since the device was never in its fast state")

@@ -57,14 +57,14 @@ def test_edges_are_drawn_in_the_colour_of_their_operation(found):
             assert f"other {cell.name}" in lines
 
 
-def test_the_curve_shows_the_loss_and_how_far_the_assistant_gave_way():
+def test_the_curve_shows_the_loss_and_the_annealing():
     loss, share = curve_figure(EPOCHS).axes
     assert list(loss.lines[0].get_ydata()) == [entry["weight_loss"] for entry in EPOCHS]
     assert list(share.lines[0].get_ydata()) == [0, 0, 0, 0.5, 1]
     assert len(curve_figure([{**entry, "annealed": 0.0} for entry in EPOCHS]).axes) == 1
 
 
-def test_candidates_show_cost_dice_fine_tuning_and_the_one_that_was_chosen(content, found):
+def test_candidates_show_cost_dice_fine_tuning_and_the_chosen_one(content, found):
     axes = candidates_figure(content, found[2].architecture).axes[0]
     dots = {collection.get_label(): collection.get_offsets().tolist() for collection in axes.collections}
     assert dots["shared weights"] == [[10, 0.3], [11, 0.5], [12, 0.4], [13, 0.2]]
@@ -85,7 +85,7 @@ def test_correlation_shows_both_estimates_against_training_from_scratch():
     assert "tau 0.22" in left.get_title() and "rho 0.40" in right.get_title()
 
 
-def test_reports_write_their_pictures_whole(content, found, tmp_path, make_table):
+def test_reports_write_complete_pictures(content, found, tmp_path, make_table):
     architecture = found[2].architecture
     architecture.save(tmp_path / "architecture.json")
     (tmp_path / "search" / "one_shot.json").write_text(json.dumps({"format": "rtdnas-one-shot-1", "epochs": EPOCHS}))

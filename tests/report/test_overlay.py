@@ -15,7 +15,7 @@ SPACING_MM = (2.0, 4.0, 10.0)
 
 @pytest.fixture
 def labels_THWD() -> np.ndarray:
-    """Six frames of a square heart that tapers to the apex; its LV is largest in frame 1 and smallest in frame 4."""
+    """Six frames of a square heart that gets narrower to the apex; its LV is largest in frame 1, smallest in 4."""
     labels = np.zeros((6, 64, 40, 7), np.uint8)
     for t, radius in enumerate((6, 5, 4, 3, 4, 5)):
         for d in range(1, 6):
@@ -48,7 +48,7 @@ def test_single_frame_has_three_panels_and_no_curve(labels_THWD):
     assert f"LV {lv_ml:.0f} ml" in figure.get_suptitle()
 
 
-def test_rv_is_red_myo_blue_and_lv_yellow_where_they_lie(labels_THWD, pixels):
+def test_rv_is_red_myo_blue_and_lv_yellow_at_their_positions(labels_THWD, pixels):
     figure = draw(labels_THWD)
     picture = pixels(figure)
     top, left = (window.start for window in heart_window(labels_THWD, SPACING_MM))
@@ -96,12 +96,12 @@ def test_stack_without_labels_is_shown_whole(labels_THWD):
     assert "EF – %" in figure.get_suptitle()  # noqa: RUF001
 
 
-def test_base_is_the_wide_end_also_where_the_slices_run_backwards(labels_THWD):
+def test_base_is_the_wide_end_also_for_reversed_slices(labels_THWD):
     assert shown_slices(labels_THWD) == [("base", 2), ("middle", 3), ("apex", 4)]
     assert shown_slices(labels_THWD[..., ::-1]) == [("base", 4), ("middle", 3), ("apex", 2)]
 
 
-def test_few_slices_are_shown_once_each(labels_THWD):
+def test_each_of_few_slices_is_shown_once(labels_THWD):
     assert shown_slices(labels_THWD[..., 1:2]) == [("middle", 0)]
     assert shown_slices(labels_THWD[..., 2:4]) == [("base", 0), ("apex", 1)]
 
@@ -119,11 +119,11 @@ def test_few_slices_are_shown_once_each(labels_THWD):
         (3, None, None, [0, 1, 2]),
     ],
 )
-def test_phases_run_evenly_from_ed_through_es(frames, ed, es, shown):
+def test_phases_are_evenly_spread_from_ed_through_es(frames, ed, es, shown):
     assert [t for _, t in shown_phases(frames, ed, es)] == shown
 
 
-def test_window_holds_every_label_with_a_margin(labels_THWD):
+def test_the_window_contains_every_label_with_a_margin(labels_THWD):
     rows, columns = heart_window(labels_THWD, SPACING_MM)
     assert rows.start <= 16 - 15 / 2
     assert rows.stop >= 48 + 15 / 2
@@ -139,14 +139,14 @@ def test_tiny_and_full_volumes_can_be_drawn(size, label, pixels):
 
 
 def test_image_labels_and_function_of_different_exams_are_refused(labels_THWD):
-    with pytest.raises(CineError, match="of one exam"):
+    with pytest.raises(CineError, match="from one exam"):
         draw(labels_THWD, np.zeros((6, 64, 40, 8)))
     function = cardiac_function(labels_THWD[:3], SPACING_MM)
-    with pytest.raises(CineError, match="of one exam"):
+    with pytest.raises(CineError, match="from one exam"):
         overlay_figure(dict(enumerate(labels_THWD)), labels_THWD, SPACING_MM, function, "exam")
 
 
-def test_saved_overlay_reorders_image_and_labels_alike(tmp_path, labels_THWD, monkeypatch):
+def test_the_saved_overlay_reorders_image_and_labels_in_the_same_way(tmp_path, labels_THWD, monkeypatch):
     seen = {}
     drawn = overlay_figure
     monkeypatch.setattr(overlay, "overlay_figure", lambda *args: seen.update(args=args) or drawn(*args))

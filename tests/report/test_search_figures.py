@@ -39,7 +39,7 @@ def test_trellis_line_runs_between_the_tiles_of_its_cell(architecture, mixing):
         assert lines[cell.name].get_xydata().tolist() == [[cell.layer - 1, cell.source], [cell.layer, cell.target]]
 
 
-def test_trellis_lines_are_as_wide_as_their_cells_are_probable(architecture, mixing):
+def test_trellis_line_widths_show_the_probability_of_cells(architecture, mixing):
     figure = trellis_figure(architecture, mixing)
     lines = lines_of(figure, "chosen ") | lines_of(figure, "other ")
     ranked = sorted(mixing.cells, key=lambda cell: float(mixing.cells[cell]))
@@ -50,7 +50,7 @@ def test_trellis_lines_are_as_wide_as_their_cells_are_probable(architecture, mix
     )
 
 
-def test_trellis_colours_tell_how_many_paths_share_a_cell(architecture, mixing):
+def test_trellis_colours_show_how_many_paths_share_a_cell(architecture, mixing):
     lines = lines_of(trellis_figure(architecture, mixing), "chosen ")
     colours = {name: tuple(line.get_color()) for name, line in lines.items()}
     assert colours["layer1_0to0"] == colours["layer2_0to1"] == colours["layer3_1to1"] == colours["layer4_1to0"]  # two
@@ -58,7 +58,7 @@ def test_trellis_colours_tell_how_many_paths_share_a_cell(architecture, mixing):
     assert colours["layer1_0to0"] != colours["layer1_0to1"]
 
 
-def test_trellis_fades_the_tiles_that_no_path_reaches(architecture, mixing):
+def test_trellis_draws_unreached_tiles_pale(architecture, mixing):
     reached, faded = trellis_figure(architecture, mixing).axes[0].collections
     assert len(reached.get_offsets()) == len(
         {(layer, s) for path in architecture.paths for layer, s in enumerate(path)}
@@ -66,7 +66,7 @@ def test_trellis_fades_the_tiles_that_no_path_reaches(architecture, mixing):
     assert faded.get_offsets().tolist() == [[2, 0], [2, 2]]
 
 
-def test_trellis_title_tells_paths_latency_and_budget(architecture, mixing):
+def test_trellis_title_shows_paths_latency_and_budget(architecture, mixing):
     title = trellis_figure(architecture, mixing).axes[0].get_title()
     for part in ("N = 3", "predicted 41.5 ms", "measured 43.2 ms", "p95 45.7", "budget 50.0 ms"):
         assert part in title
@@ -89,7 +89,7 @@ def test_cells_show_every_node_with_its_operation(architecture):
         assert labels.count(label) == 1
 
 
-def test_cells_place_a_node_right_of_what_it_reads_and_on_a_row_of_its_own(architecture):
+def test_a_node_is_drawn_right_of_its_input_in_its_own_row(architecture):
     for axes, nodes in zip(cells_figure(architecture).axes, architecture.cells.values(), strict=True):
         at = {text.get_text(): text.get_position() for text in axes.texts}
         for i, (j, _) in enumerate(nodes, start=1):
@@ -109,7 +109,7 @@ def test_evolution_draws_every_pair_of_every_node(history, space, mixing, archit
         assert boldest.get_gid() == "{} {}".format(*architecture.cells[kind][node - 1])
 
 
-def test_evolution_tells_inputs_by_line_style_and_operations_by_colour(history, architecture):
+def test_evolution_shows_inputs_by_line_style_and_operations_by_colour(history, architecture):
     lines = {line.get_gid(): line for line in evolution_figure(history, architecture).axes[1].lines}
     assert lines["0 identity"].get_color() == lines["1 identity"].get_color() != lines["0 conv_3x3x3"].get_color()
     assert lines["0 identity"].get_linestyle() != lines["1 identity"].get_linestyle()
@@ -170,7 +170,7 @@ def test_breakdown_bars_sum_to_the_predicted_latency(architecture, table):
     assert "measured 43.2 ms" in axes.get_title()
 
 
-def test_breakdown_names_the_entry_that_a_foreign_table_lacks(architecture, table):
+def test_the_breakdown_error_names_the_missing_entry(architecture, table):
     entries = {key: timing for key, timing in table.entries.items() if key != ("conv_3x3x3_chained", 1)}
     with pytest.raises(CineError, match=r"conv_3x3x3.*1"):
         breakdown_figure(architecture, replace(table, entries=entries))
@@ -179,14 +179,14 @@ def test_breakdown_names_the_entry_that_a_foreign_table_lacks(architecture, tabl
 def test_all_figures_are_written_and_none_is_blank(tmp_path, architecture, mixing, history, table):
     paths = write_search_figures(tmp_path / "figures", architecture, mixing, history, table)
     assert [path.name for path in paths] == ["trellis.png", "cells.png", "evolution.png", "curves.png", "latency.png"]
-    assert sorted(paths) == sorted((tmp_path / "figures").iterdir())  # nothing partial is left
+    assert sorted(paths) == sorted((tmp_path / "figures").iterdir())  # no partial file is left
     for path in paths:
         image = imread(path)
         assert image.shape[1] >= 900
         assert image[..., :3].std() > 0.05
 
 
-def test_a_skip_edge_bows_around_its_non_scaling_cell(space, architecture):
+def test_a_skip_edge_is_curved_around_its_non_scaling_cell(space, architecture):
     skipping = replace(architecture, space=replace(space, skip=True), paths=((0, 0, 1, -1, 0), (0, -1, 1, 1, 0)))
     lines = {line.get_gid(): line for line in trellis_figure(skipping, uniform_mixing(skipping.space)).axes[0].lines}
     bowed, straight = lines["chosen layer3_1to1_skip"].get_ydata(), lines["chosen layer3_1to1"].get_ydata()

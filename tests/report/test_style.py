@@ -1,4 +1,4 @@
-"""Pictures show what their font can, and nothing in the log spells the rest."""
+"""Pictures show the signs that their font has, and the log does not show the others."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ from scripts.report.style import drawable, save_figure
         ("", ""),
     ],
 )
-def test_a_name_keeps_what_the_font_has(name, shown):
+def test_a_name_keeps_the_signs_that_the_font_has(name, shown):
     assert drawable(name) == shown
 
 
 @pytest.mark.filterwarnings("error")
-def test_no_picture_shows_boxes_and_no_warning_spells_a_name(tmp_path, recwarn):
+def test_pictures_show_no_boxes_and_warnings_show_no_names(tmp_path, recwarn):
     figure = Figure()
     axes = figure.add_subplot(title="\u5fc3 $x^2$")
     axes.plot([1], [1], label="\u81d3")

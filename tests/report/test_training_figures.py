@@ -19,7 +19,7 @@ def test_loss_and_dice_are_drawn_where_they_were_measured():
     loss, dice = training_curves_figure(history).axes
     assert loss.lines[0].get_xydata().tolist() == [[1, 1], [2, 1 / 2], [3, 1 / 3], [4, 1 / 4]]
     assert dice.lines[0].get_xydata().tolist() == [[2, 0.4], [4, 0.8]]
-    assert "Watched, chooses nothing" in dice.get_title()
+    assert "Only monitored" in dice.get_title()
 
 
 def test_training_without_validation_has_one_panel():
@@ -52,7 +52,7 @@ def test_boxes_points_and_means_show_every_exam_that_has_a_dice():
     assert f"{(0.7 + 0.9 + 0.8 + 0.9 + 0.6 + 0.7 + 0.8) / 7:.3f}" in axes.get_title()
 
 
-def test_rows_as_csv_reads_them_are_understood():
+def test_rows_read_from_csv_are_accepted():
     axes = dice_box_figure(rows("RV", "ED", ["0.5", "", "0.7"])).axes[0]
     assert axes.texts[0].get_text() == "0.600"
 
@@ -67,6 +67,6 @@ def test_rows_as_csv_reads_them_are_understood():
         ([{"structure": "RV"}], "phase"),
     ],
 )
-def test_tables_that_cannot_be_drawn_are_refused(table, message):
+def test_invalid_tables_are_refused(table, message):
     with pytest.raises(CineError, match=message):
         dice_box_figure(table)

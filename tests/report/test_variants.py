@@ -1,4 +1,4 @@
-"""The table of storage orders, turns and few slices."""
+"""The table of storage orders, rotations and few slices."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def run(items, folder):
 
 
 def test_each_variant_has_a_row_and_the_whole_stack_is_scored_at_the_same_slices(label, tmp_path):
-    """The RV is found in the middle slice only: in whole stacks 1 of 5, in its 1, 2 and 3 middle slices one."""
+    """The RV is predicted only in the middle slice: in whole stacks 1 of 5, in the 1, 2 and 3 middle slices one."""
     pred = torch.where(label == 1, 0.0, label)
     pred[0:3, :, 2] = 1
     found = run(
@@ -57,7 +57,7 @@ def test_each_variant_has_a_row_and_the_whole_stack_is_scored_at_the_same_slices
     assert "| turned 180 | 1.000 | 1.000 | 1.000 | 1.000" in format_variants(found["dice"])
 
 
-def test_what_is_not_labelled_is_not_scored(label, tmp_path):
+def test_unlabelled_parts_are_not_scored(label, tmp_path):
     cavity = torch.where(label == 3, label, 0.0)
     cavity[..., 0] = 0
     found = run([("as stored", label, cavity), ("mirrored x", label, torch.zeros_like(label))], tmp_path)["dice"]

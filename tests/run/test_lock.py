@@ -22,7 +22,7 @@ def _hold_and_wait(folder, held):
 
 @pytest.fixture
 def other(tmp_path):
-    """Another process that holds the folder."""
+    """Another process that has locked the folder."""
     context = multiprocessing.get_context("spawn")
     held = context.Event()
     process = context.Process(target=_hold_and_wait, args=(tmp_path, held))
@@ -33,7 +33,7 @@ def other(tmp_path):
     process.join()
 
 
-def test_a_second_run_is_refused_and_names_the_first_until_that_is_killed(other, tmp_path):
+def test_a_second_run_is_refused_while_the_first_one_is_alive(other, tmp_path):
     with pytest.raises(CineError, match=f"search, process {other.pid} on ") as caught:
         hold(tmp_path, "train")
     assert "choose another work_dir" in str(caught.value)
@@ -43,12 +43,12 @@ def test_a_second_run_is_refused_and_names_the_first_until_that_is_killed(other,
     assert (tmp_path / ".holder").read_text().startswith(f"train, process {os.getpid()} on ")
 
 
-def test_a_run_may_hold_its_folder_again_and_others(tmp_path):
+def test_a_run_may_lock_its_folder_again_and_other_folders(tmp_path):
     for folder in (tmp_path / "a", tmp_path / "b", tmp_path / "a"):
         hold(folder, "search")
 
 
-def test_a_folder_that_was_released_is_free_for_others(tmp_path):
+def test_a_released_folder_is_free_for_others(tmp_path):
     hold(tmp_path, "search")
     with pytest.raises(Timeout):
         FileLock(tmp_path / ".lock").acquire(blocking=False)
@@ -58,11 +58,11 @@ def test_a_folder_that_was_released_is_free_for_others(tmp_path):
 
 
 WITHOUT = "import sys; sys.modules.update(fcntl=None, resource=None); "
-"""Python on Windows lacks both modules."""
+"""Python on Windows has neither of these modules."""
 
 
 @pytest.mark.parametrize(("wrote", "system"), [(False, ""), (True, ""), (True, WITHOUT)])
-def test_a_folder_that_only_held_a_lock_is_not_left_behind(tmp_path, wrote, system):
+def test_a_folder_with_only_a_lock_is_removed(tmp_path, wrote, system):
     folder = tmp_path / "mistyped"
     script = f"{system}import sys; sys.path.insert(0, {str(BUNDLE_ROOT)!r})"
     script += "; from scripts.run.lock import hold; hold(sys.argv[1], 'x')"

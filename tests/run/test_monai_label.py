@@ -1,4 +1,4 @@
-"""What MONAI Label's processes are spared, and what it is given in place of it."""
+"""What steps do not do in MONAI Label's processes, and the values they use there."""
 
 from __future__ import annotations
 
@@ -26,20 +26,20 @@ def test_a_step_works_where_it_is_run(config):
 
 
 @pytest.mark.parametrize("config", ["inference", "train"])
-def test_within_monai_label_it_works_among_the_models_that_are_served(monai_label, config):
+def test_within_monai_label_it_works_in_the_folder_of_served_models(monai_label, config):
     parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / f"{config}.json"))
     parser["bundle_root"] = "/served"
     assert parser.get_parsed_content("work_dir") == "/served/models"
 
 
-def test_within_monai_label_no_exams_are_looked_for(monai_label):
-    """It names them; all else would be the phantom, which would be written first."""
+def test_within_monai_label_no_exams_are_searched(monai_label):
+    """It gives the exams; otherwise the phantom would be written and used."""
     parser = ConfigParser(ConfigParser.load_config_file(BUNDLE_ROOT / "configs" / "train.json"))
     assert parser.get_parsed_content("exams") is None and parser.get_parsed_content("split") is None
     assert parser.get_parsed_content("train#handlers#0#path") is None
 
 
-def test_its_exceptions_signals_and_folders_stay_its_own(monai_label, tmp_path):
+def test_monai_label_keeps_its_exceptions_signals_and_folders(monai_label, tmp_path):
     before = sys.excepthook, signal.getsignal(signal.SIGTERM)
     start.start(str(tmp_path))
     assert (sys.excepthook, signal.getsignal(signal.SIGTERM)) == before

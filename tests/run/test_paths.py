@@ -1,4 +1,4 @@
-"""Paths as people type them, through Fire's own parser of arguments."""
+"""Paths as people type them, with Fire's own argument parser."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MONAI = os.path.join("site-packages", "monai", "bundle", "__main__.py")
 
 @pytest.fixture
 def type_in(monkeypatch, tmp_path):
-    """Sets the command line of ``monai.bundle run``, and gives the value that Fire makes of a text."""
+    """Sets the command line of ``monai.bundle run``, and returns the value that Fire reads from a text."""
     monkeypatch.chdir(tmp_path)
 
     def type_in(key: str, text: str, joined: bool = False):
@@ -44,13 +44,13 @@ def type_in(monkeypatch, tmp_path):
     ],
 )
 @pytest.mark.parametrize("key", ["input", "output_dir", "dataset_dir", "datalist", "work_dir", "pretrained"])
-def test_a_name_that_the_parser_changes_is_refused_with_the_way_to_write_it(type_in, key, text, read_as):
+def test_a_name_that_the_parser_changes_is_refused_with_advice(type_in, key, text, read_as):
     with pytest.raises(CineError) as caught:
         check_path(key, type_in(key, text), "the key", optional=True)
     assert caught.value.found == f"{text}, which MONAI reads as {read_as}"
     assert f'the path as "./{text}".' in caught.value.action
     advised = f"./{text}"
-    check_path(key, type_in(key, advised), "the key")  # and that way works
+    check_path(key, type_in(key, advised), "the key")  # and the advice works
     assert DefaultParseValue(advised) == advised
 
 
@@ -61,7 +61,7 @@ def test_the_check_is_part_of_every_start(type_in, joined):
         check_keys(CONFIG, {"input": value})
 
 
-def test_a_folder_in_brackets_is_told_from_a_list(type_in, tmp_path):
+def test_a_folder_in_brackets_is_distinguished_from_a_list(type_in, tmp_path):
     check_path("input", type_in("input", "[old, new]"), "input")
     with pytest.raises(CineError, match=r"""Write the list as "\['./7', './8'\]".$"""):
         check_path("input", type_in("input", "[7, 8]"), "input")
@@ -79,14 +79,14 @@ def test_other_names_pass(type_in, text):
     check_path("input", type_in("input", text), "input")
 
 
-def test_a_name_that_monai_would_evaluate_is_refused_where_it_exists(type_in, tmp_path):
+def test_an_existing_name_that_monai_would_evaluate_is_refused(type_in, tmp_path):
     check_path("output_dir", type_in("output_dir", "$@work_dir + '/other'"), "output_dir")
     (tmp_path / "@old").mkdir()
     with pytest.raises(CineError, match=r'Write the path as "./@old".$'):
         check_path("input", type_in("input", "@old"), "input")
 
 
-def test_values_of_a_program_are_not_looked_up_on_its_command_line(monkeypatch):
+def test_values_from_a_program_are_not_compared_with_its_command_line(monkeypatch):
     monkeypatch.setattr("sys.argv", ["mine.py", "--input", "9"])
     check_path("input", ["a.nii", "b.nii"], "input")
     check_path("dataset_dir", None, "dataset_dir", optional=True)

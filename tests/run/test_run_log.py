@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from scripts.run.run_log import record_run
 
 
-def test_an_entry_says_what_ran_what_it_read_and_what_it_wrote(tmp_path):
+def test_an_entry_records_command_inputs_and_outputs(tmp_path):
     (tmp_path / "results" / "search").mkdir(parents=True)
     (tmp_path / "exam.nii.gz").write_bytes(b"voxels")
     (tmp_path / "results" / "search" / "history.json").write_text("{}")
@@ -34,7 +34,7 @@ def test_an_entry_says_what_ran_what_it_read_and_what_it_wrote(tmp_path):
     assert entry["device"]["kind"] == "cpu"
 
 
-def test_what_earlier_runs_left_is_not_this_one_s_output(tmp_path):
+def test_files_of_earlier_runs_are_not_outputs_of_this_run(tmp_path):
     old = tmp_path / "old.json"
     old.write_text("{}")
     os.utime(old, (1, 1))
@@ -42,12 +42,12 @@ def test_what_earlier_runs_left_is_not_this_one_s_output(tmp_path):
     assert json.loads((tmp_path / "run.json").read_text())["steps"]["search"]["outputs"] == {}
 
 
-def test_a_broken_record_is_put_aside(tmp_path, caplog):
+def test_a_broken_record_is_renamed(tmp_path, caplog):
     (tmp_path / "run.json").write_text("{")
     record_run("search", str(tmp_path), [])
     assert (tmp_path / "run.broken.json").read_text() == "{"
     assert list(json.loads((tmp_path / "run.json").read_text())["steps"]) == ["search"]
-    assert "no valid JSON" in caplog.text
+    assert "invalid JSON" in caplog.text
 
 
 def _record(folder, name):
@@ -61,7 +61,7 @@ def _records(folder):
     return sorted(sorted(json.loads(path.read_text())["steps"]["infer"]["outputs"]) for path in paths)
 
 
-def test_every_run_that_has_results_in_a_folder_keeps_its_record(tmp_path):
+def test_every_run_with_results_in_a_folder_keeps_its_record(tmp_path):
     for name in ("a", "b", "c", "a"):
         _record(tmp_path, name)
     assert _records(tmp_path) == [["a_seg.nii.gz"], ["a_seg.nii.gz"], ["b_seg.nii.gz"], ["c_seg.nii.gz"]]

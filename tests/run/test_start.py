@@ -13,7 +13,7 @@ from scripts.run.start import check_keys
 CONFIGS = BUNDLE_ROOT / "configs"
 
 
-def test_a_mistyped_override_names_the_nearest_key():
+def test_an_error_for_a_mistyped_override_names_the_nearest_key():
     with pytest.raises(CineError, match="the key serach_epochs") as caught:
         check_keys(str(CONFIGS / "search.json"), {"serach_epochs": 3})
     assert "Did you mean search_epochs?" in str(caught.value)
@@ -25,7 +25,7 @@ def test_nested_keys_are_checked(key):
         check_keys(str(CONFIGS / "train.json"), {key: 3})
 
 
-def test_keys_that_are_there_pass():
+def test_existing_keys_pass():
     check_keys(str(CONFIGS / "train.json"), {"train#trainer#max_epochs": 3, "train_epochs": 4, "+label_map": {}})
     check_keys([str(CONFIGS / "search.json"), str(CONFIGS / "demo.json")], {"budget_ms": 3})
 
@@ -46,12 +46,12 @@ def test_nested_typos_in_overlays_and_overrides_are_refused(tmp_path):
         check_keys(str(CONFIGS / "search.json"), {"space": {"layerz": 3}})
 
 
-def test_a_whole_section_is_not_replaced_by_one_key():
+def test_a_section_is_not_replaced_by_one_key():
     with pytest.raises(CineError, match="all of the section train"):
         check_keys(str(CONFIGS / "train.json"), {"train": {"trainer": {"max_epochs": 1}}})
 
 
-def test_a_component_of_another_class_brings_its_own_keys():
+def test_a_component_of_another_class_adds_its_own_keys():
     check_keys([str(CONFIGS / "search.json"), str(CONFIGS / "paper.json")], {})
 
 
@@ -61,7 +61,7 @@ def test_an_overlay_does_not_make_a_key_known_to_the_step():
     check_keys([str(CONFIGS / "train.json"), str(CONFIGS / "evaluate.json")], {"runtime#dtype": "float32"})
 
 
-def test_a_component_that_an_overlay_puts_in_place_brings_the_keys_that_may_be_overridden():
+def test_a_component_of_an_overlay_adds_its_keys_to_those_that_may_be_overridden():
     files = [str(CONFIGS / f"{name}.json") for name in ("train", "baseline_unet_2d_d3_16")]
     check_keys(files, {"network_def#deployment_size": [64, 64, 6]})
     with pytest.raises(CineError, match="Did you mean network_def#deployment_size"):
@@ -74,12 +74,12 @@ def test_files_joined_by_a_comma_are_all_checked(tmp_path):
         check_keys(f"{CONFIGS / 'train.json'},{tmp_path / 'mine.json'}", {})
 
 
-def test_arguments_from_a_file_are_checked_too():
+def test_arguments_from_a_file_are_also_checked():
     with pytest.raises(CineError, match="train_epoch"):
         check_keys(None, {}, {"config_file": str(CONFIGS / "train.json"), "train_epoch": 3, "run_id": "train"})
 
 
-def test_what_an_experiment_tracker_is_told_may_be_overridden():
+def test_settings_of_experiment_trackers_may_be_overridden():
     check_keys(str(CONFIGS / "train.json"), {"experiment_name": "mine", "output_dir": "elsewhere"}, None, "mlflow")
     with pytest.raises(CineError, match="Did you mean experiment_name"):
         check_keys(str(CONFIGS / "train.json"), {"experiment_nam": "mine"}, None, "mlflow")
@@ -93,9 +93,9 @@ def run(*arguments: str, cwd) -> subprocess.CompletedProcess[str]:
 
 
 def test_bad_input_ends_in_its_message_and_exit_code_2(tmp_path):
-    """Through MONAI's own command, from another folder: an error that MONAI wraps, and one of a mistyped key.
+    """With MONAI's own command, from another folder: an error that MONAI wraps, and one for a mistyped key.
 
-    The folder holds a package of the name of ours, as very many projects do.
+    The folder contains a package with the same name as ours, as in many projects.
     """
     (tmp_path / "scripts").mkdir()
     (tmp_path / "scripts" / "__init__.py").write_text("")
@@ -134,7 +134,7 @@ def test_values_of_the_right_type_pass(key, value):
 
 
 def test_signals_and_faults_have_their_exit_codes():
-    """Bad input is tested through the commands; here what no command should come to."""
+    """Bad input is tested by commands; this tests errors that no command should cause."""
     start = "import signal, sys; sys.path.insert(0, 'bundle'); from scripts.run.start import as_command; as_command(); "
     start += "signal.signal(signal.SIGINT, signal.default_int_handler); "  # a shell's background processes ignore it
     endings = {
@@ -150,7 +150,7 @@ def test_signals_and_faults_have_their_exit_codes():
         assert says in done.stderr and ("Traceback" in done.stderr) == (code == 1)
 
 
-def test_a_tracker_that_is_not_installed_is_named(monkeypatch):
+def test_a_tracker_that_is_not_installed_is_reported(monkeypatch):
     monkeypatch.setattr(start.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(CineError, match=r"tracking: found mlflow, which is not installed; .* pip install mlflow"):
         start._check_tracking("mlflow")

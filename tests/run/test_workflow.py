@@ -1,4 +1,4 @@
-"""MONAI's run() in a program such as a notebook: reasons are exceptions, and the process stays as it was."""
+"""MONAI's run() in a program such as a notebook: errors are exceptions, and the process is not changed."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def refuse():
 
 @pytest.fixture
 def step(tmp_path, monkeypatch):
-    """Runs the step of a configuration whose second item is an expression; returns what sys and signal were given."""
+    """Runs the step of a configuration whose second item is an expression; returns what was set in sys and signal."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     monkeypatch.setattr(sys, "excepthook", lambda *_: None)
     (tmp_path / "metadata.json").write_text("{}")
@@ -62,19 +62,19 @@ def test_bad_input_is_raised_as_it_is(step):
 @pytest.mark.parametrize(
     ("keys", "message"), [({"fodl": 1}, "Did you mean fold"), ({"fold": -1}, "field fold: found -1")]
 )
-def test_so_is_a_key_that_the_start_refuses(step, keys, message):
+def test_a_key_refused_at_the_start_is_raised_as_it_is(step, keys, message):
     with pytest.raises(CineError, match=message):
         step("$print('never')", **keys)
 
 
-def test_a_fault_keeps_monai_s_error_around_it(step):
+def test_other_errors_keep_monai_s_wrapping_error(step):
     with pytest.raises(RuntimeError, match="Failed to evaluate") as caught:
         step("$1 / 0")
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
 
 
 @pytest.mark.parametrize("raised", [KeyboardInterrupt, SystemExit])
-def test_an_interruption_passes(step, raised):
+def test_an_interruption_is_passed_on(step, raised):
     with pytest.raises(raised):
         step(f"$(_ for _ in ()).throw({raised.__name__})")
 
@@ -85,7 +85,7 @@ def test_a_good_run_ends_and_can_be_repeated(step, capsys):
     assert capsys.readouterr().out.split("\n").count("the last item") == 2
 
 
-def test_a_program_is_no_command():
+def test_a_program_is_not_a_command():
     assert not is_command()
     scope = {"__name__": "__main__", "__package__": "monai.bundle", "is_command": is_command}
     assert eval("is_command()", scope)
@@ -104,7 +104,7 @@ def test_a_command_reports_errors_and_ends_on_sigterm(monkeypatch):
         signal.signal(signal.SIGTERM, before)
 
 
-def test_the_time_of_a_step_is_its_own(step, monkeypatch):
+def test_started_is_the_time_of_the_running_step(step, monkeypatch):
     begun = []
     monkeypatch.setattr(sys.modules["test_caller"], "note", lambda: begun.append(started()), raising=False)
     for _ in range(2):

@@ -21,7 +21,7 @@ def cache(tmp_path, monkeypatch):
 
 @pytest.fixture
 def races(monkeypatch):
-    """Counts the races; the last runtime wins."""
+    """Counts the measurements; the last runtime is the fastest."""
     held = []
 
     def race(runtimes):
@@ -34,7 +34,7 @@ def races(monkeypatch):
     return held
 
 
-def test_the_fastest_is_measured_once_and_kept(races, cache):
+def test_the_fastest_runtime_is_measured_once_and_cached(races, cache):
     assert choose_runtime() == Runtime("cpu", "bfloat16", "eager")
     assert choose_runtime() == Runtime("cpu", "bfloat16", "eager")
     assert len(races) == 1
@@ -42,22 +42,22 @@ def test_the_fastest_is_measured_once_and_kept(races, cache):
     assert list(json.loads(path.read_text())["median_ms"])[-1] == "eager bfloat16"
 
 
-def test_a_processor_that_has_bfloat16_may_be_slower_in_it(races, monkeypatch):
+def test_a_processor_with_bfloat16_may_be_slower_in_it(races, monkeypatch):
     monkeypatch.setattr(autotune, "race", lambda runtimes: {"eager float32": 1.0, "eager bfloat16": 1.3})
     assert choose_runtime(backend="eager") == Runtime("cpu", "float32", "eager")
 
 
-def test_both_precisions_of_a_named_backend_race(races):
+def test_both_precisions_of_a_named_backend_are_timed(races):
     choose_runtime(backend="eager")
     assert races == [["eager float32", "eager bfloat16"]]
 
 
-def test_a_named_precision_races_alone(races):
+def test_only_a_named_precision_is_timed(races):
     choose_runtime(dtype="float32")
     assert all(name.endswith("float32") for name in races[0])
 
 
-def test_without_bfloat16_there_is_no_race_of_precisions(races, monkeypatch):
+def test_without_bfloat16_no_precisions_are_timed(races, monkeypatch):
     monkeypatch.setattr(autotune, "has_native_bfloat16", lambda device: False)
     assert choose_runtime(backend="eager") == Runtime("cpu", "float32", "eager")
     assert not races
@@ -68,7 +68,7 @@ def test_an_unknown_precision_is_refused_by_name():
         choose_runtime(dtype="float8")
 
 
-def test_a_named_backend_is_taken_without_a_race(races):
+def test_a_named_backend_is_used_without_autotuning(races):
     assert choose_runtime("cpu", "float32", "eager") == Runtime("cpu", "float32", "eager")
     assert not races
 
@@ -84,7 +84,7 @@ def test_a_backend_that_fails_is_left_out(monkeypatch, caplog):
     assert "Backend broken float32 fails here (RuntimeError: out of order)" in caplog.text
 
 
-def test_integers_run_only_where_they_are_asked_for(races, monkeypatch):
+def test_integers_are_used_only_if_requested(races, monkeypatch):
     monkeypatch.setattr(autotune, "BACKENDS", {name: BACKENDS[name] for name in ("compile", "eager", "openvino")})
     choose_runtime()
     choose_runtime(dtype="int8")
@@ -95,6 +95,6 @@ def test_integers_run_only_where_they_are_asked_for(races, monkeypatch):
 
 
 @pytest.mark.parametrize(("dtype", "precision"), [("int8", "int8"), ("bfloat16", "auto"), (None, "auto")])
-def test_a_network_runs_in_integers_where_it_was_accepted_in_them(architecture, dtype, precision):
+def test_a_network_that_was_accepted_in_integers_runs_in_integers(architecture, dtype, precision):
     runtime = {} if dtype is None else {"runtime": {"dtype": dtype}}
     assert accepted_precision(CineNet(architecture.with_provenance(**runtime))) == precision

@@ -30,7 +30,7 @@ def skip_without_device(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-@pytest.mark.filterwarnings("ignore")  # of exporters and compilers: not ours
+@pytest.mark.filterwarnings("ignore")  # warnings of exporters and compilers
 def test_every_backend_computes_what_the_network_does(name, architecture):
     skip_without_device(name)
     runtime = runtime_or_skip(name)
@@ -38,19 +38,19 @@ def test_every_backend_computes_what_the_network_does(name, architecture):
     deployed = runtime.deploy(network)
     images = [torch.randn(1, 1, 16, 16, 3), torch.randn(1, 1, 12, 20, 4), torch.randn(1, 1, 16, 16, 3)]
     answers = [deployed(image) for image in images]
-    for image, answer in zip(images, answers, strict=True):  # an answer stays as it is when the next is computed
+    for image, answer in zip(images, answers, strict=True):  # a result does not change when the next is computed
         with torch.no_grad():
             torch.testing.assert_close(answer.cpu().float(), network(image), rtol=1e-3, atol=1e-3)
 
 
-@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "compile"])  # which takes a minute
-@pytest.mark.filterwarnings("ignore")  # of exporters: not ours
+@pytest.mark.parametrize("name", [name for name in BACKENDS if name != "compile"])  # "compile" takes a minute
+@pytest.mark.filterwarnings("ignore")  # warnings of exporters
 def test_a_network_keeps_its_weights_while_others_are_deployed(name, architecture):
     skip_without_device(name)
     runtime, image = runtime_or_skip(name), torch.randn(1, 1, 16, 16, 3)
     networks = [CineNet(architecture).eval() for _ in range(3)]
     deployed = [runtime.deploy(network) for network in networks]
-    for _ in range(2):  # of a graph that lost its weights the second round read what came into their place
+    for _ in range(2):  # a graph that lost its weights would read other data in the second round
         for network, call in zip(networks, deployed, strict=True):
             with torch.no_grad():
                 torch.testing.assert_close(call(image).cpu().float(), network(image), rtol=1e-3, atol=1e-3)
@@ -65,7 +65,7 @@ def test_a_network_keeps_its_weights_while_others_are_deployed(name, architectur
         {"start": "any", "end": "any", "join": "mean", "share_cells": False, "nodes": 1},
     ],
 )
-@pytest.mark.filterwarnings("ignore")  # of exporters and compilers: not ours
+@pytest.mark.filterwarnings("ignore")  # warnings of exporters and compilers
 def test_every_backend_runs_the_networks_of_the_other_searches(name, dtype, changes):
     if name == "compile":
         pytest.skip("compiles for a minute what the other backends show")
@@ -112,14 +112,14 @@ def test_a_backend_that_cannot_run_here_is_refused(arguments, says):
         Runtime(*arguments)
 
 
-def test_a_backend_whose_package_is_missing_says_so(monkeypatch):
+def test_a_backend_reports_its_missing_package(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CineError, match="needs the package openvino"):
         Runtime("cpu", "float32", "openvino")
 
 
-def test_openvino_reports_to_nobody(tmp_path):
-    """Its telemetry would write an identity into the home folder, fork and send at each conversion."""
+def test_openvino_sends_no_telemetry(tmp_path):
+    """Its telemetry would write an identity into the home folder, and fork and send data at each conversion."""
     runtime_or_skip("openvino")
     code = (
         "import sys, torch; sys.path.insert(0, sys.argv[1])\n"
@@ -134,8 +134,8 @@ def test_openvino_reports_to_nobody(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_signal_meets_a_stack_that_is_there():
-    """Networks that come and go in any order left OpenVINO's stack for signals behind, unmapped."""
+def test_a_signal_finds_a_valid_signal_stack():
+    """Creating and deleting networks in any order left OpenVINO's signal stack behind, unmapped."""
     script = f"""
 import gc, signal, sys, torch
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background processes ignore it

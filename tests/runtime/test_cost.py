@@ -13,7 +13,7 @@ def test_cost_of_two_convolutions_by_hand():
     assert cost.parameters == 4 * 27 + 2 * 4 + (2 * 4 + 2)
     assert cost.flops == 2 * 90 * (27 * 4) + 2 * 90 * (4 * 2)
     weights = (4 * 27 + 4) + (2 * 4 + 2)  # the norm is folded into the convolution, which gets a bias
-    # the most at once: image, and the first convolution's output before and after ReLU
+    # the largest set at once: image, and the first convolution's output before and after ReLU
     assert cost.peak_memory == 4 * (weights + 90 * (1 + 4 + 4))
 
 

@@ -17,7 +17,7 @@ from scripts.space.network import CineNet
 def network(architecture):
     network = CineNet(architecture)
     for module in network.modules():
-        if isinstance(module, nn.BatchNorm3d):  # as after training: no norm is the identity
+        if isinstance(module, nn.BatchNorm3d):  # like after training: no norm is the identity
             nn.init.normal_(module.weight, 1, 0.2)
             nn.init.normal_(module.bias, 0, 0.2)
             module.running_mean.normal_()
@@ -33,7 +33,7 @@ def test_folded_network_equals_the_network(network):
         torch.testing.assert_close(deployed(x), network(x), rtol=1e-4, atol=1e-4)
 
 
-def test_the_original_network_stays_as_it_was(network):
+def test_the_original_network_does_not_change(network):
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     Runtime("cpu", "bfloat16").deploy(network)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items())
@@ -53,7 +53,7 @@ def test_a_norm_without_a_convolution_before_it_stays():
     assert isinstance(fold_norms(module)[1], nn.BatchNorm3d)
 
 
-def test_descriptions_say_what_a_measurement_depends_on():
+def test_descriptions_contain_all_settings_of_a_measurement():
     assert {"kind", "name", "units", "driver"} <= describe_device("cpu").keys()
     assert Runtime("cpu", "float32").describe()["dtype"] == "float32"
     assert Runtime("cpu").dtype in ("float32", "bfloat16")
@@ -82,8 +82,8 @@ def test_training_gradients_pass_the_inferer(architecture):
 
 
 @pytest.mark.parametrize("ordering", ["NDA", "ADN"])
-def test_a_norm_behind_an_activation_is_not_folded(ordering):
-    """Dropout aside, only the first of these orders has the norm read the convolution."""
+def test_a_norm_after_an_activation_is_not_folded(ordering):
+    """Only in the first of these orders (apart from dropout) does the norm directly follow the convolution."""
     block = Convolution(3, 2, 3, act="relu", norm="batch", dropout=0.5, adn_ordering=ordering).eval()
     block.adn.N.running_mean.normal_()
     image = torch.randn(1, 2, 4, 4, 3)

@@ -15,7 +15,7 @@ from scripts.runtime.device import available_memory, peak_memory
 
 @pytest.fixture
 def groups(tmp_path, monkeypatch):
-    """A tree of control groups in place of the system's: calling it adds a group, and says of which we are."""
+    """A tree of control groups instead of the system's: a call adds a group and makes it this process's group."""
     monkeypatch.setattr(device, "GROUP", tmp_path)
     monkeypatch.setattr(device, "MEMBERSHIP", tmp_path / "membership")
     monkeypatch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=10**9))
@@ -31,7 +31,7 @@ def groups(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("member", [None, "0::/\n", "0::/../elsewhere\n", "4:memory:/docker/0a1b\n0::/\n", "no group"])
-def test_available_memory_minds_the_limit_of_a_container(groups, member):
+def test_available_memory_respects_the_limit_of_a_container(groups, member):
     assert available_memory("cpu") == 10**9
     groups(".", member, max="max", current=1000)
     assert available_memory("cpu") == 10**9
@@ -68,7 +68,7 @@ def test_groups_of_version_1(groups):
 
 @pytest.mark.parametrize("missing", ["/proc", "/proc and resource"])
 def test_peak_memory_on_other_systems(monkeypatch, missing):
-    """macOS has no /proc; Windows has no module resource either."""
+    """macOS has no /proc; Windows also has no module resource."""
     here = peak_memory("cpu")["process"] if missing == "/proc" else psutil.Process().memory_info().rss
     monkeypatch.setattr(Path, "read_text", Mock(side_effect=FileNotFoundError))
     if missing != "/proc":
@@ -76,7 +76,7 @@ def test_peak_memory_on_other_systems(monkeypatch, missing):
     assert here / 4 < peak_memory("cpu")["process"] < 4 * here
 
 
-def test_peak_memory_knows_what_was_freed():
+def test_peak_memory_accounts_for_freed_tensors():
     held = psutil.Process().memory_info().rss
     block = torch.ones(2**26)  # 256 MiB
     del block

@@ -29,7 +29,7 @@ SIZES = [(16, 16, 2), (24, 8, 1), (32, 40, 6), (48, 24, 21)]
 
 @pytest.fixture
 def network(architecture) -> CineNet:
-    """Norms as after a training: with the identity's, folding them could not go wrong."""
+    """Norms like after training: with the identity's, folding errors would not show."""
     network = CineNet(architecture).eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
@@ -61,8 +61,8 @@ def agree(answer, network, sizes=SIZES):
             torch.testing.assert_close(answer(image), network(image), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.filterwarnings("ignore")  # of exporters: not ours
-def test_the_step_writes_files_that_answer_as_the_network_for_any_slices(network, work_dir, tmp_path):
+@pytest.mark.filterwarnings("ignore")  # warnings of exporters
+def test_exported_files_equal_the_network_for_any_number_of_slices(network, work_dir, tmp_path):
     onnx, onnxruntime = pytest.importorskip("onnx"), pytest.importorskip("onnxruntime")
     done = bundle(
         *("run", "export", "--config_file", BUNDLE_ROOT / "configs" / "export.json", "--work_dir", work_dir),
@@ -88,7 +88,7 @@ def test_the_step_writes_files_that_answer_as_the_network_for_any_slices(network
     }
 
 
-def test_an_export_that_answers_otherwise_is_refused(network, tmp_path, monkeypatch):
+def test_an_export_with_other_outputs_is_refused(network, tmp_path, monkeypatch):
     def off_for_one_slice(path):
         return lambda x: network(x) * (1.01 if x.shape[4] == 1 else 1)
 
@@ -107,7 +107,7 @@ def test_an_export_that_answers_otherwise_is_refused(network, tmp_path, monkeypa
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_missing_package_says_so(network, tmp_path, monkeypatch):
+def test_a_missing_package_is_reported(network, tmp_path, monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(CineError, match=r"ONNX Runtime needs the package onnxruntime; expected .* Install the extra"):
         export_network(network, str(tmp_path))
@@ -120,9 +120,9 @@ def test_a_network_that_pads_its_slices_is_refused(network, tmp_path):
         export_network(network, str(tmp_path))
 
 
-@pytest.mark.filterwarnings("ignore")  # of exporters: not ours
-def test_what_tensorrt_would_build_from_answers_as_the_network_in_all_sizes(network):
-    """TensorRT itself needs a GPU; MONAI hands it this ONNX, made from whatever image comes first."""
+@pytest.mark.filterwarnings("ignore")  # warnings of exporters
+def test_the_onnx_for_tensorrt_equals_the_network_in_all_sizes(network):
+    """TensorRT itself needs a GPU; MONAI gives it this ONNX, which is made from the first image."""
     onnxruntime = pytest.importorskip("onnxruntime")
     overlay = json.loads((BUNDLE_ROOT / "configs" / "inference_trt.json").read_text())["network"]["args"]
     (profile,) = overlay["input_profiles"]
@@ -136,7 +136,7 @@ def test_what_tensorrt_would_build_from_answers_as_the_network_in_all_sizes(netw
         agree(answer, network, [first[2:], (24, 24, 1), (33, 25, 21)])
 
 
-def test_the_overlay_of_tensorrt_changes_nothing_where_there_is_none(work_dir, caplog):
+def test_the_overlay_of_tensorrt_changes_nothing_without_tensorrt(work_dir, caplog):
     files = [str(BUNDLE_ROOT / "configs" / f"{name}.json") for name in ("inference", "inference_trt")]
     check_keys(files, {"network#args#precision": "fp32"})
     parser = ConfigParser(ConfigParser.load_config_files(files))
@@ -161,9 +161,7 @@ def torchscript(work_dir) -> Path:
     return path
 
 
-def test_torchscript_answers_as_the_network_in_all_sizes_and_runs_as_a_deploy_operator_would(
-    network, torchscript, tmp_path
-):
+def test_torchscript_equals_the_network_in_all_sizes_and_runs_like_a_deploy_operator(network, torchscript, tmp_path):
     script = torch.jit.load(torchscript).eval()
     agree(script, network, [(24, 16, 2), (24, 24, 1), (32, 40, 6), (47, 25, 21), (190, 166, 3)])
     deployed = _deployed(torchscript, script, tmp_path)
@@ -174,12 +172,12 @@ def test_torchscript_answers_as_the_network_in_all_sizes_and_runs_as_a_deploy_op
     mask, header = read_volume(tmp_path / "volume_seg.nii.gz")
     found = deployed(MetaTensor(torch.from_numpy(voxels.astype(np.float32)), affine=header.affine))
     assert found.shape == (1, 60, 44, 5)
-    assert np.mean(found.numpy() == mask) > 0.99  # bfloat16 rounds otherwise in a graph
+    assert np.mean(found.numpy() == mask) > 0.99  # bfloat16 rounds differently in a graph
 
 
 def _deployed(path: Path, script: torch.nn.Module, folder: Path):
-    """Our reading of MONAI Deploy's bundle operator: configs out of the archive, no transform that loads or saves, an
-    image without a channel, Invertd with the composition that was filtered."""
+    """Our model of MONAI Deploy's bundle operator: configs from the archive, no transforms that load or save, an image
+    without a channel, and Invertd with the filtered composition."""
     with zipfile.ZipFile(path) as archive:
         for name in ("metadata", "inference", "deploy"):
             (folder / f"{name}.json").write_bytes(archive.read(f"{path.stem}/extra/{name}.json"))

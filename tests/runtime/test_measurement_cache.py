@@ -40,7 +40,7 @@ def test_a_device_is_measured_once(measure, cache):
     assert json.loads(path.read_text())["device"] == "this one"
 
 
-def test_another_device_is_measured_too(measure):
+def test_another_device_is_also_measured(measure):
     once(measure)
     once(measure, "another")
     assert len(measure.calls) == 2
@@ -58,8 +58,8 @@ def test_a_damaged_file_is_measured_again(measure, cache, damage):
     assert len(measure.calls) == 2
 
 
-def test_what_a_measurement_says_is_not_taken_for_a_missing_file():
-    """An error whose context is a CineError would be told as that one."""
+def test_an_error_of_a_measurement_is_not_taken_for_a_missing_file():
+    """An error whose context is a CineError would otherwise be reported as that one."""
 
     def fail():
         raise RuntimeError("out of order")
@@ -69,9 +69,9 @@ def test_what_a_measurement_says_is_not_taken_for_a_missing_file():
     assert cine_error_of(error.value) is None
 
 
-def test_a_cache_that_fills_up_is_told(measure, monkeypatch, caplog):
+def test_a_full_cache_is_reported(measure, monkeypatch, caplog):
     monkeypatch.setattr(
         measurement_cache, "write_json", Mock(side_effect=CineError("cache", "no room", "some", "Make room."))
     )
     assert once(measure)["fast"] == 1.0
-    assert "measured anew each time" in caplog.text
+    assert "repeated each time" in caplog.text

@@ -5,8 +5,8 @@ import torch
 from scripts.runtime.memory_tracker import LivingTensors
 
 
-def test_the_sum_of_living_tensors_by_hand():
-    """Three tensors of 400 bytes, of which two live at once."""
+def test_the_sum_of_live_tensors_computed_by_hand():
+    """Three tensors of 400 bytes; two of them are in memory at the same time."""
     with LivingTensors() as tensors:
         a = torch.zeros(100, device="meta")
         b = a + 1

@@ -15,7 +15,7 @@ from scripts.space.space import Space
 
 @pytest.fixture
 def network():
-    """All kinds of convolutions of a derived network, its norms with statistics of their own."""
+    """All kinds of convolutions of a derived network, with non-trivial statistics in its norms."""
     torch.manual_seed(0)
     space = Space(layers=2, scales=2, nodes=2, channels=8, deployment_size=(16, 16, 4))
     convolutions = ((0, "conv_3x3x3"), (1, "separable_conv_3x3x3"))
@@ -45,18 +45,18 @@ def test_a_convolution_equals_one_in_integers():
     np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
-def test_what_lies_beyond_the_range_is_clipped():
+def test_values_beyond_the_range_are_clipped():
     conv = nn.Conv3d(1, 1, 1, bias=False)
     conv.weight.data.fill_(1.0)
     found = QuantizedConv(conv, 0.0, 1.0)(torch.tensor([-5.0, 0.5, 7.0]).view(1, 1, 3, 1, 1))
     torch.testing.assert_close(found.flatten(), torch.tensor([0.0, 0.5, 1.0]), atol=0.5 / 255, rtol=0)
 
 
-def test_observed_are_the_least_and_greatest_input_of_all_images():
+def test_observed_ranges_are_the_minimum_and_maximum_over_all_images():
     layers = nn.Sequential(nn.Conv3d(1, 2, 1, bias=False), nn.ReLU(), nn.Conv3d(2, 2, 3))
     layers[0].weight.data = torch.tensor([2.0, -1.0]).view(2, 1, 1, 1, 1)
     images = [torch.full((1, 1, 3, 3, 3), value) for value in (1.0, -4.0, 0.5)]
-    assert observe(layers, images) == {"2": (0.0, 4.0)}  # 2 x 1, -1 x -4, and never below 0 behind ReLU
+    assert observe(layers, images) == {"2": (0.0, 4.0)}  # 2 x 1, -1 x -4, and never below 0 after ReLU
 
 
 def test_a_folded_norm_leaves_names_and_ranges_as_they_are(network):
@@ -64,12 +64,12 @@ def test_a_folded_norm_leaves_names_and_ranges_as_they_are(network):
     folded = Runtime().deploy(network).network
     before, after = observe(network, images), observe(folded, images)
     assert before.keys() == after.keys() == quantizable(network).keys()
-    assert len(before) == 12  # four cells, each two nodes (of separable ones the first step) and the scaling
+    assert len(before) == 12  # four cells, each with two nodes (the first step of separable ones) and the scaling
     for name, ends in before.items():
         assert after[name] == pytest.approx(ends, abs=1e-4)
 
 
-def test_stem_head_and_single_voxels_stay_as_they_are(network):
+def test_stem_head_and_single_voxel_convolutions_are_not_rounded(network):
     names = quantizable(network)
     assert not any(name.startswith(("stems", "heads")) or name.endswith("operations.1.2") for name in names)
 
@@ -88,7 +88,7 @@ def test_a_sum_of_convolutions_is_rounded_part_by_part():
 
 
 @pytest.mark.parametrize("backend", ["eager", "openvino"])
-def test_what_deploys_in_integers_is_close_but_not_equal(network, backend):
+def test_the_deployed_int8_network_is_close_but_not_equal(network, backend):
     image = torch.randn(1, 1, 16, 16, 4)
     network.activations = observe(network, [image])
     with torch.no_grad():
@@ -105,7 +105,7 @@ def test_backends_agree_in_integers(network):
     assert float((eager - openvino).abs().mean() / eager.abs().mean()) < 0.01
 
 
-def test_trained_ranges_count_not_the_image(network):
+def test_trained_ranges_are_used_instead_of_the_image_s(network):
     image = torch.randn(1, 1, 16, 16, 4)
     runtime = Runtime("cpu", "int8", "eager")
     untrained = runtime.deploy(network)(image)
@@ -119,7 +119,7 @@ def test_weights_without_ranges_are_refused(network):
         Runtime("cpu", "int8", "eager").deploy(network)
 
 
-def test_what_was_never_seen_stays_exact(network):
+def test_unobserved_convolutions_stay_exact(network):
     image = torch.randn(1, 1, 16, 16, 4)
     exact = network(image)
     torch.testing.assert_close(quantize(network, {})(image), exact)

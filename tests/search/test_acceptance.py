@@ -59,7 +59,7 @@ def test_the_budget_is_for_the_95th_percentile_and_the_throughput_for_the_mean()
     assert not constraint.kept_by(Timing(40, 46, 49, 1, 9))  # 21.7 volumes a second
 
 
-def test_auto_takes_the_most_paths_that_keep_the_measured_budget(space, make_table, clock):
+def test_auto_uses_the_most_paths_that_meet_the_measured_budget(space, make_table, clock):
     table = make_table(space)
     mixing = random_mixing(space)
     architecture = derive_within_budget(mixing, fastest(), judge_of(space, 20.0, table))
@@ -74,8 +74,8 @@ def test_auto_takes_the_most_paths_that_keep_the_measured_budget(space, make_tab
     assert architecture.provenance.volumes_per_second == pytest.approx(1000 / len(architecture.union))
 
 
-def test_prediction_alone_accepts_nothing(space, make_table, clock):
-    """The table promises 0.1 ms a cell, the device takes 1."""
+def test_a_prediction_is_not_enough_for_acceptance(space, make_table, clock):
+    """The table predicts 0.1 ms per cell, the device takes 1."""
     table = make_table(space, lambda name, scale: 0.01)
     with pytest.raises(CineError):
         derive_within_budget(random_mixing(space), fastest(paths=3), judge_of(space, 5.0, table))
@@ -94,10 +94,10 @@ def test_an_infeasible_budget_names_the_fastest_network(space, make_table, clock
 def test_fewer_than_three_paths_are_a_last_resort_and_reported(space, make_table, clock, caplog):
     architecture = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)))
     assert len(architecture.paths) == 1  # six cells take 6.6 ms, and any second path adds one
-    assert "No network of 3 paths or more keeps the budget" in caplog.text
+    assert "No network of 3 paths or more meets the budget" in caplog.text
 
 
-def test_what_knows_no_constraint_is_measured_and_said_to_miss_it(space, make_table, clock, caplog):
+def test_a_search_without_constraint_is_measured_and_its_miss_is_logged(space, make_table, clock, caplog):
     with caplog.at_level("INFO"):
         architecture = derive_within_budget(
             random_mixing(space), fastest("dijkstra", paths=4), judge_of(space, 0.5, make_table(space), enforced=False)
@@ -120,22 +120,22 @@ def test_auto_budget_is_0_6_of_the_eight_best_paths(space, make_table, clock):
     assert given.resolved(mixing, fastest()) == given
 
 
-def test_an_auto_budget_can_be_kept_whatever_cells_were_found(space, make_table, clock, tmp_path):
-    save_history(tmp_path, 0.1, True, [entry(random_mixing(space))])  # what the search aimed at is of no use any more
+def test_an_auto_budget_can_be_met_with_any_cells(space, make_table, clock, tmp_path):
+    save_history(tmp_path, 0.1, True, [entry(random_mixing(space))])  # the search's aim does not matter any more
     architecture = derive_from_search(str(tmp_path), fastest(), judge_of(space, "auto", make_table(space)))
     eight = fastest("dijkstra").propose(random_mixing(space), make_table(space), space, (8, 8))[0]
     assert architecture.provenance.budget_ms == pytest.approx(0.6 * len(eight.union), abs=0.005)
     assert 1.1 * len(architecture.union) <= architecture.provenance.budget_ms
 
 
-def test_the_uniform_pool_stands_beside_the_searched_one(space, make_table, clock):
+def test_the_uniform_pool_is_compared_with_the_searched_one(space, make_table, clock):
     mixing = uniform_mixing(space)
     provenance = derive_within_budget(mixing, fastest(), judge_of(space, 50.0, make_table(space))).provenance
     assert provenance.notes["uniform_pool"] == provenance.notes["pool"]
     assert provenance.notes["uniform_pool_overlap"] == 1.0
 
 
-def test_deriving_again_needs_the_history_alone(space, make_table, clock, tmp_path):
+def test_deriving_again_needs_only_the_history(space, make_table, clock, tmp_path):
     save_history(tmp_path, 30.0, False, [entry(random_mixing(space))], ["p1 ED a", "p2 ED b"])
     deriver = fastest("dijkstra", paths=4)
     architecture = derive_from_search(str(tmp_path), deriver, judge_of(space, "auto", make_table(space)))
@@ -145,7 +145,7 @@ def test_deriving_again_needs_the_history_alone(space, make_table, clock, tmp_pa
     assert len(architecture.paths) == 4
 
 
-def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_now(space, make_table, clock, tmp_path):
+def test_a_repeated_search_command_keeps_the_accepted_network_on_a_busy_device(space, make_table, clock, tmp_path):
     save_history(tmp_path, 30.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), keep=True)
     judge = judge_of(space, 30.0, make_table(space))
@@ -157,7 +157,7 @@ def test_a_search_given_again_keeps_what_it_accepted_on_a_device_that_is_busy_no
     assert again(fastest("exhaustive", paths=3), judge.under(29.0)).provenance.budget_ms == 29.0
 
 
-def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(space, make_table, clock, tmp_path):
+def test_a_network_accepted_without_constraint_is_not_kept_under_a_constraint(space, make_table, clock, tmp_path):
     save_history(tmp_path, 1.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), fastest(), keep=True)
     assert again(judge_of(space, 1.0, make_table(space), enforced=False)).provenance.measured_ms["p95_ms"] > 1
@@ -165,7 +165,7 @@ def test_what_only_an_unbound_derivation_took_does_not_stand_under_a_constraint(
         again(judge_of(space, 1.0, make_table(space)))
 
 
-def test_the_step_derive_measures_anew(space, make_table, clock, tmp_path):
+def test_the_step_derive_measures_again(space, make_table, clock, tmp_path):
     save_history(tmp_path, 30.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), fastest(), judge_of(space, 30.0, make_table(space)))
     again()
@@ -174,26 +174,26 @@ def test_the_step_derive_measures_anew(space, make_table, clock, tmp_path):
     assert len(clock) > measured
 
 
-def test_a_one_shot_search_is_not_derived_from_and_says_what_to_do(space, make_table, tmp_path):
+def test_deriving_from_a_one_shot_search_is_refused_with_an_action(space, make_table, tmp_path):
     (tmp_path / "search").mkdir()
     (tmp_path / "search" / "one_shot.json").write_text("{}")
     with pytest.raises(CineError, match="with another --budget_ms"):
         derive_from_search(str(tmp_path), fastest(), judge_of(space, 50.0, make_table(space)))
 
 
-def test_without_a_search_it_says_so(space, make_table, tmp_path):
+def test_a_missing_search_is_reported(space, make_table, tmp_path):
     with pytest.raises(CineError, match="Run the step search first"):
         derive_from_search(str(tmp_path), fastest(), judge_of(space, "auto", make_table(space)))
 
 
 @pytest.mark.parametrize("budget", [0, -3.0, "fast", None, True, float("nan")])
-def test_a_budget_that_is_none_is_refused(budget):
+def test_an_invalid_budget_is_refused(budget):
     with pytest.raises(CineError, match=r"^budget_ms: found"):
         Constraint(budget)
 
 
 @pytest.mark.parametrize("rate", [0, "fast", "auto"])
-def test_a_throughput_that_is_none_is_refused(rate):
+def test_an_invalid_throughput_is_refused(rate):
     with pytest.raises(CineError, match=r"^volumes_per_second: found"):
         Constraint(50.0, rate)
 
@@ -207,8 +207,8 @@ def foreign(table):
     return replace(table, foreign=True, device=device, runtime={"backend": "cuda_graph"})
 
 
-def test_a_foreign_table_predicts_and_says_so(space, make_table, clock):
-    """Every entry 1 ms: a cell of one node takes 2, and so the budget decides without a measurement."""
+def test_a_foreign_table_gives_predictions_that_are_marked(space, make_table, clock):
+    """Every entry is 1 ms: a cell of one node takes 2, so the budget decides without a measurement."""
     table = foreign(make_table(space))
     architecture = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, table))
     assert not clock  # nothing was measured
@@ -221,7 +221,7 @@ def test_a_foreign_table_predicts_and_says_so(space, make_table, clock):
         derive_within_budget(random_mixing(space), fastest(), judge_of(space, 3.0, table))
 
 
-def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, tmp_path):
+def test_verify_measures_a_predicted_network(space, make_table, runtime, clock, tmp_path):
     file = str(tmp_path / "architecture.json")
     derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
     verified = verify(file, runtime)
@@ -230,10 +230,10 @@ def test_verify_measures_what_was_predicted(space, make_table, runtime, clock, t
     assert verified.provenance.verdict == "measured"
     assert verified.provenance.measured_ms["median_ms"] == cells
     assert verified.provenance.device["kind"] == "cpu"
-    assert verified.provenance.predicted_ms > 0  # what was predicted stays
+    assert verified.provenance.predicted_ms > 0  # the prediction stays
 
 
-def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_table, runtime, clock, tmp_path):
+def test_verify_updates_the_manifest(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
     derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
     for name in ("model.pt", "model.json"):
@@ -243,38 +243,36 @@ def test_verify_lists_the_measured_network_in_the_manifest_anew(space, make_tabl
     manifest.verify(tmp_path)
 
 
-def test_verify_refuses_what_is_too_slow_here_and_leaves_the_file(space, make_table, runtime, clock, tmp_path):
+def test_verify_refuses_a_network_that_is_too_slow_here_and_keeps_the_file(space, make_table, runtime, clock, tmp_path):
     file = tmp_path / "architecture.json"
     derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, foreign(make_table(space)))).save(file)
     before = file.read_bytes()
-    with pytest.raises(BudgetMissed, match="profile this device and derive again") as caught:
+    with pytest.raises(BudgetMissed, match="run profile and derive on this device") as caught:
         verify(str(file), runtime, budget_ms=5.0)
     assert "at most 5.0 ms and at least 22.0 volumes a second" in str(caught.value)
     assert file.read_bytes() == before
 
 
-def test_without_the_last_resort_no_fewer_than_three_paths_are_tried(space, make_table, clock):
+def test_without_the_last_resort_at_least_three_paths_are_tried(space, make_table, clock):
     with pytest.raises(BudgetMissed) as caught:
         derive_within_budget(
             random_mixing(space), fastest(), judge_of(space, 7.0, make_table(space)), last_resort=False
         )
-    tried = clock[:-1]  # the last is the fastest single path, for the message
+    tried = clock[:-1]  # the last one is the fastest single path, for the message
     assert min(len(a.paths) for a in tried) == 3
     assert caught.value.excess == pytest.approx(min(1.1 * len(a.union) / 7 for a in tried))
 
 
-def test_a_busy_hour_refuses_nothing_that_the_device_can_do_and_says_what_is_met(
-    space, make_table, monkeypatch, caplog
-):
-    """In the fast state 10 ms, over all visits of this hour up to 90."""
+def test_a_busy_hour_does_not_refuse_a_network_and_its_latency_is_reported(space, make_table, monkeypatch, caplog):
+    """10 ms in the fast state, up to 90 over all visits of this hour."""
     fast, met = Timing(10.0, 10.0, 11.0, 0.0, 9), Timing(40.0, 50.0, 90.0, 30.0, 30)
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(fast, met, 10, 3, 1.5))
     found = derive_within_budget(random_mixing(space), fastest(), judge_of(space, 50.0, make_table(space)))
     assert (found.provenance.measured_ms["p95_ms"], found.provenance.met_ms["p95_ms"]) == (11.0, 90.0)
-    assert "it is slower now (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
+    assert "the device is slower now (p50 40.0 ms, p95 90.0, 3 of 10 visits" in caplog.text
 
 
-def test_where_the_device_was_never_fast_what_was_met_is_judged(space, make_table, monkeypatch, caplog):
+def test_all_visits_are_used_if_the_device_was_never_fast(space, make_table, monkeypatch, caplog):
     met = Timing(40.0, 41.0, 60.0, 1.0, 30)
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(None, met, 10, 0, 1.5))
     with pytest.raises(BudgetMissed):
@@ -283,7 +281,7 @@ def test_where_the_device_was_never_fast_what_was_met_is_judged(space, make_tabl
     assert "never in its fast state" in caplog.text
 
 
-def test_what_the_reference_network_takes_goes_with_the_network(space, make_table, monkeypatch):
+def test_the_reference_latency_is_stored_with_the_network(space, make_table, monkeypatch):
     known = []
     once = Timing.of([10.0])
     monkeypatch.setattr(
@@ -297,7 +295,7 @@ def test_what_the_reference_network_takes_goes_with_the_network(space, make_tabl
 
 
 @pytest.mark.parametrize(("now_ms", "said"), [(1.2, False), (1.0, True)])
-def test_a_table_of_a_slower_state_is_named(space, make_table, monkeypatch, caplog, now_ms, said):
+def test_a_table_from_a_slower_state_is_reported(space, make_table, monkeypatch, caplog, now_ms, said):
     once = Timing.of([10.0])
     monkeypatch.setattr(judging, "measure_network", lambda *_, **__: Measured(once, once, 9, 9, now_ms))
     table = replace(make_table(space), calibration={"reference_ms": 1.25})
@@ -306,7 +304,7 @@ def test_a_table_of_a_slower_state_is_named(space, make_table, monkeypatch, capl
 
 
 @pytest.mark.parametrize(("budget", "rate"), [(0, None), ("auto", None), (None, 0), ("abc", None)])
-def test_verify_takes_numbers_alone(space, make_table, runtime, clock, tmp_path, budget, rate):
+def test_verify_accepts_only_numbers(space, make_table, runtime, clock, tmp_path, budget, rate):
     file = str(tmp_path / "architecture.json")
     derive_within_budget(random_mixing(space), fastest(), judge_of(space, 30.0, make_table(space))).save(file)
     with pytest.raises(CineError):

@@ -11,7 +11,7 @@ from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 
 
-def test_the_extreme_expectations_against_all_networks(make_table):
+def test_the_extreme_expectations_bound_all_networks(make_table):
     space = Space(2, 2, 1, 4, 2, ("conv_3x3x3", "identity"), (16, 16, 3))
     table = make_table(space, lambda name, scale: Random(f"{name} {scale}").uniform(0.1, 1.0))
     paths = list(space.trellis.paths())

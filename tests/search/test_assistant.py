@@ -31,7 +31,7 @@ def architecture(space) -> Architecture:
 
 
 def test_the_paper_has_27648_scalars():
-    """12 layers, widths 32..256: 10 edges a layer, two operations, one scalar an output channel."""
+    """12 layers, widths 32..256: 10 edges per layer, two operations, one scalar per output channel."""
     assistant = MetaAssistant(one_shot_space(layers=12, scales=4, channels=32))
     assert assistant.scalars == 27_648
     per_layer = 2 * (2 * 32 + 3 * 64 + 3 * 128 + 2 * 256)  # operations x edges that arrive at each width
@@ -51,7 +51,7 @@ def test_encoder_and_hypernetwork_are_the_paper_s(space):
     assert assistant.encoder(torch.randn(1, 1, 32, 32, 4)).shape[1] == 256
 
 
-def test_bits_say_what_the_architecture_holds(space, architecture):
+def test_bits_mark_the_operations_of_the_architecture(space, architecture):
     assistant = MetaAssistant(space)
     bits = assistant.bits(architecture)
     assert len(bits) == len(space.trellis.cells) * 2
@@ -61,7 +61,7 @@ def test_bits_say_what_the_architecture_holds(space, architecture):
     assert bits[at] == 1
 
 
-def test_the_assistant_changes_the_output_before_annealing_and_is_exactly_gone_after(space, architecture):
+def test_the_assistant_changes_the_output_before_annealing_and_not_after(space, architecture):
     supernet, assistant = Supernet(space, partial=1), MetaAssistant(space)
     image = torch.randn(2, 1, 16, 16, 3)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_the_assistant_changes_the_output_before_annealing_and_is_exactly_gone_a
 
 
 def test_scalars_between_are_linear(space, architecture):
-    """Equation 5, on the scalars themselves: a cell that hands ones on shows them."""
+    """Equation 5 on the scalars themselves: a cell that outputs ones shows them."""
     assistant = MetaAssistant(space)
     image, cell = torch.randn(1, 1, 16, 16, 3), architecture.union[0]
     ones = torch.ones(1, space.width(cell.target), 1, 1, 1)
@@ -85,7 +85,7 @@ def test_scalars_between_are_linear(space, architecture):
     assert torch.equal(shown[2], FIXED * ones)
 
 
-def test_no_gradient_reaches_the_scalars_of_what_is_not_held(space, architecture):
+def test_scalars_of_unused_operations_get_no_gradient(space, architecture):
     supernet, assistant = Supernet(space, partial=1), MetaAssistant(space)
     image = torch.randn(2, 1, 16, 16, 3)
     supernet.run_one(image, architecture, assistant.weigh(image, architecture)).square().sum().backward()
@@ -99,7 +99,7 @@ def test_no_gradient_reaches_the_scalars_of_what_is_not_held(space, architecture
     assert (reached & held).sum() > 0.9 * held.sum()
 
 
-def test_without_the_architecture_its_bits_play_no_part(space):
+def test_without_the_architecture_its_bits_have_no_influence(space):
     assistant = MetaAssistant(space, architecture=False)
     image = torch.randn(1, 1, 16, 16, 3)
     first, second = (random_subgraph(space, Random(seed), 0.8) for seed in (1, 2))
@@ -110,7 +110,7 @@ def test_without_the_architecture_its_bits_play_no_part(space):
 
 
 def test_gradients_under_bfloat16_autocast_are_those_of_float32(space, architecture):
-    """On a patch that the encoder brings down to two rows."""
+    """On a patch that the encoder reduces to two rows."""
     assistant, image = MetaAssistant(space), torch.randn(2, 1, 32, 32, 4)
     gradients = []
     for enabled in (False, True):

@@ -29,7 +29,7 @@ def test_cells_decode_to_the_most_probable_pair(space):
 
 
 def test_a_node_that_repeats_another_decodes_to_the_next_best(space):
-    """Identity is the favourite of both nodes, then pooling: X_1 = X_0 is a shortcut, X_2 = X_0 would be a copy."""
+    """Identity is the first choice of both nodes, then pooling: X_1 = X_0 is a shortcut, X_2 = X_0 would be a copy."""
     relaxation = JointSoftmax(space)
     identity, pool = space.operations.index("identity"), space.operations.index("max_pool_3x3x3")
     with torch.no_grad():
@@ -39,8 +39,8 @@ def test_a_node_that_repeats_another_decodes_to_the_next_best(space):
     assert cells["contracting"] == ((0, "identity"), (0, "max_pool_3x3x3"))
 
 
-def test_edge_first_takes_the_likelier_edge_and_then_its_operation(space):
-    """gamma .6 and .4, alpha .3 and .9: the best pair lies on the edge that is less likely."""
+def test_edge_first_chooses_the_likelier_edge_and_then_its_operation(space):
+    """gamma .6 and .4, alpha .3 and .9: the best pair is on the less likely edge."""
     p = torch.tensor([[0.6 * 0.3, 0.6 * 0.25, 0.6 * 0.2, 0.6 * 0.15, 0.6 * 0.1], [0.4 * 0.9, 0.01, 0.01, 0.01, 0.01]])
     first = torch.tensor([[0.1, 0.1, 0.1, 0.1, 0.6]])
     mixing = Mixing({"contracting": [first, p]}, {})
@@ -54,12 +54,12 @@ def test_zero_is_never_decoded(space):
         {"expanding": [torch.tensor([[0.8, 0.15, 0.05]]), torch.tensor([[0.5, 0.2, 0.1], [0.2, 0, 0]])]}, {}
     )
     cells = decode_cells(mixing, with_zero)
-    assert cells["expanding"] == ((0, "max_pool_3x3x3"), (0, "conv_3x3x3"))  # pooled X_0 is there already
+    assert cells["expanding"] == ((0, "max_pool_3x3x3"), (0, "conv_3x3x3"))  # pooled X_0 is already computed
 
 
 @pytest.mark.parametrize("score", ["sum", "product", "lift"])
 @pytest.mark.parametrize("skip", [False, True])
-def test_pool_against_brute_force(space, score, skip):
+def test_the_pool_equals_brute_force(space, score, skip):
     space = replace(space, skip=skip)
     mixing = random_mixing(space)
     exits = {cell: len(cells) for cells in space.trellis.exits.values() for cell in cells}
@@ -84,7 +84,7 @@ def test_overlap_of_pools(space):
     assert pool_overlap(uniform[:4], uniform[2:]) == 0.5
 
 
-def test_the_pool_of_cells_begins_with_the_decoded_ones_and_goes_on_by_probability(space):
+def test_the_cell_pool_starts_with_decoded_cells_and_continues_by_probability(space):
     mixing = random_mixing(space, 3)
     decoded = decode_cells(mixing, space)
     for group, pool in cell_pool(mixing, space, 12).items():
@@ -102,8 +102,8 @@ def test_the_pool_of_cells_begins_with_the_decoded_ones_and_goes_on_by_probabili
     assert cell_pool(mixing, space, 1) == {group: [nodes] for group, nodes in decoded.items()}
 
 
-def test_no_candidate_of_the_pool_of_cells_computes_the_same_twice():
-    """Two operations and two nodes: of 2 x 4 pairs, identity of X_0 twice, and of X_0 by way of X_1, is left out."""
+def test_candidates_of_the_cell_pool_compute_different_results():
+    """Two operations and two nodes give 2 x 4 pairs; identity of X_0 twice, directly or through X_1, is left out."""
     space = Space(2, 2, 2, 4, 2, ("identity", "conv_3x3x3"), (16, 16, 3))
     pool = cell_pool(uniform_mixing(space), space, 99)["contracting"]
     same = {((0, "identity"), (0, "identity")), ((0, "identity"), (1, "identity"))}

@@ -40,7 +40,7 @@ def test_genetic_finds_the_exhaustive_optimum(space, table, count, seed):
     assert genetic.provenance.predicted_ms == pytest.approx(table.predict(genetic))
 
 
-def test_dijkstra_takes_the_best_paths(space, table):
+def test_dijkstra_chooses_the_best_paths(space, table):
     mixing = random_mixing(space)
     architecture = Deriver("dijkstra").propose(mixing, table, space, (4, 4))[0]
     assert list(architecture.paths) == [path for _, path in gene_pool(mixing, space, 4)]
@@ -56,14 +56,14 @@ def test_ties_go_to_the_higher_weight(space, make_table):
 
 
 def accuracies(space, seed):
-    """A made-up accuracy of each network, which no weight of a path predicts."""
+    """An artificial accuracy of each network, independent of the weights of paths."""
     return lambda architecture: Random(f"{seed} {architecture.paths}").random()
 
 
 @pytest.mark.parametrize("accuracy", [None, accuracies])
 @pytest.mark.parametrize("share", [0.5, 0.8])
 @pytest.mark.parametrize("seed", range(3))
-def test_the_most_accurate_within_the_band_against_all_individuals(space, table, accuracy, share, seed):
+def test_the_most_accurate_within_the_band_equals_brute_force(space, table, accuracy, share, seed):
     mixing = random_mixing(space, seed)
     pool = gene_pool(mixing, space, 10)
     cells = decode_cells(mixing, space)
@@ -97,7 +97,7 @@ def test_the_genetic_algorithm_finds_the_best_cells_too(space, table):
     assert found.cells == best.cells != decode_cells(mixing, space)
 
 
-def test_where_all_are_below_the_band_the_slowest_comes_first(space, table):
+def test_if_all_networks_are_below_the_band_the_slowest_comes_first(space, table):
     mixing = random_mixing(space)
     found = Deriver("exhaustive").propose(mixing, table, space, (1, 5), (1e3, 2e3))[0]
     pool, cells = gene_pool(mixing, space, 10), decode_cells(mixing, space)
@@ -107,7 +107,7 @@ def test_where_all_are_below_the_band_the_slowest_comes_first(space, table):
     assert found.provenance.predicted_ms == pytest.approx(max(map(table.predict, every)))
 
 
-def test_where_nothing_keeps_the_limit_the_fastest_comes_first(space, table):
+def test_if_no_network_meets_the_limit_the_fastest_comes_first(space, table):
     mixing = random_mixing(space)
     found = Deriver("genetic").propose(mixing, table, space, (1, 5), (0.0, 1e-3))[0]
     fastest = Deriver("exhaustive", "latency").propose(mixing, table, space, (1, 1))[0]
@@ -128,7 +128,7 @@ def test_the_same_seed_gives_the_same_individuals(space, table):
     assert first == again
 
 
-def test_the_fastest_network_is_looked_for_with_many_paths_first(space):
+def test_the_fastest_network_is_sought_with_many_paths_first(space):
     assert Deriver(fitness="latency").counts(space) == [8, 7, 6, 5, 4, 3, 2, 1]
     assert Deriver(fitness="latency", pool_size=2).counts(space) == [2, 1]
     assert Deriver(fitness="latency", paths=4).counts(space) == [4]
@@ -159,6 +159,6 @@ def test_wrong_options_are_refused_by_key(wrong):
         Deriver(**wrong)
 
 
-def test_more_paths_than_the_pool_holds_are_refused(space):
+def test_more_paths_than_in_the_pool_are_refused(space):
     with pytest.raises(CineError, match="at most 10"):
         Deriver(paths=11).counts(space)

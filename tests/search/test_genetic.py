@@ -12,7 +12,7 @@ def evolution(sizes: tuple[int, int], pool_size: int = 10, generations: int = 10
     return Evolution(pool_size, sizes, cells, population=20, generations=generations, mutation=0.2, seed=0)
 
 
-def test_crossover_and_mutation_never_make_a_gene_twice():
+def test_crossover_and_mutation_never_duplicate_a_gene():
     random, five = Random(0), evolution((5, 5))
     for _ in range(500):
         first, second = five.draw(random), five.draw(random)
@@ -25,7 +25,7 @@ def test_crossover_and_mutation_never_make_a_gene_twice():
             assert all(0 <= gene < 10 for gene in child.paths)
 
 
-def test_individuals_keep_within_their_sizes_and_reach_all_of_them():
+def test_individuals_have_allowed_sizes_and_all_sizes_occur():
     random, some = Random(0), evolution((2, 4))
     individual = some.draw(random)
     met = set()
@@ -51,13 +51,13 @@ def test_cells_are_crossed_by_group_and_mutated_to_other_candidates():
     crossed = {child.cells for _ in range(50) for child in crossover(random, first, second)}
     assert crossed == {(0, a, b) for a in (0, 2) for b in (0, 3)}
     mutants = {some.mutate(random, first).cells for _ in range(100)}
-    assert mutants == {(0, 1, 0), (0, 2, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3)}  # paths have no other to take
+    assert mutants == {(0, 1, 0), (0, 2, 0), (0, 0, 1), (0, 0, 2), (0, 0, 3)}  # there are no other paths
     assert {some.draw(random).cells for _ in range(200)} == {(0, a, b) for a in range(3) for b in range(4)}
 
 
 @pytest.mark.parametrize("seed", range(3))
 def test_it_finds_the_optimum_of_a_hard_landscape_among_all_subsets(seed):
-    """Random fitness, unrelated between neighbours: only by meeting nearly all 637 individuals."""
+    """Random fitness, unrelated between neighbours: finding the optimum needs nearly all 637 individuals."""
     values = Random(seed)
     landscape = {genes: values.random() for count in range(1, 6) for genes in itertools.combinations(range(10), count)}
     ranking = Ranking(lambda individual: Fitness((landscape[individual.paths],), 0.0, 0.0))
@@ -65,7 +65,7 @@ def test_it_finds_the_optimum_of_a_hard_landscape_among_all_subsets(seed):
     assert landscape[found] == min(landscape.values())
 
 
-def test_fitness_is_computed_once_an_individual():
+def test_fitness_is_computed_only_once_per_individual():
     seen = []
     ranking = Ranking(lambda individual: seen.append(individual) or Fitness((sum(individual.paths),), 0.0, 0.0))
     ranking.best(evolution((1, 3), generations=10).run(ranking))

@@ -17,8 +17,8 @@ def supernet(space) -> Supernet:
     return Supernet(space, partial=2)
 
 
-def test_prediction_counts_what_autograd_keeps(supernet):
-    """At least every tensor kept for the backward pass, of the real network on real memory."""
+def test_the_prediction_counts_tensors_kept_by_autograd(supernet):
+    """At least every tensor that is kept for the backward pass, of the real network in real memory."""
     sizes: dict[int, int] = {}
     keep = []
 
@@ -50,7 +50,7 @@ def test_a_step_that_fits_keeps_its_activations(supernet, monkeypatch):
     assert not fit_memory(supernet, 2, (16, 16, 3)).recompute
 
 
-def test_a_step_that_fits_only_by_recomputing_recomputes(monkeypatch, caplog):
+def test_a_step_recomputes_activations_if_it_fits_only_then(monkeypatch, caplog):
     space = Space(layers=6, scales=3, nodes=2, channels=8, deployment_size=(64, 64, 6))
     supernet = Supernet(space, partial=2)
     kept = step_memory(supernet, 2, (64, 64, 6), amp=has_native_bfloat16("cpu"))
@@ -60,7 +60,7 @@ def test_a_step_that_fits_only_by_recomputing_recomputes(monkeypatch, caplog):
     assert "computed twice" in caplog.text
 
 
-def test_a_step_that_cannot_fit_names_the_keys(supernet, monkeypatch):
+def test_an_error_for_a_step_that_cannot_fit_names_the_keys(supernet, monkeypatch):
     monkeypatch.setattr(memory, "available_memory", lambda device: 2**20)
     with pytest.raises(CineError, match=r"2 patches of 16x16x3.*0.0 GiB.*search_batch_size") as error:
         fit_memory(supernet, 2, (16, 16, 3))
@@ -68,13 +68,13 @@ def test_a_step_that_cannot_fit_names_the_keys(supernet, monkeypatch):
 
 
 @pytest.mark.parametrize("batch", [0, -1, 1.5, "2"])
-def test_a_batch_that_is_none_is_refused(supernet, batch):
+def test_an_invalid_batch_size_is_refused(supernet, batch):
     with pytest.raises(CineError, match="search_batch_size: found"):
         fit_memory(supernet, batch, (16, 16, 3))
 
 
 @pytest.mark.parametrize("patch", [(16, 16), (16, 16, 0), "96", 96, (16, 16, 2.5)])
-def test_a_patch_that_is_none_is_refused(supernet, patch):
+def test_an_invalid_patch_is_refused(supernet, patch):
     with pytest.raises(CineError, match="search_patch_size: found"):
         fit_memory(supernet, 2, patch)
 

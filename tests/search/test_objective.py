@@ -18,7 +18,7 @@ def test_values_by_hand(latency, phi):
 
 
 @pytest.mark.parametrize("latency", [1.0, 49.0, 64.999, 65.001, 90.0, 1e4])
-def test_gradient_against_finite_differences(latency):
+def test_the_gradient_equals_finite_differences(latency):
     objective = LatencyObjective(ramp=0)
     latency_ms = torch.tensor(latency, requires_grad=True)
     objective(torch.tensor(0.7), latency_ms, 50.0, 1.0).backward()
@@ -32,8 +32,8 @@ def test_gradient_against_finite_differences(latency):
     assert float(latency_ms.grad) == pytest.approx((loss(latency + h) - loss(latency - h)) / (2 * h), rel=2e-3)
 
 
-def test_speed_beyond_the_budget_is_worth_nothing():
-    """The product alone would pay for every ms saved, with accuracy."""
+def test_speed_beyond_the_budget_gains_nothing():
+    """Only with the product, each saved ms would be paid for with accuracy."""
     latency_ms = torch.tensor(20.0, requires_grad=True)
     LatencyObjective(weight=0.0)(torch.tensor(1.0), latency_ms, 50.0, 1.0).backward()
     assert latency_ms.grad == 0
@@ -70,7 +70,7 @@ def test_half_precision_inputs_are_computed_in_float32():
 
 
 def test_equation_6_of_hardware_aware_nas_by_hand():
-    """CE + lambda LAT, whatever budget and progress; the latency's gradient is lambda."""
+    """CE + lambda LAT, for any budget and progress; the latency's gradient is lambda."""
     latency_ms = torch.tensor(40.0, requires_grad=True)
     loss = WeightedLatency(1e-4)(torch.tensor(0.5), latency_ms, 50.0, 0.1)
     loss.backward()
@@ -110,7 +110,7 @@ def test_the_slope_of_the_loss_by_hand_on_the_way_to_the_budget(progress, aim_ms
 @pytest.mark.parametrize("wish_ms", [2.0, 30.0])
 @pytest.mark.parametrize("budget_ms", [5.0, 12.0, 20.0])
 def test_the_multiplier_brings_latency_to_its_budget_from_either_side(wish_ms, budget_ms):
-    """An accuracy loss that wishes for another latency: at the end the budget holds, by a multiplier of either sign."""
+    """An accuracy loss that prefers another latency: at the end the budget is met, with a multiplier of either sign."""
     objective = LatencyMultiplier()
     latency_ms = torch.tensor(10.0, requires_grad=True)
     optimizer = torch.optim.Adam([latency_ms], 0.2)

@@ -51,8 +51,8 @@ def state(searcher):
     return {name: part.state_dict() for name, part in searcher.parts.items()}
 
 
-def test_the_assistant_gives_way_linearly_over_the_last_epochs(build):
-    searcher = build()  # two steps an epoch, the last two epochs anneal
+def test_the_assistant_is_annealed_linearly_over_the_last_epochs(build):
+    searcher = build()  # two steps per epoch, annealing in the last two epochs
     shares = [searcher.annealed_at(epoch, number) for epoch in range(5) for number in (1, 2)]
     assert shares == [0, 0, 0, 0, 0, 0, 0.25, 0.5, 0.75, 1.0]
     searcher.run_epochs()
@@ -62,7 +62,7 @@ def test_the_assistant_gives_way_linearly_over_the_last_epochs(build):
 
 @pytest.mark.parametrize("assistance", ["annealed", "kept", "image", "removed", "none"])
 def test_every_row_of_table_1_is_a_switch(build, tmp_path, assistance):
-    """What differs: whether there is an assistant, what it reads, and whether it takes part when weights are judged."""
+    """The differences: whether there is an assistant, its inputs, and whether it takes part in evaluation."""
     searcher = build(tmp_path / assistance, assistance=assistance)
     searcher.run_epochs()
     architecture, image = random_architecture(searcher.space, Random(1)), torch.randn(2, 1, 8, 8, 2)
@@ -85,7 +85,7 @@ def test_training_lowers_the_loss(build):
     assert sum(losses[-5:]) < 0.95 * sum(losses[:5])
 
 
-def test_a_signal_saves_the_last_step_and_the_same_command_goes_on(build, tmp_path):
+def test_a_signal_saves_the_last_step_and_the_same_command_continues(build, tmp_path):
     whole = build(tmp_path / "whole")
     whole.run_epochs()
     broken = build(tmp_path / "broken")
@@ -97,7 +97,7 @@ def test_a_signal_saves_the_last_step_and_the_same_command_goes_on(build, tmp_pa
         return descend(*arguments)
 
     broken.descend = interrupted
-    with pytest.raises(KeyboardInterrupt, match="goes on from there"):
+    with pytest.raises(KeyboardInterrupt, match="continues from there"):
         broken.run_epochs()
     resumed = build(tmp_path / "broken")
     resumed.run_epochs()
@@ -112,30 +112,30 @@ def test_a_signal_saves_the_last_step_and_the_same_command_goes_on(build, tmp_pa
         ({"annealing_epochs": 5}, "annealing_epochs"),
     ],
 )
-def test_switches_that_cannot_be_are_refused(build, changes, says):
+def test_invalid_switches_are_refused(build, changes, says):
     with pytest.raises(CineError, match=says):
         build(**changes)
 
 
 def test_another_space_is_refused(build, space):
-    with pytest.raises(CineError, match="one operation an edge"):
+    with pytest.raises(CineError, match="one operation per edge"):
         build(supernet=Supernet(space, partial=2))
-    with pytest.raises(CineError, match="a run with assistance = 'annealed'"):
+    with pytest.raises(CineError, match="a checkpoint with assistance = 'annealed'"):
         build().run_epochs()
         build(assistance="kept").run_epochs()
 
 
 @pytest.mark.parametrize("most", [14.0, 16.5, 1000.0])
-def test_the_constraint_is_never_exceeded(space, make_table, most):
+def test_the_constraint_is_always_met(space, make_table, most):
     table = make_table(space, lambda name, scale: 1.0 + 0.1 * scale + (name == "conv_3x3x3"))
     candidates = sample(space, 12, LatencyCost(table, most), most, seed=0)
     assert len(candidates) == len({candidate.architecture.digest for candidate in candidates}) == 12
     assert all(table.predict(candidate.architecture) == candidate.cost <= most for candidate in candidates)
 
 
-def test_a_constraint_that_nothing_keeps_names_the_least_cost(space, make_table):
+def test_a_constraint_that_no_architecture_meets_reports_the_lowest_cost(space, make_table):
     with pytest.raises(
-        CineError, match=r"0\.50 ms, which none of 1000 random architectures keeps; expected 6\.00 at least"
+        CineError, match=r"0\.50 ms, which none of 1000 random architectures meets; expected at least 6\.00"
     ):
         sample(space, 2, LatencyCost(make_table(space), 0.5), 0.5, seed=0)
 
@@ -148,7 +148,7 @@ def test_an_auto_budget_is_the_median(space, make_table):
 
 
 def test_the_memory_of_a_step_is_measured(space):
-    """It grows with the voxels, evenly, from what the weights and the optimiser's copies of them take."""
+    """It grows linearly with the voxels, from the memory of the weights and the optimiser's copies of them."""
     architecture = random_architecture(space, Random(4))
     small, middle, large = (measured_step_memory(architecture, 1, (size, 8, 2)) for size in (64, 128, 192))
     assert large - middle == pytest.approx(middle - small, rel=0.02)
@@ -166,7 +166,7 @@ def test_mean_dice_by_hand():
     assert dice == pytest.approx((2 / 3 + 0) / 2)
 
 
-def test_fine_tuning_leaves_the_shared_weights(build, validation):
+def test_fine_tuning_does_not_change_the_shared_weights(build, validation):
     searcher = build()
     searcher.run_epochs()
     before = {name: tensor.clone() for name, tensor in searcher.supernet.state_dict().items()}
@@ -190,7 +190,7 @@ def choose(searcher, validation, table, **changes):
     return search_coarse_to_fine(searcher, validation, **{**options, **changes})
 
 
-def test_coarse_to_fine_ends_in_the_best_that_keeps_the_constraint(build, validation, make_table, tmp_path):
+def test_coarse_to_fine_returns_the_best_network_that_meets_the_constraint(build, validation, make_table, tmp_path):
     searcher = build()
     table = make_table(searcher.space)
     chosen = choose(searcher, validation, table)
@@ -204,7 +204,7 @@ def test_coarse_to_fine_ends_in_the_best_that_keeps_the_constraint(build, valida
     assert chosen.provenance.predicted_ms == table.predict(chosen)
 
 
-def test_a_killed_evaluation_goes_on_and_ends_alike(build, validation, make_table, tmp_path, monkeypatch):
+def test_a_killed_evaluation_resumes_with_equal_results(build, validation, make_table, tmp_path, monkeypatch):
     whole = choose(build(tmp_path / "whole"), validation, make_table(build().space))
     real, left = SharedWeights.dice, iter(range(5))
 
@@ -221,11 +221,11 @@ def test_a_killed_evaluation_goes_on_and_ends_alike(build, validation, make_tabl
     counted = []
     monkeypatch.setattr(SharedWeights, "dice", lambda self, a: counted.append(1) or real(self, a))
     resumed = choose(build(tmp_path / "broken"), validation, table)
-    assert len(counted) == 8 - 5 + 3  # what was unknown, and after each fine-tuning
+    assert len(counted) == 8 - 5 + 3  # unknown values, and one after each fine-tuning
     assert resumed.paths == whole.paths and resumed.cells == whole.cells
 
 
-def test_another_budget_needs_no_other_training(build, validation, make_table, tmp_path):
+def test_another_budget_needs_no_new_training(build, validation, make_table, tmp_path):
     searcher = build()
     table = make_table(searcher.space)
     choose(searcher, validation, table)
@@ -239,7 +239,7 @@ def test_another_budget_needs_no_other_training(build, validation, make_table, t
     assert max(costs) <= 8.0
 
 
-def test_a_constraint_that_no_candidate_keeps_by_measurement_is_an_error(build, validation, make_table):
+def test_a_constraint_that_no_measured_candidate_meets_is_an_error(build, validation, make_table):
     table = make_table(build().space)
     with pytest.raises(BudgetMissed, match="none of the 3 fine-tuned candidates"):
         choose(build(), validation, table, judged={"budget_ms": 1e-3})
@@ -268,7 +268,7 @@ def test_correlation_against_ranks_by_hand(build, validation, make_table, tmp_pa
         correlate(searcher, validation, table, 2)
 
 
-def test_ranks_that_agree_and_ranks_that_do_not(space, make_table):
+def test_equal_and_different_ranks(space, make_table):
     found = sample(space, 4, LatencyCost(make_table(space), 1e9), 1e9, 0)
     values = [(0.1, 0.9, 0.2), (0.2, 0.8, 0.3), (0.3, 0.7, 0.5), (0.4, 0.6, 0.6)]
     found = [
@@ -280,18 +280,18 @@ def test_ranks_that_agree_and_ranks_that_do_not(space, make_table):
     assert ranks["fine_tuned_dice"] == pytest.approx({"kendall_tau": -1, "spearman_rho": -1})
 
 
-def test_what_is_the_same_for_all_ranks_nothing(space, make_table):
-    """Shared weights that learned nothing may give a Dice of 0 everywhere; JSON holds no NaN."""
+def test_a_constant_value_gives_no_rank_correlation(space, make_table):
+    """Untrained shared weights may give a Dice of 0 everywhere; JSON has no NaN."""
     found = sample(space, 3, LatencyCost(make_table(space), 1e9), 1e9, 0)
     found = [replace(c, dice=0.0, fine_tuned_dice=0.1 * i, scratch_dice=0.2 * i) for i, c in enumerate(found)]
     ranks = rank(found)
     assert ranks["dice"] == {"kendall_tau": None, "spearman_rho": None}
     assert ranks["fine_tuned_dice"]["kendall_tau"] == pytest.approx(1)
-    assert text_of(ranks["dice"]) == "no correlation, since one Dice is the same for all"
+    assert text_of(ranks["dice"]) == "no correlation, since one of the Dice values is the same for all"
 
 
-def test_sampling_gives_up_where_fewer_than_one_in_a_thousand_keeps_the_bound(space, monkeypatch, caplog):
-    """Else it would go on for hours in a large space."""
+def test_sampling_stops_if_fewer_than_one_in_a_thousand_meets_the_limit(space, monkeypatch, caplog):
+    """Otherwise it would run for hours in a large space."""
     monkeypatch.setattr(candidates, "TRIES", 50)
     drawn = []
 
@@ -304,4 +304,4 @@ def test_sampling_gives_up_where_fewer_than_one_in_a_thousand_keeps_the_bound(sp
 
     assert len(sample(space, 20, Cost(), 1.0, seed=0)) == 1
     assert len(drawn) <= 100
-    assert "Only 1 of 20 candidates keep 1.00 ms" in caplog.text
+    assert "Only 1 of 20 candidates meet 1.00 ms" in caplog.text

@@ -59,7 +59,7 @@ def test_parameter_free_share_by_hand(space):
 
 
 def test_separate_softmaxes_for_edge_and_operation(space):
-    """Hardware-aware NAS Eq. 2 and 3, by hand: gamma over the inputs, alpha over the operations of each."""
+    """Hardware-aware NAS Eq. 2 and 3, by hand: gamma over the inputs, alpha over the operations of each input."""
     relaxation = SeparateSoftmax(space)
     with torch.no_grad():
         relaxation.gamma["expanding_2"][1] = math.log(3)
@@ -70,7 +70,7 @@ def test_separate_softmaxes_for_edge_and_operation(space):
     assert float(node[0, 0]) == pytest.approx(1 / 4 * 1 / 5)
 
 
-def test_separate_and_joint_softmax_start_alike(space):
+def test_separate_and_joint_softmax_start_equal(space):
     for name, nodes in SeparateSoftmax(space)().nodes.items():
         for separate, joint in zip(nodes, uniform_mixing(space).nodes[name], strict=True):
             torch.testing.assert_close(separate, joint)
@@ -83,8 +83,8 @@ def test_without_gumbel_the_latency_sees_the_probabilities(space):
 
 @pytest.mark.parametrize(("progress", "temperature"), [(0.0, 2.0), (0.5, 1.0), (1.0, 0.5)])
 def test_gumbel_softmax_has_the_mean_of_the_integral(progress, temperature):
-    """A choice of two: the difference of two Gumbel variables is logistic, so the first share is
-    sigmoid((a - b + logistic) / temperature), whose mean is a one-dimensional integral."""
+    """A choice between two: the difference of two Gumbel variables is logistic, so the first share is
+    sigmoid((a - b + logistic) / temperature), and its mean is a one-dimensional integral."""
     space = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(8, 8, 2))
     relaxation = SeparateSoftmax(space, gumbel=True, temperature=(2.0, 0.5))
     with torch.no_grad():
@@ -99,7 +99,7 @@ def test_gumbel_softmax_has_the_mean_of_the_integral(progress, temperature):
 
 
 @pytest.mark.parametrize("temperature", [(0.0, 1.0), (1.0,), (1.0, float("nan"))])
-def test_a_temperature_that_cannot_be_is_refused(space, temperature):
+def test_an_invalid_temperature_is_refused(space, temperature):
     with pytest.raises(CineError, match="temperature"):
         SeparateSoftmax(space, True, temperature)
 

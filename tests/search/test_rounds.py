@@ -8,7 +8,7 @@ from scripts.search.rounds import search_in_rounds
 
 
 class FakeSearcher:
-    """Finds networks that take 1.5 times what it aims at."""
+    """Finds networks that take 1.5 times the aim."""
 
     def __init__(self, aim_ms):
         self.aim_ms, self.round, self.searched = aim_ms, 1, []
@@ -33,7 +33,7 @@ def derivation_for(searcher, budget_ms, calls):
     return derive
 
 
-def test_a_miss_lowers_the_aim_until_the_constraint_is_kept():
+def test_a_miss_lowers_the_aim_until_the_constraint_is_met():
     searcher, calls = FakeSearcher(50.0), []
     found = search_in_rounds(searcher, derivation_for(searcher, 50.0, calls), max_rounds=3)
     assert searcher.searched == pytest.approx([50.0, 0.95 * 50 / 1.5])
@@ -41,7 +41,7 @@ def test_a_miss_lowers_the_aim_until_the_constraint_is_kept():
     assert calls == [False, False]
 
 
-def test_there_are_no_more_rounds_than_allowed_and_the_last_may_take_fewer_paths():
+def test_the_number_of_rounds_is_limited_and_the_last_may_use_fewer_paths():
     searcher, calls = FakeSearcher(50.0), []
 
     def derive(last_resort):
@@ -56,7 +56,7 @@ def test_there_are_no_more_rounds_than_allowed_and_the_last_may_take_fewer_paths
     assert calls == [False, True]
 
 
-def test_a_constraint_that_is_kept_needs_one_round():
+def test_a_constraint_that_is_met_needs_only_one_round():
     searcher, calls = FakeSearcher(50.0), []
     search_in_rounds(searcher, derivation_for(searcher, 80.0, calls), max_rounds=3)
     assert searcher.searched == [50.0]

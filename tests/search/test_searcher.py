@@ -23,7 +23,7 @@ def space():
 
 @pytest.fixture
 def build(tmp_path):
-    """``build(**changes)`` makes a small search whose every random state comes from its seed."""
+    """``build(**changes)`` makes a small search in which all randomness comes from its seed."""
     return lambda work_dir=tmp_path, **changes: small_search(work_dir, **changes)
 
 
@@ -61,7 +61,7 @@ def test_the_optimisers_are_disjoint_and_complete(build):
     assert not weights & architecture
 
 
-def test_warm_up_leaves_the_architecture_alone(build):
+def test_warm_up_does_not_change_the_architecture(build):
     searcher = build(epochs=2, warm_up_epochs=1)
     searcher.run()
     first, second = searcher.history
@@ -107,7 +107,7 @@ def test_a_resumed_search_equals_an_uninterrupted_one(build, tmp_path):
     ("build", "step"),
     [(small_search, 5), (small_search, 6), (small_search, 8), (discrete_search, 5), (discrete_search, 8)],
 )
-def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
+def test_a_search_ended_by_a_signal_saves_its_last_step(build, tmp_path, step):
     whole = build(tmp_path / "whole")
     whole.run()
     broken = build(tmp_path / "broken")
@@ -119,7 +119,7 @@ def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
         return broken_step(batch)
 
     broken.weight_step = weight_step
-    with pytest.raises(KeyboardInterrupt, match="The same command goes on from there"):
+    with pytest.raises(KeyboardInterrupt, match="The same command continues from there"):
         broken.run()
     resumed = build(tmp_path / "broken")
     counted, resumed_step = [], resumed.weight_step
@@ -132,7 +132,7 @@ def test_a_search_that_a_signal_ends_saves_its_last_step(build, tmp_path, step):
     assert identical(resumed_state, whole_state)
 
 
-def test_memory_that_does_not_suffice_names_shape_and_key(build):
+def test_an_out_of_memory_error_names_shape_and_key(build):
     searcher = build(identity={"search_batch_size": 3, "search_patch_size": [8, 8, 2]})
     searcher.weight_step = lambda batch: torch.empty(2**60)
     with pytest.raises(CineError, match="search_batch_size") as caught:
@@ -149,7 +149,7 @@ def test_the_same_seed_gives_the_same_search_and_another_does_not(build, tmp_pat
     assert not same(first, other)
 
 
-def test_the_first_weights_are_the_seed_s_alone(build, tmp_path, space):
+def test_initial_weights_depend_only_on_the_seed(build, tmp_path, space):
     first = build(tmp_path / "a")
     torch.rand(100)
     second, other = build(tmp_path / "b", supernet=Supernet(space, partial=2)), build(tmp_path / "c", seed=1)
@@ -166,7 +166,7 @@ def test_a_finished_search_is_not_run_again(build):
 
 def test_resuming_under_another_configuration_is_refused(build):
     build().run()
-    with pytest.raises(CineError, match="a run with epochs = 4; expected 5") as caught:
+    with pytest.raises(CineError, match="a checkpoint with epochs = 4; expected 5") as caught:
         build(epochs=5).run()
     assert "choose another work_dir" in str(caught.value)
     with pytest.raises(CineError, match="exams"):
@@ -185,7 +185,7 @@ def test_a_non_finite_loss_stops_before_the_step(build):
     ("budget_ms", "cause"),
     [
         (5.0, "The budget of 5.0 ms (latency weighs 0.1) outweighs accuracy"),
-        (500.0, "leaves room in the budget of 500.0 ms. So operations that work without learning lead"),
+        (500.0, "leaves room in the budget of 500.0 ms. So operations without weights lead"),
     ],
 )
 def test_collapse_to_operations_without_parameters_is_reported(build, caplog, budget_ms, cause):
@@ -255,7 +255,7 @@ def test_a_discrete_step_moves_only_cells_of_the_network_that_it_drew(tmp_path):
     assert any(moved <= {cell.name for cell in cells_of(path)} for path in SPACE.trellis.paths())
 
 
-def test_the_history_holds_the_multiplier(tmp_path):
+def test_the_history_contains_the_multiplier(tmp_path):
     searcher = discrete_search(tmp_path)
     searcher.run()
     weights = [entry["penalty_weight"] for entry in searcher.history]
@@ -264,9 +264,9 @@ def test_the_history_holds_the_multiplier(tmp_path):
 
 @pytest.mark.parametrize(
     ("budget_ms", "said"),
-    [(500.0, "The whole space is below the budget"), (7.0, None), (4.0, "The whole space is above the budget")],
+    [(500.0, "All networks are below the budget"), (7.0, None), (4.0, "All networks are above the budget")],
 )
-def test_a_budget_outside_of_the_space_is_named(tmp_path, caplog, budget_ms, said):
-    """A path takes 6 ms, and the union of two paths up to 10."""
+def test_a_budget_outside_the_space_is_reported(tmp_path, caplog, budget_ms, said):
+    """One path takes 6 ms, and the union of two paths up to 10."""
     discrete_search(tmp_path, budget_ms=budget_ms, epochs=2).run()
-    assert said in caplog.text if said else "The whole space" not in caplog.text
+    assert said in caplog.text if said else "All networks" not in caplog.text

@@ -17,7 +17,7 @@ from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 
 SPACE = Space(layers=6, scales=3, nodes=1, channels=4, deployment_size=(16, 16, 3))
-ACTUAL_MS = 1.3  # a cell on the device; the table says 1, and the 95th percentile is 10 % above
+ACTUAL_MS = 1.3  # of a cell on the device; the table has 1, and the 95th percentile is 10 % higher
 
 
 @pytest.fixture
@@ -37,7 +37,7 @@ def clock(monkeypatch):
 
 @pytest.fixture
 def table(make_table):
-    """A cell of one node takes 1 ms, all else nothing."""
+    """A cell of one node takes 1 ms, everything else 0."""
     free = ("merge", "stem", "head")
     return make_table(SPACE, lambda name, scale: 0.0 if name.startswith(("scaling", *free)) else 1.0)
 
@@ -48,7 +48,7 @@ def mixing():
 
 
 def networks(mixing, most):
-    """Every network of at most so many paths of the pool, with its accumulated weight."""
+    """Every network of at most ``count`` paths of the pool, with its accumulated weight."""
     pool, cells = gene_pool(mixing, SPACE, 10), decode_cells(mixing, SPACE)
     return [
         (Architecture(SPACE, cells, tuple(path for _, path in chosen)), sum(weight for weight, _ in chosen))
@@ -62,7 +62,7 @@ def p95_ms(architecture):
 
 
 class Judges:
-    """Stands for trained shared weights: a network's worth is made up, and fine-tuning turns the order round."""
+    """Replaces trained shared weights: a network's Dice is artificial, and fine-tuning reverses the order."""
 
     def __init__(self):
         self.tuned: list[Architecture] = []
@@ -76,8 +76,8 @@ class Judges:
 
 
 @pytest.mark.parametrize("budget_ms", [12.0, 18.0, 24.0])
-def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, table, clock, budget_ms):
-    """Though the table is a third too low: measurements correct the limit of what is proposed."""
+def test_the_heaviest_network_that_meets_the_measured_budget_is_chosen(mixing, table, clock, budget_ms):
+    """Although the table is a third too low: measurements correct the limit for proposed networks."""
     deriver = Deriver("exhaustive", paths=5)
     taken, found = Selection(mixing, deriver, judge_of(SPACE, budget_ms, table)).take()
     keeping = [pair for pair in networks(mixing, 5) if 0.9 * budget_ms <= p95_ms(pair[0]) <= budget_ms]
@@ -89,14 +89,14 @@ def test_the_heaviest_network_that_keeps_the_measured_budget_is_taken(mixing, ta
     assert refused, "by the table only, a network that is too slow would have been taken"
 
 
-def test_a_budget_that_binds_nothing_takes_all_paths_and_measures_little(mixing, table, clock):
+def test_a_budget_without_effect_uses_all_paths_and_needs_few_measurements(mixing, table, clock):
     taken, _ = Selection(mixing, Deriver("exhaustive", paths=3), judge_of(SPACE, 45.0, table)).take()
     assert len(taken.paths) == 3
     assert list(taken.paths) == [path for _, path in gene_pool(mixing, SPACE, 3)]
     assert len(clock) <= 9
 
 
-def test_shared_weights_choose_and_fine_tuning_has_the_last_word(mixing, table, clock):
+def test_shared_weights_preselect_and_fine_tuning_decides(mixing, table, clock):
     shared = Judges()
     deriver = Deriver("exhaustive", paths=5)
     selection = Selection(mixing, deriver, judge_of(SPACE, 18.0, table), shared)
@@ -110,7 +110,7 @@ def test_shared_weights_choose_and_fine_tuning_has_the_last_word(mixing, table, 
     assert taken.provenance.shared_dice == shared.dice(taken)
 
 
-def test_no_network_is_judged_twice(mixing, table, clock):
+def test_no_network_is_evaluated_twice(mixing, table, clock):
     counted: list[str] = []
     shared = Judges()
     judge = shared.dice

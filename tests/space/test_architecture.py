@@ -14,7 +14,7 @@ from scripts.space.trellis import Cell
 
 
 @pytest.mark.parametrize("channels", [4, (4, 12, 10)])
-def test_what_is_saved_is_what_is_loaded(architecture, tmp_path, channels):
+def test_loading_returns_the_saved_content(architecture, tmp_path, channels):
     architecture = replace(architecture, space=replace(architecture.space, channels=channels))
     architecture = architecture.with_provenance(seed=3, predicted_ms=1.25)
     architecture.save(tmp_path / "a.json")
@@ -28,7 +28,7 @@ def test_union_and_depth(architecture):
     assert Cell(2, 1, 1) not in architecture.union
 
 
-def test_sizes_halve_in_plane_alone_and_are_padded():
+def test_sizes_are_halved_only_in_plane_and_padded():
     space = Space(scales=4, stem_stride=2, deployment_size=(100, 112, 7))
     assert [space.size(s) for s in range(4)] == [(56, 56, 7), (28, 28, 7), (14, 14, 7), (7, 7, 7)]
     assert [space.width(s) for s in range(4)] == [16, 32, 64, 128]
@@ -44,15 +44,15 @@ def test_sizes_halve_in_plane_alone_and_are_padded():
         ("channels", 10**9, "field channels"),
         ("paths", [[0, 1, 2, 1]], "field paths"),
         ("paths", [[0, 1, 2, 1, 7]], "field paths"),
-        ("paths", [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], "a path twice"),
+        ("paths", [[0, 0, 0, 0, 0], [0, 0, 0, 0, 0]], "the same path twice"),
         ("paths", [], "field paths"),
-        ("cells", {"contracting": [[0, "conv_3x3x3"], [1, "identity"]]}, "each that the paths use"),
+        ("cells", {"contracting": [[0, "conv_3x3x3"], [1, "identity"]]}, "all cells that the paths use"),
         ("cells", {"sideways": []}, "field cells"),
         ("operations", ["os.system"], "field operations"),
         ("deployment_size", [16, 16], "field deployment_size"),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_by_field(architecture, tmp_path, field, value, says):
+def test_an_invalid_file_is_refused_and_its_field_is_named(architecture, tmp_path, field, value, says):
     path = tmp_path / "architecture.json"
     architecture.save(path)
     path.write_text(json.dumps({**json.loads(path.read_text()), field: value}))
@@ -65,7 +65,7 @@ def test_a_file_that_does_not_fit_is_refused_by_field(architecture, tmp_path, fi
 @pytest.mark.parametrize(
     "nodes", [[[0, "conv_3x3x3"], [2, "identity"]], [[0, "conv_3x3x3"]], [[0, "magic"], [0, "identity"]]]
 )
-def test_a_cell_that_reads_what_is_not_there_is_refused(architecture, tmp_path, nodes):
+def test_a_cell_that_reads_a_missing_tensor_is_refused(architecture, tmp_path, nodes):
     path = tmp_path / "architecture.json"
     architecture.save(path)
     content = json.loads(path.read_text())
@@ -75,11 +75,11 @@ def test_a_cell_that_reads_what_is_not_there_is_refused(architecture, tmp_path, 
         Architecture.load(path)
 
 
-def test_a_missing_or_broken_file_says_what_to_do(tmp_path):
+def test_an_error_for_a_missing_or_broken_file_gives_an_action(tmp_path):
     with pytest.raises(CineError, match="no such file"):
         Architecture.load(tmp_path / "none.json")
     (tmp_path / "half.json").write_text('{"format": "rtdnas-arch')
-    with pytest.raises(CineError, match="no valid JSON"):
+    with pytest.raises(CineError, match="invalid JSON"):
         Architecture.load(tmp_path / "half.json")
 
 
@@ -98,7 +98,7 @@ def test_a_missing_or_broken_file_says_what_to_do(tmp_path):
         {"deployment_size": (1, 2)},
     ],
 )
-def test_a_space_that_cannot_be_is_refused(wrong):
+def test_an_invalid_space_is_refused(wrong):
     with pytest.raises(CineError, match=f"space#{next(iter(wrong))}"):
         Space(**wrong)
 

@@ -19,7 +19,7 @@ def channels_last(*shape: int) -> torch.Tensor:
         (pool_2x2x1, lambda x: F.max_pool3d(x, (2, 2, 1))),
     ],
 )
-def test_pooling_is_the_library_s(ours, library, batch):
+def test_pooling_equals_the_library_s(ours, library, batch):
     x = channels_last(batch, 4, 6, 8, 3)
     found, expected = ours(x), library(x)
     assert torch.equal(found, expected)
@@ -28,7 +28,7 @@ def test_pooling_is_the_library_s(ours, library, batch):
 
 
 def test_pooling_keeps_no_input():
-    """The library keeps its input and 8 bytes an index."""
+    """The library keeps its input and 8 bytes per index."""
     x, saved = channels_last(1, 4, 8, 8, 2), []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: saved.append(t.nbytes) or t, lambda t: t):
         pool_2x2x1(x)

@@ -11,21 +11,21 @@ from scripts.space.network import MIN_SLICES, CineNet
 
 
 @pytest.mark.parametrize("size", [(16, 16, 3), (17, 23, 1), (1, 1, 1), (40, 9, 21)])
-def test_any_size_comes_out_as_it_went_in(architecture, size):
+def test_any_size_is_preserved(architecture, size):
     network = CineNet(architecture).eval()
     assert network(torch.randn(1, 1, *size)).shape == (1, 4, *size)
 
 
 def test_padding_does_not_change_what_fits(architecture):
-    """A volume of the right size, and the same volume as the corner of a larger one that was padded with zeros."""
+    """A volume of the right size, and the same volume as the corner of a larger one padded with zeros."""
     network = CineNet(architecture).eval()
     x = torch.randn(1, 1, 13, 16, 2)
     padded = F.pad(x, (0, 0, 0, 0, 0, 3))
     torch.testing.assert_close(network(x), network(padded)[:, :, :13])
 
 
-def test_forward_against_a_walk_over_the_paths(architecture):
-    """Tiles sum what arrives: evaluated tile by tile from the end, by recursion instead of by layer."""
+def test_the_forward_pass_equals_a_walk_over_the_paths(architecture):
+    """Tiles add what arrives: evaluated from the end by recursion, instead of by layer."""
     network = CineNet(architecture).double().eval()
     for module in network.modules():
         if isinstance(module, torch.nn.BatchNorm3d):
@@ -53,7 +53,7 @@ def test_forward_against_a_walk_over_the_paths(architecture):
 @pytest.mark.parametrize(
     ("depth", "index"), [(1, [0] * 5), (2, [0, 0, 1, 1, 1]), (3, [0, 0, 1, 2, 2]), (4, [0, 1, 2, 3, 3])]
 )
-def test_few_slices_are_repeated_and_their_own_logits_returned(architecture, depth, index):
+def test_few_slices_are_padded_and_only_their_logits_returned(architecture, depth, index):
     network = CineNet(architecture).eval()
     x = torch.randn(1, 1, 24, 16, depth)
     before = index.index(1) - 1 if depth > 1 else 2
@@ -65,7 +65,7 @@ def test_only_chosen_cells_have_weights(architecture):
     assert set(CineNet(architecture).cells) == {cell.name for cell in architecture.union}
 
 
-def test_it_is_built_from_the_file_alone(architecture, tmp_path):
+def test_the_network_is_built_only_from_the_file(architecture, tmp_path):
     architecture.save(tmp_path / "architecture.json")
     network = CineNet(str(tmp_path / "architecture.json"))
     network.load_state_dict(CineNet(architecture).state_dict())
@@ -78,18 +78,18 @@ def test_a_stem_without_stride_works(architecture):
     assert CineNet(plain).eval()(torch.randn(1, 1, 18, 16, 2)).shape == (1, 4, 18, 16, 2)
 
 
-def test_a_trace_holds_for_few_slices_too(architecture):
-    """As TorchScript's users have it: traced with ten slices, asked for fewer."""
+def test_a_trace_is_also_valid_for_few_slices(architecture):
+    """As TorchScript's users do: traced with ten slices, applied to fewer."""
     network = CineNet(architecture).eval()
     with torch.no_grad(), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of torch, about tracing itself
+        warnings.simplefilter("ignore")  # torch warns about tracing itself
         traced = torch.jit.trace(network, torch.randn(1, 1, 16, 16, 10), check_trace=False)
         for depth in (1, 2, 4, 7):
             x = torch.randn(1, 1, 24, 16, depth)
             torch.testing.assert_close(traced(x), network(x))
 
 
-def test_torch_jit_script_gives_what_answers_as_the_network_at_any_size(architecture, tmp_path):
+def test_torch_jit_script_equals_the_network_at_any_size(architecture, tmp_path):
     """As the model zoo's own script exports ``network_def``: without a trace option, and so without an example."""
     network = CineNet(architecture)
     before = {name: value.clone() for name, value in network.state_dict().items()}

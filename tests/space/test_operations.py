@@ -39,14 +39,14 @@ def test_receptive_fields(name, reach):
 @pytest.mark.parametrize(
     ("kind", "shape"), [("contracting", (4, 3, 5)), ("non_scaling", (8, 6, 5)), ("expanding", (16, 12, 5))]
 )
-def test_scaling_is_in_plane_alone(kind, shape):
+def test_scaling_is_only_in_plane(kind, shape):
     x = torch.randn(1, 6, 8, 6, 5)
     assert Scaling(kind, 6, 3)([x]).shape == (1, 3, *shape)
 
 
 @pytest.mark.parametrize("kind", ["contracting", "non_scaling", "expanding"])
 def test_scaling_convolves_the_concatenation_of_the_nodes(kind):
-    """As the paper has it: concatenate, then (pool,) convolve, normalise (and upsample)."""
+    """As in the paper: concatenate, then (pool,) convolve, normalise (and upsample)."""
     scaling = Scaling(kind, 6, 5).double().train()
     nodes = [torch.randn(2, 2, 8, 6, 3, dtype=torch.float64) for _ in range(3)]
     x = torch.cat(nodes, 1)
@@ -58,7 +58,7 @@ def test_scaling_convolves_the_concatenation_of_the_nodes(kind):
 
 @pytest.mark.filterwarnings("ignore")  # tracing is deprecated
 def test_an_exported_graph_upsamples_without_permutations():
-    """Behind a permutation, engines go on in a layout in which pooling takes four times as long."""
+    """After a permutation, engines continue in a layout in which pooling takes four times as long."""
     traced = torch.jit.trace(lambda x: upsample_in_plane(x, 2), torch.randn(1, 2, 4, 4, 3))
     kinds = {node.kind() for node in traced.graph.nodes()}
     assert "aten::upsample_trilinear3d" in kinds
@@ -80,8 +80,8 @@ def test_the_search_norm_has_no_state():
     assert not list(norm.buffers())
 
 
-def test_the_supernet_refuses_operations_that_it_would_not_compute(monkeypatch):
-    """A second pooling, and a pooling of another kernel, have no place in the fused sums."""
+def test_the_supernet_refuses_operations_that_it_cannot_compute(monkeypatch):
+    """The fused sums cannot represent a second pooling, or a pooling with another kernel."""
     monkeypatch.setitem(REGISTRY, "max_pool_3x3x1", Operation("pooling", "#000000", (3, 3, 1)))
     for names in (("conv_3x3x3", "max_pool_3x3x1"), ("conv_3x3x3", "max_pool_3x3x3", "max_pool_3x3x1")):
         with pytest.raises(CineError, match="space#operations: found max_pool_3x3x1"):

@@ -13,8 +13,8 @@ from scripts.space.trellis import Tile, cells_of
 
 
 @pytest.mark.parametrize("skip", [False, True])
-def test_a_cell_is_passed_by_the_sum_of_the_probabilities_of_its_paths(skip):
-    """Against the enumeration of every path, whose probability is the product of its cells' probabilities."""
+def test_the_passing_probability_of_a_cell_is_the_sum_over_its_paths(skip):
+    """Compared with the enumeration of all paths; a path's probability is the product of its cells' probabilities."""
     space = Space(5, 3, 1, 4, deployment_size=(16, 16, 3), skip=skip)
     mixing = random_mixing(space)
     expected: Counter = Counter()
@@ -27,7 +27,7 @@ def test_a_cell_is_passed_by_the_sum_of_the_probabilities_of_its_paths(skip):
     assert all(float(found[cell]) == pytest.approx(expected[cell], rel=1e-5) for cell in found)
 
 
-def test_every_layer_is_passed_once():
+def test_every_layer_is_passed_exactly_once():
     space = Space(6, 4, 1, 4, deployment_size=(16, 16, 3))
     tiles = passing(random_mixing(space), space.trellis).tiles
     for layer in range(space.layers + 1):
@@ -35,13 +35,13 @@ def test_every_layer_is_passed_once():
         assert sum(of_layer) == pytest.approx(1)
 
 
-def test_starts_are_equally_likely_where_there_are_several():
+def test_several_starts_are_equally_likely():
     space = Space(2, 2, 1, 4, 2, ("conv_3x3x3",), (16, 16, 3), start="any", end="any")
     tiles = passing(uniform_mixing(space), space.trellis).tiles
     assert [float(tiles[Tile(0, s)]) for s in (0, 1)] == [0.5, 0.5]
 
 
-def test_drawn_is_one_less_the_chance_that_every_path_misses():
+def test_drawn_is_one_minus_the_chance_that_every_path_misses():
     assert float(drawn(torch.tensor(0.25), 1)) == 0.25
     assert float(drawn(torch.tensor(0.25), 3)) == 1 - 0.75**3
     assert float(drawn(torch.tensor(1 + 1e-7), 2)) == 1

@@ -16,7 +16,7 @@ def space():
     return Space(layers=5, scales=3, nodes=2, channels=4, deployment_size=(16, 16, 3))
 
 
-def test_architectures_are_whole_and_differ(space, tmp_path):
+def test_architectures_are_valid_and_differ(space, tmp_path):
     random = Random(0)
     architectures = [random_architecture(space, random) for _ in range(30)]
     for architecture in architectures:
@@ -49,14 +49,14 @@ def test_every_path_is_as_likely_as_any_other(space, through):
     assert all(230 < count < 370 for count in drawn.values())  # 300 each; the standard deviation is 17
 
 
-def test_more_paths_than_there_are_are_not_asked_for():
+def test_at_most_all_existing_paths_are_requested():
     space = Space(layers=2, scales=2, nodes=1, channels=4, deployment_size=(16, 16, 3))
     assert len(random_architecture(space, Random(0), paths=8).paths) == space.trellis.path_count == 2
 
 
 @pytest.mark.parametrize("ends", [{"start": "any", "end": "any"}, {}, {"skip": True}])
 def test_sampled_subgraphs_are_feasible(ends, tmp_path):
-    """Every edge lies on a way from a start to an end within the sample, judged by walking it, not by its paths."""
+    """Every edge is on a way from a start to an end within the sample, checked by walking it, not by its paths."""
     space = Space(4, 3, 1, 4, operations=("identity", "conv_3x3x3"), share_cells=False, join="mean", **ends)
     random, sizes, seen = Random(0), set(), set()
     for _ in range(300):
@@ -74,6 +74,6 @@ def test_sampled_subgraphs_are_feasible(ends, tmp_path):
         assert Architecture.load(tmp_path / "a.json").digest == architecture.digest
         sizes.add(len(cells))
         seen |= cells
-    assert seen == set(space.trellis.cells)  # every edge is drawn some time
+    assert seen == set(space.trellis.cells)  # every edge is drawn at least once
     assert min(sizes) == 4  # single paths, and all of it
     assert max(sizes) == len(space.trellis.cells)

@@ -19,7 +19,7 @@ from scripts.space.supernet import Supernet
 
 @pytest.fixture
 def relaxation(space) -> JointSoftmax:
-    """Architecture parameters that no softmax leaves equal."""
+    """Architecture parameters for which all softmax outputs differ."""
     return normal(JointSoftmax(space).double())
 
 
@@ -34,7 +34,7 @@ def normal(relaxation):
 @pytest.mark.parametrize(
     "operations", [OPERATIONS, DEFAULT, ("conv_3x3x1", "identity"), ("conv_3x3x3", "max_pool_3x3x3")]
 )
-def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial):
+def test_outputs_and_gradients_equal_the_obvious_loop(operations, partial):
     """In float64, in every part: logits, and gradients of weights, alpha and beta; state dicts interchangeable."""
     space = Space(layers=4, scales=3, nodes=3, channels=8, operations=operations, deployment_size=(16, 16, 3))
     relaxation = normal(JointSoftmax(space).double())
@@ -61,7 +61,7 @@ def test_outputs_and_gradients_are_those_of_the_obvious_loop(operations, partial
     ],
 )
 @pytest.mark.parametrize("relax", [JointSoftmax, SeparateSoftmax])
-def test_the_other_spaces_are_those_of_the_obvious_loop(changes, relax):
+def test_the_other_spaces_equal_the_obvious_loop(changes, relax):
     space = replace(Space(layers=3, scales=3, nodes=2, channels=4, deployment_size=(16, 16, 3)), **changes)
     relaxation = normal(relax(space).double())
     ours, reference = Supernet(space, partial=2).double(), ReferenceSupernet(space, partial=2).double()
@@ -85,8 +85,8 @@ def test_the_other_spaces_are_those_of_the_obvious_loop(changes, relax):
     ],
 )
 def test_one_architecture_with_shared_weights_is_the_relaxed_network_that_has_decided(changes):
-    """Mixing weights of 1 for what the architecture holds, of 0 for all else; in the sum of the ends a
-    missing end would still count, so the architecture has them all."""
+    """Mixing weights of 1 for the architecture's cells and operations, 0 for all others. Missing ends would still count
+    in the sum of the ends, so the architecture has them all."""
     space = replace(Space(layers=3, scales=2, nodes=2, channels=4, deployment_size=(16, 16, 3)), **changes)
     supernet = Supernet(space, partial=1).double()
     for seed in range(3):
@@ -110,7 +110,7 @@ def test_one_architecture_with_shared_weights_is_the_relaxed_network_that_has_de
 
 
 def test_the_reference_is_equation_1(space, relaxation):
-    """Cell by cell from the exponentials, channel by channel; no code of the reference's loop."""
+    """Cell by cell from exponentials, channel by channel; it shares no code with the reference's loop."""
     cell = Supernet(space, partial=2).double().cells["layer1_0to0"]
     x = torch.randn(2, 4, 8, 8, 3, dtype=torch.float64)
     tensors = [x]
@@ -129,7 +129,7 @@ def test_the_reference_is_equation_1(space, relaxation):
 
 
 def test_recomputed_activations_change_no_gradient(space, relaxation):
-    """And are not kept: far fewer bytes wait for the backward pass."""
+    """And they are not kept: far fewer bytes wait for the backward pass."""
     supernet = Supernet(space, partial=2).double()
     image = torch.randn(2, 1, 16, 16, 3, dtype=torch.float64)
     gradients, kept = [], []
@@ -145,7 +145,7 @@ def test_recomputed_activations_change_no_gradient(space, relaxation):
 
 @pytest.mark.parametrize("channels", [8, 16])
 def test_gradients_in_float32_stay_near_float64_s(channels):
-    """At widths whose kernels are vectorised, which those of float64 are not."""
+    """At widths with vectorised kernels; those of float64 are not vectorised."""
     space = Space(layers=4, scales=3, nodes=2, channels=channels, deployment_size=(16, 16, 3))
     network, relaxation = Supernet(space, partial=2), normal(JointSoftmax(space))
     image, weight = torch.randn(2, 1, 32, 32, 3), torch.randn(2, 4, 32, 32, 3)
@@ -160,9 +160,9 @@ def test_gradients_in_float32_stay_near_float64_s(channels):
 
 @pytest.mark.parametrize("rows", [8, 16, 32])
 def test_bfloat16_stays_near_float32(space, relaxation, rows):
-    """Under autocast, logits and gradients, for what bfloat16's 8 bits allow, and as near as the obvious loop.
+    """Logits and gradients under autocast agree within bfloat16's 8 bits, and as closely as in the obvious loop.
 
-    Also where the coarsest tile would have one row or two: over two, torch's gradient is garbage.
+    Also if the coarsest tile would have one or two rows: with two, torch's gradient is wrong.
     """
     ours, reference = Supernet(space, partial=2), ReferenceSupernet(space, partial=2)
     reference.load_state_dict(ours.state_dict())
@@ -183,18 +183,18 @@ def test_bfloat16_stays_near_float32(space, relaxation, rows):
 
 
 @pytest.mark.parametrize("size", [(16, 16, 1), (13, 18, 2)])
-def test_any_size_comes_out_as_it_went_in(space, size):
+def test_any_size_is_preserved(space, size):
     assert Supernet(space)(torch.randn(2, 1, *size), JointSoftmax(space)()).shape == (2, 4, *size)
 
 
-def test_a_pass_leaves_no_trace(space):
+def test_a_forward_pass_does_not_change_the_network(space):
     supernet = Supernet(space)
     before = {name: tensor.clone() for name, tensor in supernet.state_dict().items()}
     supernet(torch.randn(1, 1, 16, 16, 2), JointSoftmax(space)())
     assert all(torch.equal(before[name], tensor) for name, tensor in supernet.state_dict().items())
 
 
-def test_a_width_of_its_own(space):
+def test_separate_widths_for_each_scale(space):
     supernet = Supernet(space, channels=2, partial=2)
     assert supernet.space.channels == 2
     for partial in (4, 0, -2, 1.5):
@@ -205,7 +205,7 @@ def test_a_width_of_its_own(space):
 
 
 def test_a_space_without_convolutions_is_refused(space):
-    with pytest.raises(CineError, match=r"identity.*a convolution among them"):
+    with pytest.raises(CineError, match=r"identity.*at least one convolution"):
         Supernet(replace(space, operations=("identity", "max_pool_3x3x3")))
 
 

@@ -10,7 +10,7 @@ from scripts.space.trellis import Cell, Tile, Trellis, cells_of, text_of, union_
 
 
 def enumerate_paths(layers: int, scales: int, start: str, end: str, skip: bool = False) -> list[tuple[int, ...]]:
-    """All walks over the scales, by trying every sequence; -1 stays by the skip edge."""
+    """All walks over the scales, by trying every sequence; -1 keeps the scale by the skip edge."""
     steps = range(-1 if skip else 0, scales)
     return [walk for walk in itertools.product(steps, repeat=layers + 1) if is_walk(walk, start, end)]
 
@@ -67,16 +67,16 @@ def test_paths_cells_and_shares_against_enumeration(layers, scales, start, end, 
         assert sum(trellis.share(cell) for cell in trellis.cells if cell.layer == layer) == pytest.approx(1)
 
 
-def test_kinds_and_exits():
+def test_kinds_and_exits_of_tiles():
     assert [Cell(1, *ends).kind for ends in [(0, 1), (1, 1), (2, 1)]] == ["contracting", "non_scaling", "expanding"]
     exits = Trellis(4, 3).exits
     assert exits[Tile(0, 0)] == (Cell(1, 0, 0), Cell(1, 0, 1))
-    assert exits[Tile(3, 1)] == (Cell(4, 1, 0),)  # one cell leads home
+    assert exits[Tile(3, 1)] == (Cell(4, 1, 0),)  # only one cell leads to the end
 
 
 @pytest.mark.parametrize("end", ["0", "any"])
 @pytest.mark.parametrize("skip", [False, True])
-def test_best_paths_against_enumeration(end, skip):
+def test_best_paths_equal_those_of_enumeration(end, skip):
     trellis = Trellis(5, 3, end=end, skip=skip)
     rng = random.Random(3)
     score = {cell: rng.random() for cell in trellis.cells}
@@ -89,13 +89,13 @@ def test_best_paths_against_enumeration(end, skip):
     assert [total for total, _ in best] == pytest.approx([total for total, _ in ranked[:12]])
 
 
-def test_best_paths_has_no_more_than_there_are():
+def test_best_paths_returns_at_most_all_paths():
     trellis = Trellis(3, 2)
     assert len(trellis.best_paths(1000, dict.fromkeys(trellis.cells, 1.0))) == trellis.path_count
 
 
 def test_equal_probabilities_prefer_paths_that_dive_and_climb_late():
-    """The trap of accumulated weights: a tile with one exit has p = 1 there, though nothing was learned."""
+    """A problem of accumulated weights: a tile with one exit has p = 1 there, although nothing was learned."""
     trellis = Trellis(6, 4)
     p = {cell: 1 / len(exits) for exits in trellis.exits.values() for cell in exits}
     (_, best), *_ = trellis.best_paths(1, p)
@@ -105,12 +105,12 @@ def test_equal_probabilities_prefer_paths_that_dive_and_climb_late():
 
 
 @pytest.mark.parametrize("path", [(0, 1, 0), (0, 2, 1, 0, 0), (0, 1, 2, 3, 0), (1, 1, 1, 1, 0), (0, 1, 1, 1, 1)])
-def test_a_sequence_that_is_no_path_is_refused(path):
+def test_a_sequence_that_is_not_a_path_is_refused(path):
     with pytest.raises(ValueError, match="path"):
         Trellis(4, 3).check_path(path)
 
 
-def test_a_skip_edge_is_a_cell_of_its_own():
+def test_a_skip_edge_is_a_separate_cell():
     trellis = Trellis(2, 2, skip=True)
     assert trellis.exits[Tile(0, 0)] == (Cell(1, 0, 0), Cell(1, 0, 0, True), Cell(1, 0, 1))
     assert cells_of((0, 1, -1, 0)) == [Cell(1, 0, 1), Cell(2, 1, 1, True), Cell(3, 1, 0)]

@@ -8,7 +8,7 @@ import torch
 from scripts.train import checkpoint
 
 
-def test_an_epoch_s_random_numbers_depend_on_seed_and_epoch_alone():
+def test_random_numbers_of_an_epoch_depend_only_on_seed_and_epoch():
     def draws(seed, epoch):
         checkpoint.seed_epoch(seed, epoch, [])
         return float(torch.rand(())), float(np.random.rand()), random.random()

@@ -19,8 +19,8 @@ def curves(folder):
     return {tag: [(e.step, round(e.value, 5)) for e in events.Scalars(tag)] for tag in events.Tags()["scalars"]}
 
 
-def test_a_resumed_run_overwrites_what_it_does_again(tmp_path):
-    """Killed after its third step, gone on from its second."""
+def test_a_resumed_run_overwrites_repeated_steps(tmp_path):
+    """Killed after its third step, resumed from its second."""
     for steps in ((1, 2, 3), (3, 4)):
         writer = CurveWriter(tmp_path)
         for step in steps:
@@ -45,12 +45,12 @@ def test_without_tensorboard_nothing_happens(tmp_path, monkeypatch):
     assert not (tmp_path / "none").exists()
 
 
-def test_a_writer_that_writes_nothing_leaves_nothing(tmp_path):
+def test_a_writer_without_values_writes_no_file(tmp_path):
     CurveWriter(tmp_path / "none").close()
     assert not (tmp_path / "none").exists()
 
 
-@pytest.mark.filterwarnings("ignore")  # of MLflow's own packages, which are not pinned
+@pytest.mark.filterwarnings("ignore")  # warnings of MLflow's own packages, which are not pinned
 def test_monai_s_switch_tracks_training_and_evaluation_in_mlflow(tmp_path):
     mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed: --tracking mlflow was not tried")
     write_exams(tmp_path)
@@ -69,11 +69,11 @@ def test_monai_s_switch_tracks_training_and_evaluation_in_mlflow(tmp_path):
     assert {path.name for path in (tmp_path / "work" / "tracking").iterdir()} <= {"mlruns", "mlruns.db"}
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path}/work/tracking/mlruns.db")
     (experiment,) = (found for found in client.search_experiments() if found.name == "mine")
-    evaluated, trained = client.search_runs([experiment.experiment_id])  # the newest first
+    evaluated, trained = client.search_runs([experiment.experiment_id])  # newest first
     assert [run.info.status for run in (trained, evaluated)] == ["FINISHED", "FINISHED"]
     losses = client.get_metric_history(trained.info.run_id, "train_loss")
     history = json.loads((tmp_path / "work" / "train" / "history.json").read_text())
-    means = [sum(loss.value for loss in losses[i : i + 2]) / 2 for i in (0, 2)]  # two steps an epoch
+    means = [sum(loss.value for loss in losses[i : i + 2]) / 2 for i in (0, 2)]  # two steps per epoch
     assert means == pytest.approx([entry["loss"] for entry in history], rel=1e-5)
     assert trained.data.metrics["val_mean_dice"] == pytest.approx(history[-1]["val_dice"], abs=1e-6)
     dice = json.loads((tmp_path / "work" / "metrics.json").read_text())["dice"]["mean"]["mean"]

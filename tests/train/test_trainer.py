@@ -72,7 +72,7 @@ def trained_state(folder):
     return {key: content[key] for key in ("epoch", "iteration", "parts", "random")}
 
 
-def test_fine_tuning_begins_with_the_weights_that_it_is_given_and_names_their_exams_too(tmp_path):
+def test_fine_tuning_starts_from_given_weights_and_also_lists_their_exams(tmp_path):
     train(tmp_path / "first", 3, format="rtdnas-model-1", architecture="a", exams=["b"])
     (tmp_path / "first" / "model.json").write_text(
         json.dumps({"format": "rtdnas-model-1", "architecture": "a", "exams": ["b"]})
@@ -82,9 +82,9 @@ def test_fine_tuning_begins_with_the_weights_that_it_is_given_and_names_their_ex
     tuned = train(tmp_path / "tuned", 1, pretrained=origin, lr=0.0)
     assert torch.equal(tuned.weight, before)
     assert json.loads((tmp_path / "tuned" / "model.json").read_text())["exams"] == ["b", "a"]
-    with pytest.raises(CineError, match=r"a run with pretrained = '[0-9a-f]{64}'; expected None"):
+    with pytest.raises(CineError, match=r"a checkpoint with pretrained = '[0-9a-f]{64}'; expected None"):
         train(tmp_path / "tuned", 1)
-    with pytest.raises(CineError, match=r"pretrained: found nowhere.pt, which is no file"):
+    with pytest.raises(CineError, match=r"pretrained: found nowhere.pt, which does not exist"):
         train(tmp_path / "other", 1, pretrained="nowhere.pt")
 
 
@@ -97,12 +97,12 @@ def test_a_resumed_training_equals_an_uninterrupted_one(tmp_path):
 
 
 @pytest.mark.parametrize("steps", [[5], [8], [1, 6, 7], [15]])
-def test_a_training_that_a_signal_ends_saves_its_last_step(tmp_path, steps):
-    """In the middle of an epoch, and where one ends; also several times."""
+def test_a_training_ended_by_a_signal_saves_its_last_step(tmp_path, steps):
+    """In the middle of an epoch, and at its end; also several times."""
     train(tmp_path / "whole", 4)
     before = signal.getsignal(signal.SIGTERM)
     for step in steps:
-        with pytest.raises(KeyboardInterrupt, match="The same command goes on from there"):
+        with pytest.raises(KeyboardInterrupt, match="The same command continues from there"):
             train(tmp_path / "broken", 4, signal_in=step)
         assert torch.load(tmp_path / "broken" / "c.pt", weights_only=True)["iteration"] == step
         assert signal.getsignal(signal.SIGTERM) == before
@@ -110,7 +110,7 @@ def test_a_training_that_a_signal_ends_saves_its_last_step(tmp_path, steps):
     assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
 
 
-def test_a_loss_that_is_no_number_stops_before_the_step(tmp_path):
+def test_a_loss_that_is_not_a_number_stops_before_the_step(tmp_path):
     with pytest.raises(CineError, match="epoch 2, step 6: loss: found nan"):
         train(tmp_path, 4, nan_in=6)
     assert trained_state(tmp_path)["iteration"] == 4
@@ -125,7 +125,7 @@ def test_the_model_is_a_plain_state_dict(tmp_path):
 
 def test_another_configuration_does_not_resume(tmp_path):
     train(tmp_path, 2)
-    with pytest.raises(CineError, match="a list of 1, entry 0 being 'a'; expected a list of 1 with 'b' there"):
+    with pytest.raises(CineError, match="a list of 1 where entry 0 is 'a'; expected a list of 1 with 'b' there"):
         train(tmp_path, 3, exams=["b"])
 
 
@@ -134,17 +134,17 @@ def halve(path):
     path.write_bytes(content[: len(content) // 2])
 
 
-def test_behind_a_truncated_checkpoint_stands_the_one_before(tmp_path, caplog):
+def test_the_earlier_checkpoint_replaces_a_truncated_one(tmp_path, caplog):
     train(tmp_path / "whole", 4)
     train(tmp_path / "broken", 3)
     halve(tmp_path / "broken" / "c.pt")
     train(tmp_path / "broken", 4)
     assert "c.pt: found a file that cannot be read" in caplog.text
-    assert "Going on from the checkpoint before it" in caplog.text
+    assert "Continuing from the checkpoint before it" in caplog.text
     assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
 
 
-def test_a_run_killed_between_two_names_finds_the_checkpoint_before(tmp_path):
+def test_a_run_killed_between_two_renames_finds_the_earlier_checkpoint(tmp_path):
     train(tmp_path / "whole", 4)
     train(tmp_path / "broken", 3)
     (tmp_path / "broken" / "c.pt").unlink()
@@ -152,23 +152,23 @@ def test_a_run_killed_between_two_names_finds_the_checkpoint_before(tmp_path):
     assert identical(trained_state(tmp_path / "broken"), trained_state(tmp_path / "whole"))
 
 
-def test_what_a_killed_run_was_writing_is_swept_up(tmp_path):
+def test_partial_files_of_a_killed_run_are_removed(tmp_path):
     train(tmp_path, 2)
     (tmp_path / ".partial-abc.pt").write_bytes(b"half")
     train(tmp_path, 3)
     assert not list(tmp_path.glob(".partial-*"))
 
 
-def test_where_no_checkpoint_can_be_read_it_says_so(tmp_path):
+def test_unreadable_checkpoints_are_reported(tmp_path):
     train(tmp_path, 2)
     for path in (tmp_path / "c.pt", tmp_path / "c.before.pt"):
         halve(path)
     with pytest.raises(CineError, match="a file that cannot be read") as caught:
         train(tmp_path, 2)
-    assert "Delete it to start anew" in str(caught.value)
+    assert "Delete it to start again" in str(caught.value)
 
 
-def test_a_checkpoint_of_other_parts_says_so(tmp_path):
+def test_a_checkpoint_of_other_parts_is_refused(tmp_path):
     train(tmp_path, 2)
     content = torch.load(tmp_path / "c.pt", weights_only=True)
     del content["parts"]["scheduler"]
@@ -178,7 +178,7 @@ def test_a_checkpoint_of_other_parts_says_so(tmp_path):
 
 
 @pytest.mark.parametrize("error", [RuntimeError("unexpected pos"), OSError(errno.ENOSPC, "No space left on device")])
-def test_a_full_disk_leaves_the_checkpoint_that_stood(tmp_path, monkeypatch, error):
+def test_a_full_disk_does_not_destroy_the_earlier_checkpoint(tmp_path, monkeypatch, error):
     train(tmp_path, 2)
     before = (tmp_path / "c.pt").read_bytes()
 
@@ -187,21 +187,21 @@ def test_a_full_disk_leaves_the_checkpoint_that_stood(tmp_path, monkeypatch, err
         raise error
 
     monkeypatch.setattr(torch, "save", full)
-    with pytest.raises(CineError, match="it cannot be written") as caught:
+    with pytest.raises(CineError, match="a path that cannot be written") as caught:
         train(tmp_path, 3)
-    assert "nothing was lost" in str(caught.value)
+    assert "no data were lost" in str(caught.value)
     assert (tmp_path / "c.pt").read_bytes() == before
     assert sorted(path.name for path in tmp_path.iterdir()) == ["c.before.pt", "c.pt", "model.json", "model.pt"]
 
 
-def test_a_training_without_a_whole_batch_is_refused():
+def test_a_training_without_a_full_batch_is_refused():
     assert count_steps([1, 2], 3) == 6
-    with pytest.raises(CineError, match="batch_size: found no whole batch"):
+    with pytest.raises(CineError, match="batch_size: found too few exams for one batch"):
         count_steps([], 3)
 
 
 def fine_tune(folder, weights, exams, epochs=2, signal_in=None):
-    """A training without a checkpoint, whose weights an earlier handler loads at the start."""
+    """A training without a checkpoint; an earlier handler loads weights at the start."""
     network = torch.nn.Linear(3, 1)
     loader = DataLoader(list(torch.ones(2, 3)), batch_size=1)
 
@@ -219,12 +219,12 @@ def fine_tune(folder, weights, exams, epochs=2, signal_in=None):
     trainer.run(loader, max_epochs=epochs)
 
 
-def test_without_a_checkpoint_a_training_begins_with_the_weights_that_were_loaded(tmp_path):
+def test_without_a_checkpoint_a_training_starts_from_the_loaded_weights(tmp_path):
     weights = {"weight": torch.tensor([[1.0, 2.0, 3.0]]), "bias": torch.tensor([4.0])}
     fine_tune(tmp_path, weights, ["a", "b"])
     assert identical(torch.load(tmp_path / "model.pt", weights_only=True), weights)
     fine_tune(tmp_path, weights, ["b", "c"])
-    assert json.loads((tmp_path / "model.json").read_text())["exams"] == ["a", "b", "c"]  # all that it has seen
+    assert json.loads((tmp_path / "model.json").read_text())["exams"] == ["a", "b", "c"]  # all exams that it has seen
     assert {path.name for path in tmp_path.iterdir()} == {"model.pt", "model.json"}
 
 

@@ -14,7 +14,7 @@ from scripts.train import checkpoint, weights
 
 @pytest.fixture
 def trained(architecture, tmp_path):
-    """A network's weights and the card beside them."""
+    """A network's weights and the card next to them."""
     network = CineNet(architecture)
     checkpoint.save(tmp_path / "model.pt", network.state_dict())
     card = {"format": weights.FORMAT, "architecture": architecture.digest, "exams": ["p1 ED a", "p2 ED b"]}
@@ -37,7 +37,7 @@ def test_a_model_is_loaded_into_its_own_architecture(trained, architecture):
 
 
 def test_a_model_of_another_architecture_is_refused_even_where_its_weights_fit(trained, architecture):
-    """Which input a node reads leaves no trace in the weights' shapes."""
+    """Which input a node reads does not show in the shapes of weights."""
     _, path = trained
     other = replace(
         architecture, cells={**architecture.cells, "contracting": ((0, "conv_3x3x3"), (0, "max_pool_3x3x3"))}
@@ -50,7 +50,7 @@ def test_a_model_of_another_architecture_is_refused_even_where_its_weights_fit(t
         load_model(path, other)
 
 
-def test_exams_that_the_model_saw_are_not_evaluated(trained, architecture):
+def test_training_exams_of_the_model_are_not_evaluated(trained, architecture):
     _, path = trained
     with pytest.raises(CineError, match="trained on 1 of the 2 exams"):
         load_model(path, architecture, ["p2 ED b", "p3 ED c"])
@@ -62,18 +62,18 @@ def test_exams_that_the_search_has_read_are_counted(architecture):
     assert weights.read_by_search(CineNet(architecture), ["p2 ED b"]) == {"read_by_search": 0}
 
 
-def test_integers_get_the_ranges_that_the_card_holds(trained, architecture):
+def test_integers_use_the_ranges_of_the_card(trained, architecture):
     _, path = trained
     network = CineNet(architecture)
     weights.load_model(path, network)
-    assert network.activations == {}  # of a model that was trained before ranges were observed
+    assert network.activations == {}  # for a model that was trained before ranges were observed
     card = json.loads((path.parent / "model.json").read_text())
     (path.parent / "model.json").write_text(json.dumps({**card, "activations": {"a": [0.0, 2.5]}}))
     weights.load_model(path, network)
     assert network.activations == {"a": [0.0, 2.5]}
 
 
-def test_a_missing_or_truncated_model_says_what_to_run(trained, architecture):
+def test_an_error_for_a_missing_or_truncated_model_names_the_step_to_run(trained, architecture):
     _, path = trained
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(CineError, match="Run the step train"):

@@ -1,4 +1,4 @@
-"""Baseline: a network that users would otherwise pick, in the place of CineNet.
+"""Baseline: a network that users would otherwise choose, instead of CineNet.
 
 Tensors: B batch, C channels, H W in-plane, D slices.
 """
@@ -19,24 +19,24 @@ from scripts.space.network import FEWEST_ROWS, at_least, steps
 from scripts.space.provenance import Provenance
 
 MIN_STRIDED = 2
-"""Voxels that a strided convolution leaves along the last axis, at least: where it leaves one, the weight gradient in
-bfloat16 is unwritten memory on CPUs with AMX (torch 2.13)."""
+"""The minimum output size of a strided convolution along the last axis. With 1, the weight gradient in bfloat16 is
+uninitialised memory on CPUs with AMX (torch 2.13)."""
 
 
 class Baseline(Deployable):
     """A network of another library or paper, for any size: B 1 H W D to logits B 4 H W D, any H, W, D >= 1.
 
-    The volume is padded at its far ends with zeros, the mean of a normalised one, to what the network needs, and the
-    logits are cropped. So no number of slices fails; what the padding costs belongs to the network's latency.
+    The volume is padded at its ends to sizes that the network accepts, with zeros, the mean of a normalised volume. The
+    logits are cropped. So any number of slices works; the time for padding is part of the network's latency.
 
     Args:
-        build: the network's class with its configuration (in a config: ``"_mode_": "callable"``); one tensor in and
-            one out, so without deep supervision.
-        multiple: H and W become multiples of it, H at least three times as much, W twice (``MIN_STRIDED``).
-        slice_multiple: D becomes a multiple of it.
-        fewest_slices: D becomes at least this.
-        planar: the network is one of slices; they are folded into the batch, B*D 1 H W.
-        deployment_size: H, W, D in voxels of the volume whose latency counts.
+        build: the network's class with its configuration (in a config: ``"_mode_": "callable"``), with one input tensor
+            and one output tensor, so without deep supervision.
+        multiple: H and W are padded to a multiple of it: H to at least three times, W to twice (``MIN_STRIDED``).
+        slice_multiple: D is padded to a multiple of it.
+        fewest_slices: D is padded to at least this.
+        planar: whether the network takes slices; they are then folded into the batch, B*D 1 H W.
+        deployment_size: H, W, D in voxels of the volume for which latency is measured.
     """
 
     def __init__(
@@ -68,7 +68,7 @@ class Baseline(Deployable):
         return logits[:, :, :height, :width, :depth]
 
     def reset_parameters(self) -> None:
-        """Draw the weights anew as the network's own class does; resetting it layer by layer would draw others."""
+        """Draw new weights with the network's own initialisation; a reset of each layer would give others."""
         self.network.load_state_dict(self.build().state_dict())
 
     def _pad(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
@@ -81,7 +81,7 @@ class Baseline(Deployable):
         return F.pad(x_BCHWD, (0, slices - depth, 0, columns - width, 0, rows - height))
 
     def _digest(self) -> str:
-        """Of class, configuration and the shapes of the parameters, and of what stands around the network."""
+        """The hash of class, configuration, parameter shapes, and settings of the padding."""
         build = self.build if isinstance(self.build, partial) else partial(self.build)
         content = [
             f"{build.func.__module__}.{build.func.__qualname__}",

@@ -1,4 +1,4 @@
-"""BiX-Net, the network that BiX-NAS found, carried over to volumes.
+"""BiX-Net, the network found by BiX-NAS, extended to volumes.
 
 Source: X. Wang et al., BiX-NAS: Searching Efficient Bi-directional Architecture for Medical Image Segmentation,
 MICCAI 2021, and the gene and code in github.com/tiangexiang/BiX-NAS.
@@ -20,22 +20,22 @@ Stage = Sequence[Sequence[int]]
 
 
 class BiXNet(nn.Module):
-    """A U-Net that is passed several times over the same convolutions: B C H W D to logits, H W multiples of 32.
+    """A U-Net that applies the same convolutions several times: B C H W D to logits, H W multiples of 32.
 
     Stages alternate between encoder (its level l at 1/2^l of the stem's size) and decoder (level l at 1/2^(3-l)).
-    Every block takes the mean of what it reads, brought to its size, and passes it through two convolutions. A level's
-    convolutions are shared by all encoders, or decoders; the norms are not. Blocks that the output does not depend on
-    are left out, as the authors do. Kernels are 3x3x3 where theirs are 3x3, pooling and resizing stay in plane.
+    Every block averages its inputs, resized to its own size, and applies two convolutions. All encoders share the
+    convolutions of a level, and so do all decoders; the norms are separate. As in the authors' code, blocks without
+    influence on the output are left out. Kernels are 3x3x3 instead of 3x3; pooling and resizing stay in plane.
 
     Args:
-        in_channels, out_channels: of image and logits.
-        gene: for each stage and level what the block reads: 0, the block before it; k > 0, level k-1 of the stage
-            before it. The first stage reads the stem.
-        stem_channels, channels: width at full resolution, and of the blocks.
+        in_channels, out_channels: channels of image and logits.
+        gene: for each stage and level the inputs of the block: 0 is the block before it; k > 0 is level k-1 of the
+            stage before it. The first stage reads the stem.
+        stem_channels, channels: width at full resolution, and width of the blocks.
 
     Raises:
-        ValueError: a decoder that the output depends on reads the block before it at its level 0: the bridge below
-            the encoder, which the published network goes without.
+        ValueError: a decoder with influence on the output reads the block before it at its level 0. That is the bridge
+            below the encoder, which the published network does not have.
     """
 
     def __init__(
@@ -84,7 +84,7 @@ class BiXNet(nn.Module):
 
 
 def needed(gene: Sequence[Stage]) -> dict[Block, list[Block | None]]:
-    """The blocks that the last one depends on, in the order of computation, with what each reads; None is the stem."""
+    """The blocks with influence on the last one, in the order of computation, with their inputs; None is the stem."""
     found: dict[Block, list[Block | None]] = {}
     waiting: list[Block] = [(len(gene) - 1, LEVELS - 1)]
     while waiting:
@@ -127,7 +127,7 @@ def _norm_and_relu(channels: int) -> nn.Module:
 
 
 def _resize(x_BCHWD: torch.Tensor, size: tuple[int, int, int]) -> torch.Tensor:
-    """Bilinear in plane, for D stays as it is."""
+    """Bilinear in plane, since D does not change."""
     if x_BCHWD.shape[2:] == size:
         return x_BCHWD
     return F.interpolate(x_BCHWD, size, mode="trilinear", align_corners=True)

@@ -1,4 +1,4 @@
-"""What a cine exam is: files in and out, exams and folds, geometry, and what the heart does. Knows nothing of NAS."""
+"""Cine exams: files in and out, geometry, and order of slices and axes. Independent of NAS."""
 
 STRUCTURES = {"RV": 1, "MYO": 2, "LV": 3}
-"""Labels of the right ventricle's cavity, the left ventricle's myocardium and its cavity; 0 is background."""
+"""Labels: cavity of the right ventricle, myocardium and cavity of the left ventricle; background is 0."""

@@ -1,4 +1,4 @@
-"""Names and formats of files: what ends as a NIfTI does, and what a file is that does not, with the way to one."""
+"""Names and formats of files: how names of NIfTI files end, and what to do with files in other formats."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from scripts.cine.dicom_signature import is_dicom
 _NIFTI = re.compile(r"\.nii(\.gz)?$", re.IGNORECASE)
 _HEAD = 400
 _HEADERS = {bytes([92, 1, 0, 0]), bytes([0, 0, 1, 92]), bytes([28, 2, 0, 0]), bytes([0, 0, 2, 28])}
-"""How the headers of Analyze and NIfTI-1 (348) and of NIfTI-2 (540) begin, in either byte order."""
+"""The first bytes of headers of Analyze and NIfTI-1 (348) and of NIfTI-2 (540), in both byte orders."""
 _CONVERT = "Save it as .nii.gz, in 3D Slicer or with SimpleITK (ReadImage, WriteImage)."
-_UNPACK = "Unpack it, and name the folder or the NIfTI file that was in it."
+_UNPACK = "Unpack it, and name the folder or the NIfTI file from it."
 _EXPORT = "Export the exam as DICOM or NIfTI."
-# (how a file begins, its endings, what it is, what to do); one of the first two suffices
+# (first bytes, endings of the name, what it is, what to do); the first bytes or the ending suffices
 _FORMATS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str, str], ...] = (
     ((b"NRRD000",), (".nrrd", ".nhdr"), "an NRRD image", _CONVERT),
     ((b"ObjectType =", b"NDims ="), (".mha", ".mhd"), "a MetaImage", _CONVERT),
@@ -27,14 +27,9 @@ _FORMATS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str, str], ...] = (
         "an archive",
         _UNPACK,
     ),
-    ((b"# === DATA DESCRIPTION",), (".par", ".rec"), "a PAR/REC export of Philips", "Convert it, with dcm2niix."),
+    ((b"# === DATA DESCRIPTION",), (".par", ".rec"), "a PAR/REC export of Philips", "Convert it with dcm2niix."),
     ((b"version https://git-lfs",), (), "a Git LFS pointer instead of the file", "Fetch the file: git lfs pull."),
-    (
-        (b"<!DOCTYPE", b"<!doctype", b"<html"),
-        (),
-        "a web page",
-        "Download the file itself.",
-    ),
+    ((b"<!DOCTYPE", b"<!doctype", b"<html"), (), "a web page", "Download the file itself."),
     ((b"\x93NUMPY", b"MATLAB 5.0", b"\x89HDF"), (".npy", ".npz", ".mat", ".h5"), "an array without geometry", _EXPORT),
     (
         (b"\x89PNG", b"\xff\xd8\xff", b"II*\0", b"MM\0*", b"GIF87a", b"GIF89a", b"%PDF-"),
@@ -46,7 +41,7 @@ _FORMATS: tuple[tuple[tuple[bytes, ...], tuple[str, ...], str, str], ...] = (
 
 
 def is_nifti(path: str | Path) -> bool:
-    """Whether a name ends as those of NIfTI files do, in upper or lower case."""
+    """Whether a name ends in .nii or .nii.gz, in upper or lower case."""
     return _NIFTI.search(str(path)) is not None
 
 
@@ -56,7 +51,7 @@ def stem(path: Path) -> str:
 
 
 def other_format(path: Path) -> tuple[str, str] | None:
-    """What a file is that is no NIfTI of its name, and what to do; None where that cannot be said."""
+    """What a file is that is not the NIfTI of its name, and what to do; None if that is unknown."""
     try:
         with path.open("rb") as stream:
             head = stream.read(_HEAD)
@@ -78,19 +73,19 @@ def other_format(path: Path) -> tuple[str, str] | None:
 
 
 _PAIR = (
-    "one half of a pair of header and voxels (.hdr, .img)",
+    "one half of a header and image pair (.hdr, .img)",
     "Join them: in Python, nibabel.save(nibabel.load('NAME.hdr'), 'NAME.nii.gz').",
 )
 
 
 def _of_header(content: bytes) -> tuple[str, str] | None:
-    """By the magic; Analyze has none."""
+    """The same from the magic bytes; Analyze has none."""
     if content[344:348] == b"n+1\0" or content[4:8] == b"n+2\0":
-        return "a NIfTI file of another name", "Rename it, to end in .nii.gz where it is compressed, else in .nii."
+        return "a NIfTI file with another ending", "Rename it to end in .nii.gz if it is compressed, else in .nii."
     if content[344:348] == b"ni1\0" or content[4:8] == b"ni2\0":
         return _PAIR
     if content[344:348] == bytes(4):
-        return "an Analyze 7.5 header, which does not say how the patient lies", _EXPORT
+        return "an Analyze 7.5 header, which does not give the patient's orientation", _EXPORT
     return None
 
 

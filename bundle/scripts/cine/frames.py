@@ -1,4 +1,4 @@
-"""A cine frame by frame: read, put together and written, so that memory grows with a volume and not with a cine.
+"""Read, collect and write a cine frame by frame, so that memory depends on the size of a volume, not of the cine.
 
 Tensors: T frames, H W in-plane, D slices.
 """
@@ -22,14 +22,14 @@ from scripts.core.errors import CineError
 from scripts.core.files import replacing
 
 FRAME, FRAMES = "frame", "frames"
-"""Keys of an item that is one frame of a cine: its number, counted from 0, and how many there are."""
+"""Keys of an item that is one frame of a cine: its number, counted from 0, and the number of frames."""
 LABELS = ("pred", "all_parts")
 
 
 class FrameReader(CineReader):
-    """Reads one frame of a file. Frames that are asked for in their order are read in one pass.
+    """Reads one frame of a file. Frames that are requested in order are read in one pass.
 
-    A pass counts as whole where it comes to the file's end, where gzip keeps its checksum; the last frame waits for it.
+    A pass is complete only at the end of the file, where gzip has its checksum; the last frame waits for it.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class FrameReader(CineReader):
         self._of: tuple[Any, ...] = ()
 
     def get_data(self, img: Any) -> tuple[np.ndarray, dict[str, Any]]:
-        """H W D, float32, of the frame ``asked``; as ``CineReader`` otherwise. CineError where there is none."""
+        """H W D, float32, of the frame ``asked``; as ``CineReader`` otherwise. CineError if there is no such frame."""
         header = read_header(img[0])
         frame = _number(self.asked, header.frames)
         status = header.path.stat()
@@ -58,13 +58,13 @@ class FrameReader(CineReader):
 
 
 class LoadFramed(LoadImaged):
-    """LoadImaged for cines: an item that asks for a frame gets that one, 1 H W D, any other all of them, T H W D.
+    """LoadImaged for cines: an item with a frame number gets this frame, 1 H W D; any other item all, T H W D.
 
-    Items of MONAI Label ask for a frame, and so does ``run infer``, for one after the other.
+    Items of MONAI Label have a frame number, and so do items of ``run infer``, one frame after the other.
 
     Args:
-        keys: of the images.
-        frame_key: where an item may hold the frame's number, counted from 0.
+        keys: the keys of images.
+        frame_key: the key of the frame's number, counted from 0; it may be missing.
     """
 
     def __init__(self, keys: KeysCollection, frame_key: str = FRAME):
@@ -87,25 +87,25 @@ def _number(asked: Any, frames: int) -> int:
 
 
 def frame_items(item: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """An item for each frame of the file ``item["image"]``."""
+    """One item for each frame of the file ``item["image"]``."""
     header: Header = read_header(item["image"])
     for frame in range(header.frames):
         yield {**item, FRAME: frame, FRAMES: header.frames}
 
 
 class FramesGathered:
-    """Puts the labels of a cine's frames together, a byte a voxel."""
+    """Collects the labels of a cine's frames, one byte per voxel."""
 
     def __init__(self) -> None:
         self._labels: dict[str, np.ndarray] = {}
         self._constant: list[bool] = []
 
     def add(self, item: Mapping[str, Any]) -> dict[str, Any] | None:
-        """Take up an item of ``frame_items`` with its labels, 1 H W D; frames come in their order.
+        """Add an item of ``frame_items`` with its labels, 1 H W D; frames must come in order.
 
         Returns:
-            After the last frame, the item of the cine, with labels T H W D (uint8) and what its images' metadata say of
-            each frame; None before. An item without a frame's number, as it came.
+            After the last frame, the item of the cine, with labels T H W D (uint8) and the lists of its frames'
+            metadata; None before. An item without a frame number is returned unchanged.
         """
         if FRAMES not in item:
             return dict(item)
@@ -128,11 +128,11 @@ class FramesGathered:
 
 
 def write_frames(path: str | Path, head: bytes, frames: Iterable[bytes]) -> None:
-    """Write a NIfTI, compressed where its name ends in .gz, frame by frame, whole or not at all.
+    """Write a NIfTI frame by frame, as a whole or not at all; compressed if its name ends in .gz.
 
     Args:
-        path: of the file.
-        head: all that stands before the voxels.
+        path: the path of the file.
+        head: all bytes before the voxels.
         frames: the stored voxels of each frame, the first axis fastest.
 
     Raises:
@@ -147,12 +147,12 @@ def write_frames(path: str | Path, head: bytes, frames: Iterable[bytes]) -> None
 
 
 def check_name(item: Mapping[str, Any], suffixes: tuple[str, ...]) -> None:
-    """CineError where an item's results would have names that the disk does not take."""
+    """CineError if the disk does not accept the names of an item's results."""
     for suffix in suffixes:
         try:
             Path(f"{item['output']}{suffix}").lstat()
         except FileNotFoundError:
             continue
         except OSError as error:
-            found = f"a result's name that cannot be ({error.strerror})"
+            found = f"a result's name that the disk refuses ({error.strerror})"
             raise CineError(item["source"], found, "a shorter name", "Rename the file.") from None

@@ -1,4 +1,4 @@
-"""A NIfTI's header, held against every rule before a voxel is read: size and type, and its geometry."""
+"""Check a NIfTI's header against all rules before a voxel is read: size and type, and its geometry."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from scripts.core.files import missing
 from scripts.runtime.device import available_memory
 
 MEMORY_SHARE = 0.5
-"""Share of the available memory that one file may take."""
+"""The share of the available memory that one file may take."""
 WORK_BYTES, WORK_SPACING_MM = 64, 1.5
-"""What inference takes for a voxel (measured: 60 to 100), of the file or of the in-plane grid on which it works."""
+"""Bytes of inference per voxel (measured: 60 to 100), of the file or of the in-plane working grid."""
 MASK_BYTES = 4
-"""What the masks of all frames take for a voxel, until they are written."""
+"""Bytes per voxel of the masks of all frames, until they are written."""
 EXTENSION_LIMIT = 16 * 2**20
-"""Largest distance in bytes from the file's begin to its voxels: room for header extensions, not for bombs."""
+"""Largest offset in bytes of the voxels in a file: enough for header extensions, too little for decompression bombs."""
 DEFLATE_LIMIT = 1032
-"""gzip reaches at most this ratio, so a larger claim cannot be true (https://zlib.net/zlib_tech.html)."""
+"""The highest compression ratio of gzip; a larger claim cannot be true (https://zlib.net/zlib_tech.html)."""
 
 _DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _REFUSED = {1: "binary", 32: "complex64", 128: "RGB", 1536: "float128", 1792: "complex128", 2048: "complex256"}
@@ -38,21 +38,21 @@ READ_ERRORS = (OSError, EOFError, zlib.error)
 
 @dataclass(frozen=True, eq=False)
 class Header:
-    """What a valid header says.
+    """The contents of a valid header.
 
     Attributes:
         path: the file.
-        file_shape: the dimensions as the file has them: H W, H W D or H W D T, perhaps with ones before and after T.
+        file_shape: the dimensions in the file: H W, H W D or H W D T, perhaps with ones before and after T.
         shape: H, W, D; D is 1 for a 2D file.
-        frames: T; 1 where the file is no cine.
+        frames: T; 1 if the file is not a cine.
         is_cine: whether the file has a time axis.
         spacing_mm: distance of voxel centres along H, W and D (mm).
-        affine: 4x4, voxel indices to RAS (mm); orthogonal, its columns as long as ``spacing_mm``.
-        dtype: of the stored voxels, with their byte order.
-        offset: where the voxels begin (bytes).
+        affine: 4x4, voxel indices to RAS (mm); orthogonal, with the lengths ``spacing_mm`` of its columns.
+        dtype: the type of the stored voxels, with their byte order.
+        offset: the position of the first voxel in the file (bytes).
         slope, intercept: stored value * slope + intercept is the voxel's value.
         raw: nibabel's header, unchanged.
-        spacing_doubt: why the spacing may be wrong; empty where the header gives no reason.
+        spacing_doubt: why the spacing may be wrong; empty if the header gives no reason for a doubt.
     """
 
     path: Path
@@ -79,7 +79,7 @@ def read_header(path: str | Path) -> Header:
     """Read and check the header of a NIfTI-1 or NIfTI-2 file (.nii, .nii.gz), without its voxels.
 
     Raises:
-        CineError: no readable NIfTI, or one whose size, type, units or geometry cannot be trusted.
+        CineError: not a readable NIfTI, or its size, type, units or geometry is implausible.
     """
     path = Path(path)
     raw, magic = _read_raw(path)
@@ -108,7 +108,7 @@ def read_header(path: str | Path) -> Header:
 
 
 def open_file(path: Path) -> IO[bytes]:
-    """Open for reading, decompressing by the content and not by the name."""
+    """Open a file for reading; its content, not its name, decides whether it is decompressed."""
     with path.open("rb") as stream:
         compressed = stream.read(2) == b"\x1f\x8b"
     return gzip.open(path) if compressed else path.open("rb")  # type: ignore[return-value]
@@ -120,7 +120,9 @@ def unreadable(path: Path, error: Exception) -> CineError:
         found, action = missing(path, "Check the path.")
         return CineError(path, found, "a NIfTI file", action)
     reason = getattr(error, "strerror", None) or str(error)
-    return CineError(path, f"a file that cannot be read ({reason})", "a whole NIfTI file", "Copy or export it again.")
+    return CineError(
+        path, f"a file that cannot be read ({reason})", "a complete NIfTI file", "Copy or export it again."
+    )
 
 
 def _read_raw(path: Path) -> tuple[nib.Nifti1Header, bytes]:
@@ -139,11 +141,13 @@ def _read_raw(path: Path) -> tuple[nib.Nifti1Header, bytes]:
             if len(block) >= size and np.frombuffer(block, f"{order}i4", count=1)[0] == size:
                 raw = kind(block[:size], order, check=False)
                 return raw, bytes(raw["magic"].item())
-    raise _no_nifti(path, f"no NIfTI header (it begins with {block[:8]!r})", "a NIfTI-1 or NIfTI-2 file")
+    raise _no_nifti(
+        path, f"other bytes than a NIfTI header (it begins with {block[:8]!r})", "a NIfTI-1 or NIfTI-2 file"
+    )
 
 
 def _no_nifti(path: Path, found: str, expected: str) -> CineError:
-    """The error for another format, with its name where that is known."""
+    """The error for another format, with its name if it is known."""
     what, action = other_format(path) or (found, _EXPORT)
     return CineError(path, what, expected, action)
 
@@ -160,10 +164,10 @@ def _layout(path: Path, raw: nib.Nifti1Header) -> tuple[tuple[int, ...], np.dtyp
     if code not in _DTYPES:
         name = _REFUSED.get(code, "unknown")
         raise CineError(path, f"the data type {name} (code {code})", "integers or floats of 8 to 64 bits", _EXPORT)
-    least = raw.single_vox_offset
+    first = raw.single_vox_offset
     offset = float(raw["vox_offset"])
-    if not (least <= offset <= EXTENSION_LIMIT and offset.is_integer()):
-        expected = f"a whole number of bytes from {least} to {EXTENSION_LIMIT}"
+    if not (first <= offset <= EXTENSION_LIMIT and offset.is_integer()):
+        expected = f"a whole number of bytes from {first} to {EXTENSION_LIMIT}"
         raise CineError(path, f"voxels that begin at byte {offset:g} (vox_offset)", expected, _EXPORT)
     return file_shape, np.dtype(_DTYPES[code]).newbyteorder(raw.endianness), int(offset)
 
@@ -174,7 +178,7 @@ def _scaling(path: Path, raw: nib.Nifti1Header) -> tuple[float, float]:
         raise CineError(
             path, f"scl_slope {slope} and scl_inter {intercept}", "finite numbers", "Set them to 1 and 0 if unscaled."
         )
-    return (slope, intercept) if slope else (1.0, 0.0)  # the standard: slope 0 means unscaled
+    return (slope, intercept) if slope else (1.0, 0.0)  # in the standard, slope 0 means unscaled
 
 
 def _check_size(header: Header) -> None:
@@ -187,27 +191,29 @@ def _check_size(header: Header) -> None:
             path,
             f"a header that claims {claimed} bytes in a file of {stored}",
             "all voxels that the header claims",
-            "The file is cut short or damaged: copy or export it again.",
+            "The file is truncated or damaged: copy or export it again.",
         )
     check_memory(header)
 
 
 def check_memory(header: Header, whole: bool = False) -> None:
-    """CineError where a file takes more than its share of the available memory.
+    """CineError if a file takes more than its share of the available memory.
 
     Args:
-        header: of the file.
-        whole: all frames are worked on at once, and not one by one, with the masks of all.
+        header: the header of the file.
+        whole: whether all frames are processed at once, not one by one, with the masks of all frames.
     """
     voxels, frames = math.prod(header.shape), header.frames
-    coarser = math.prod(sorted(header.spacing_mm)[:2]) / WORK_SPACING_MM**2  # the slice axis has the largest spacing
+    coarser = (
+        math.prod(sorted(header.spacing_mm)[:2]) / WORK_SPACING_MM**2
+    )  # the slice axis is the one with the largest spacing
     worked_on = WORK_BYTES * voxels * max(1.0, coarser)
     needed = int(header.nbytes + frames * worked_on if whole else worked_on + MASK_BYTES * voxels * frames)
     budget = int(MEMORY_SHARE * available_memory("cpu"))
     if needed > budget:
         raise CineError(
             header.path,
-            f"{header.file_shape} voxels of {header.spacing_mm} mm, which take {needed / 2**20:.0f} MiB",
+            f"{header.file_shape} voxels of {header.spacing_mm} mm, which need {needed / 2**20:.0f} MiB",
             f"at most {budget / 2**20:.0f} MiB ({MEMORY_SHARE:.0%} of the available memory)",
             "Crop the image, split the cine, or free memory.",
         )

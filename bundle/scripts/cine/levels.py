@@ -1,4 +1,4 @@
-"""Where in the heart a slice lies: base, middle or apex."""
+"""The level of a slice in the heart: base, middle or apex."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ LEVELS = ("base", "middle", "apex")
 
 
 def labelled_slices(labels: np.ndarray) -> np.ndarray:
-    """Indices of the slices (last axis) that carry a label, base first.
+    """Indices of the slices (last axis) with a label, base first.
 
-    Headers leave open which end is the base; there the heart is wide, so the half of the stack with more labelled
+    Headers do not say which end is the base. The heart is wide there, so the half of the stack with more labelled
     voxels is the basal one. In ACDC that is the first half of every labelled volume.
     """
     areas = np.count_nonzero(labels, axis=tuple(range(labels.ndim - 1)))
@@ -21,11 +21,11 @@ def labelled_slices(labels: np.ndarray) -> np.ndarray:
 
 
 def slices_by_level(labels_HWD: np.ndarray) -> dict[str, list[int]]:
-    """Level -> indices of its slices: thirds of the labelled slices, as the heart's long axis is divided.
+    """Level -> indices of its slices: thirds of the labelled slices, along the heart's long axis.
 
-    Of n labelled slices counted k = 0..n-1 from the base, each belongs to the third in which its centre, (k + 1/2) / n
-    of the way, lies; the only slice is thus middle, and of two one is base and one apex. Slices without a label, also
-    between labelled ones, belong to no level. Equal thirds: Cerqueira et al., Circulation 2002;105:539-542.
+    The n labelled slices are counted k = 0..n-1 from the base. Each belongs to the third that contains its centre, at
+    (k + 1/2) / n of the way. So a single slice is middle, and of two slices one is base and one apex. Slices without a
+    label, also between labelled ones, have no level. Equal thirds: Cerqueira et al., Circulation 2002;105:539-542.
     """
     levels: dict[str, list[int]] = {level: [] for level in LEVELS}
     stack = labelled_slices(labels_HWD).tolist()

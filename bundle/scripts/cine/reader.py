@@ -1,4 +1,4 @@
-"""The one gate by which a NIfTI enters: its voxels whole and finite, its geometry as pixdim says, in mm."""
+"""The only way to read a NIfTI: its voxels complete and finite, its geometry checked, in mm."""
 
 from __future__ import annotations
 
@@ -24,49 +24,51 @@ logger = logging.getLogger(__name__)
 
 IMAGE = "image"
 CONSTANT = "constant"
-"""Metadata of an image: for each frame, whether all its voxels are equal."""
+"""Key in an image's metadata: for each frame, whether all its voxels are equal."""
 LARGEST = 1e15
-"""The squares of larger voxels overflow float32 when an image is normalised."""
+"""A limit for voxels: squares of larger values overflow float32 when an image is normalised."""
 MIN_CONTRAST = 1e-15
-"""The squares of what differs by less underflow."""
+"""A limit for contrast: squares of smaller differences underflow."""
 RESOLUTION = 2.0**-15
-"""Least contrast as a share of the largest voxel: it leaves float32 512 grey levels."""
+"""The minimum contrast as a share of the largest voxel: it leaves float32 512 grey levels."""
 
 
 class CineReader(ImageReader):
     """Reader for ``LoadImaged(reader=CineReader(), ensure_channel_first=True, image_only=True)``.
 
-    A 3D file becomes a tensor of 1 H W D, a 4D cine one of T H W D (frames as channels), a 2D file one of
-    1 H W 1; all float32, in the file's own axis order. The affine is RAS in mm.
+    A 3D file becomes a tensor of 1 H W D. A 4D cine becomes T H W D (frames as channels), a 2D file 1 H W 1. All are
+    float32, in the file's own axis order. The affine is RAS in mm.
 
-    ``read`` opens nothing: where it fails, LoadImage would fall back in silence to a reader without the gate.
+    ``read`` does not open the file: if it failed, LoadImage would silently fall back to a reader without these checks.
 
     Args:
-        frame: the one frame of a cine to read, counted from 0; None reads all.
+        frame: the only frame of a cine to read, counted from 0; None reads all.
     """
 
     def __init__(self, frame: int | None = None):
         self.frame = frame
 
     def verify_suffix(self, filename: Sequence[PathLike] | PathLike) -> bool:
-        """Whether the names end as NIfTI files do."""
+        """Whether all names end in .nii or .nii.gz."""
         return all(map(is_nifti, ensure_tuple(filename)))
 
     def read(self, data: Sequence[PathLike] | PathLike, **kwargs: Any) -> tuple[Path, ...]:
-        """The paths themselves; ``get_data`` does the reading."""
+        """The paths themselves; ``get_data`` reads the files."""
         return tuple(Path(name) for name in ensure_tuple(data))
 
     def get_data(self, img: Sequence[Path]) -> tuple[np.ndarray, dict[str, Any]]:
         """Read one file.
 
         Returns:
-            H W D, or H W D T for all frames of a cine, float32; and the metadata that MONAI's spatial transforms need.
+            H W D, or H W D T for all frames of a cine, float32; and the metadata for MONAI's spatial transforms.
 
         Raises:
-            CineError: the file does not pass the gate.
+            CineError: the file does not pass the checks.
         """
         if len(img) != 1:
-            raise CineError(", ".join(map(str, img)), f"{len(img)} files", "one file an image", "List them apart.")
+            raise CineError(
+                ", ".join(map(str, img)), f"{len(img)} files", "one file per image", "List them separately."
+            )
         voxels_THWD, header = read_volume(img[0], self.frame)
         several = header.is_cine and self.frame is None
         meta = metadata(header, voxels_THWD, several)
@@ -74,7 +76,7 @@ class CineReader(ImageReader):
 
 
 def metadata(header: Header, voxels_THWD: np.ndarray, is_cine: bool) -> dict[str, Any]:
-    """What MONAI's spatial transforms need to know of an image, and which of its frames are constant."""
+    """The metadata of an image for MONAI's spatial transforms, and which of its frames are constant."""
     return {
         MetaKeys.AFFINE: header.affine.copy(),
         MetaKeys.ORIGINAL_AFFINE: header.affine.copy(),
@@ -86,12 +88,12 @@ def metadata(header: Header, voxels_THWD: np.ndarray, is_cine: bool) -> dict[str
 
 
 class LoadExamd(LoadImaged):
-    """MONAI's LoadImaged with the gate; of an item that names a frame, it reads this frame only.
+    """MONAI's LoadImaged with the checks of this module; it reads only one frame of an item with a frame number.
 
     Args:
-        keys: files of an item, which become tensors of C H W D.
-        frame_key: where an item may hold the frame's number, counted from 0.
-        allow_missing_keys: whether an item may lack a key.
+        keys: the keys of files, which become tensors of C H W D.
+        frame_key: the key of the frame's number, counted from 0; it may be missing.
+        allow_missing_keys: whether keys may be missing from an item.
     """
 
     def __init__(self, keys: KeysCollection, frame_key: str = "frame", allow_missing_keys: bool = False):
@@ -102,7 +104,7 @@ class LoadExamd(LoadImaged):
         self.frame_key = frame_key
 
     def __call__(self, data: Mapping[Hashable, Any], reader: ImageReader | None = None) -> dict[Hashable, Any]:
-        """Paths -> C H W D; CineError where a file does not pass the gate, or has no such frame."""
+        """Paths -> C H W D; CineError if a file does not pass the checks or has no such frame."""
         frame = data.get(self.frame_key)
         loaded = super().__call__(data, reader if frame is None else CineReader(int(frame)))
         if IMAGE in self.keys and IMAGE in data:
@@ -112,21 +114,21 @@ class LoadExamd(LoadImaged):
 
 
 def read_volume(path: str | Path, frame: int | None = None) -> tuple[np.ndarray, Header]:
-    """Read a NIfTI through the gate.
+    """Read a NIfTI with all checks.
 
-    A voxel that is not finite in float32 takes the least finite value of its frame, with a warning; a constant frame
-    (all zero, say) is accepted with a warning, as it comes.
+    A voxel that is not finite in float32 is set to the minimum finite value of its frame, with a warning. A constant
+    frame (such as all zero) is accepted unchanged, with a warning.
 
     Args:
         path: the file.
-        frame: the one frame to keep, counted from 0; None keeps all.
+        frame: the only frame to read, counted from 0; None reads all.
 
     Returns:
         T H W D, float32, in the file's axis order (T is 1 for a 2D or 3D file, and for one frame); and the header.
 
     Raises:
-        CineError: the header is refused, the data are cut short, damaged or too long, there is no such frame, or a
-            frame has no finite voxel or a contrast that float32 cannot hold (from a slope or intercept that is off).
+        CineError: the header is refused; the data are incomplete, damaged or too long; there is no such frame. Or a
+            frame has no finite voxel, or its contrast does not fit float32 (because of a wrong slope or intercept).
     """
     header = read_header(path)
     if frame is not None and not 0 <= frame < header.frames:
@@ -140,11 +142,11 @@ def read_volume(path: str | Path, frame: int | None = None) -> tuple[np.ndarray,
 
 
 def read_frames(header: Header, of_any_contrast: bool = False) -> Iterator[np.ndarray]:
-    """The frames of a file, H W D, float32, one after the other; as ``read_volume``.
+    """The frames of a file, H W D, float32, one after the other, with the checks of ``read_volume``.
 
     Args:
-        header: of the file.
-        of_any_contrast: whether frames of a single value are as good as others, as in label maps.
+        header: the header of the file.
+        of_any_contrast: whether constant frames are acceptable, as in label maps.
     """
     return (_frame(header, index, stored_HWD, of_any_contrast) for index, stored_HWD in _stored_frames(header))
 
@@ -152,7 +154,7 @@ def read_frames(header: Header, of_any_contrast: bool = False) -> Iterator[np.nd
 def _stored_frames(header: Header) -> Iterator[tuple[int, np.ndarray]]:
     """Number and stored voxels of each frame.
 
-    Reads to the stream's end, where gzip keeps its checksum, but nothing beyond what the header claims.
+    It reads to the end of the stream, where gzip has its checksum, but not more than the header claims.
     """
     size = header.nbytes // header.frames
     try:
@@ -171,13 +173,13 @@ def _stored_frames(header: Header) -> Iterator[tuple[int, np.ndarray]]:
 
 def _frame(header: Header, index: int, stored_HWD: np.ndarray, of_any_contrast: bool = False) -> np.ndarray:
     """Stored voxels -> finite values, float32."""
-    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is judged below
+    with np.errstate(over="ignore", invalid="ignore"):  # an overflow becomes infinite and is checked below
         if (header.slope, header.intercept) == (1.0, 0.0):
             frame_HWD = stored_HWD.astype(np.float32)
         else:
             frame_HWD = (stored_HWD.astype(np.float64) * header.slope + header.intercept).astype(np.float32)
     if of_any_contrast and not np.isfinite(frame_HWD).all():
-        action = "Write 0 where nothing is labelled."
+        action = "Write 0 for unlabelled voxels."
         raise CineError(header.path, "label values that are not finite", "whole numbers", action)
     _make_finite(header, index, frame_HWD)
     if not of_any_contrast:
@@ -197,15 +199,15 @@ def _make_finite(header: Header, index: int, frame_HWD: np.ndarray) -> None:
             found = f"no finite voxel in frame {index + 1} of {header.frames}"
             raise CineError(header.path, found, "finite voxels", "Export the exam again.")
         count = finite.size - np.count_nonzero(finite)
-        logger.warning("frame %d: %d voxels that are not finite set to the frame's minimum", index + 1, count)
-        logger.debug("%s is the file whose frame %d had them", header.path, index + 1)
+        logger.warning("frame %d: set %d voxels that are not finite to the frame's minimum", index + 1, count)
+        logger.debug("%s: these voxels are in frame %d of this file", header.path, index + 1)
         frame_HWD[~finite] = frame_HWD[finite].min()
 
 
 def _check_contrast(header: Header, index: int, frame_HWD: np.ndarray, stored_HWD: np.ndarray) -> None:
     low, high = float(frame_HWD.min()), float(frame_HWD.max())
     largest = max(-low, high)
-    # float32 may have rounded a contrast away
+    # rounding to float32 may have removed the contrast
     constant = low == high and np.ptp(stored_HWD[np.isfinite(stored_HWD)]) == 0
     if largest > LARGEST or not (constant or high - low >= max(MIN_CONTRAST, RESOLUTION * largest)):
         raise CineError(
@@ -215,4 +217,4 @@ def _check_contrast(header: Header, index: int, frame_HWD: np.ndarray, stored_HW
             "Correct scl_slope and scl_inter in the header, or export the exam again.",
         )
     if constant:
-        logger.warning("frame %d is constant (%g): there is nothing to see in it", index + 1, low)
+        logger.warning("frame %d is constant (%g): it shows nothing", index + 1, low)

@@ -1,4 +1,4 @@
-"""Only what MONAI lacks: the working order of short-axis stacks, one frame of a cine, a transform for each of them.
+"""Transforms that MONAI lacks: the working order of short-axis stacks, and transforms for each frame of a cine.
 
 Tensors are channel first, C H W D; the frames of a cine are channels, T H W D.
 """
@@ -21,23 +21,23 @@ from scripts.core.errors import CineError
 logger = logging.getLogger(__name__)
 
 CLEARLY_COARSER = 1.5
-"""Spacing of slices over spacing in plane from which an axis is known by its spacing."""
-# directions in RAS; the tilt decides, alike for every axis order, where two axes agree equally well
+"""An axis is the slice axis if its spacing is at least this many times that of both others."""
+# directions in RAS; the small tilt decides consistently, for every axis order, if two axes agree equally well
 _TOWARDS_L = np.array([-1.0, -1e-3, -1e-3])
 _TOWARDS_P = np.array([0.0, -1.0, -1e-3])
 
 
 class ShortAxisOrder(InvertibleTransform):
-    """Bring a short-axis stack into its working order, by permuting and flipping whole axes, and back.
+    """Bring a short-axis stack into its working order and back, by permuting and flipping whole axes.
 
-    The slice axis comes last (``slice_axis``). Of the other two, the one that runs more along left-right comes first.
-    They are flipped towards the patient's left and back (L, P). The slice axis is flipped so that the frame is
-    right-handed. ACDC stays as it is.
-    A canonical reorientation could move the slice axis of an oblique stack; this cannot.
+    The slice axis (``slice_axis``) comes last. Of the other two, the one closer to left-right comes first.
+    They are flipped towards the patient's left and back (L, P). The slice axis is flipped so that the coordinate system
+    is right-handed. ACDC keeps its order.
+    A canonical reorientation could move the slice axis of an oblique stack; this transform cannot.
     """
 
     def __call__(self, img: torch.Tensor) -> torch.Tensor:
-        """C H W D -> C and the three axes in working order; the affine follows."""
+        """C H W D -> C and the three axes in working order; the affine is updated."""
         img = convert_to_tensor(img, track_meta=get_track_meta())
         if img.ndim != 4:
             raise CineError(
@@ -94,9 +94,10 @@ class ShortAxisOrderd(MapTransform, InvertibleTransform):
 
 
 class SpacingBesideTextd(Spacingd):
-    """MONAI's Spacingd for items with text under keys that begin like an image's, such as MONAI Label's image_path.
+    """MONAI's Spacingd for items that have text under keys that begin like an image's, such as MONAI Label's
+    image_path.
 
-    Spacingd takes each of these for the image's metadata, and fails (MONAI 1.6.1).
+    Spacingd takes such text for the image's metadata and fails (MONAI 1.6.1).
     """
 
     def __call__(self, data: Mapping[Hashable, Any], lazy: bool | None = None) -> dict[Hashable, Any]:
@@ -106,11 +107,11 @@ class SpacingBesideTextd(Spacingd):
 
 
 class ForEachFrame(Transform):
-    """Apply an array transform to each frame of a cine by itself.
+    """Apply an array transform to each frame of a cine separately.
 
     Args:
-        transform: takes and returns a tensor of some channels x H W D; it must keep the grid.
-        channels: channels a frame: 1 for an image or labels, the classes for a network's output.
+        transform: takes and returns a tensor of channels x H W D; it must keep the grid.
+        channels: channels per frame: 1 for an image or labels, the number of classes for a network's output.
     """
 
     def __init__(self, transform: Callable[[torch.Tensor], Any], channels: int = 1):
@@ -148,7 +149,7 @@ class ForEachFramed(MapTransform):
 
 
 def working_order(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[list[int], list[bool]]:
-    """Old axis of each new axis, and whether each new axis runs backwards."""
+    """For each new axis, the old axis and whether it is reversed."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     directions = affine[:3, :3] / spacing
     through = slice_axis(spacing, shape)
@@ -166,10 +167,10 @@ def working_order(affine: np.ndarray, shape: tuple[int, ...]) -> tuple[list[int]
 
 
 def slice_axis(spacing_mm: np.ndarray, shape: tuple[int, ...]) -> int:
-    """The axis of the slices: the only one of size 1, else the coarsest if clearly so, else the last.
+    """The slice axis: the only axis of size 1; else the axis with a clearly coarser spacing; else the last axis.
 
     Clearly means ``CLEARLY_COARSER`` times the spacing of both others. 3D cines and stacks that were resampled to thin
-    slices have no such axis, and files keep their slices last.
+    slices have no such axis; in their files, slices come last.
     """
     single = [axis for axis in range(3) if shape[axis] == 1]
     if len(single) == 1:
@@ -179,7 +180,7 @@ def slice_axis(spacing_mm: np.ndarray, shape: tuple[int, ...]) -> int:
 
 
 def _log_slice_axis(img: torch.Tensor) -> None:
-    """Say which axis of C H W D was taken, above debug where it is not the last and plainly the right one."""
+    """Log which axis of C H W D is the slice axis; more than debug level unless it is the last and clearly right."""
     if not isinstance(img, MetaTensor):
         return
     shape, spacing_mm = tuple(img.shape[1:]), np.linalg.norm(np.asarray(img.affine)[:3, :3], axis=0)
@@ -187,7 +188,7 @@ def _log_slice_axis(img: torch.Tensor) -> None:
     plain = axis == 2 and (shape[2] == 1 or spacing_mm[2] >= CLEARLY_COARSER * spacing_mm[:2].max())
     found = " x ".join(f"{mm:.4g}" for mm in spacing_mm)
     level = logging.DEBUG if plain else logging.INFO
-    logger.log(level, "axis %d of 3 is taken as the slice axis (%s voxels of %s mm)", axis + 1, shape, found)
+    logger.log(level, "using axis %d of 3 as the slice axis (%s voxels of %s mm)", axis + 1, shape, found)
 
 
 def _plain(img: torch.Tensor) -> torch.Tensor:

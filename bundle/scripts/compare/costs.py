@@ -1,4 +1,4 @@
-"""What the compared networks cost on this device, timed side by side in one run."""
+"""The costs of the compared networks on this device, timed side by side in one run."""
 
 from __future__ import annotations
 
@@ -39,15 +39,15 @@ SCHEMA: dict[str, Any] = {
     },
 }
 SECONDS = 20.0
-"""To time a network for, where the device is not in its fast state."""
+"""How long a network is timed if the device is not in its fast state."""
 
 
 def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> dict[str, Any]:
-    """Time all networks that did not fail and count what they need; kept in ``costs.json`` while nothing changes.
+    """Time all networks that did not fail and count their costs; ``costs.json`` keeps the result while nothing changes.
 
     Returns:
-        as in that file: of which device, runtime, size and networks it is; the states of the device; for each network
-        the fields of ``Timing`` in the fast state, ``met`` with those of all visits, volumes_per_second, and the fields
+        The content of that file: device, runtime, size and networks, and the states of the device. Each network has the
+        fields of ``Timing`` in the fast state, ``met`` with those of all visits, volumes_per_second, and the fields
         of ``Cost``.
     """
     networks = [network for network in plan.entries if network.name not in failures]
@@ -59,7 +59,7 @@ def measure_costs(plan: Plan, failures: Mapping[str, str], runtime: Runtime) -> 
     }
     path = Path(plan.work_dir) / "costs.json"
     try:
-        kept = read_json(path, SCHEMA, "It is measured anew.")
+        kept = read_json(path, SCHEMA, "It is measured again.")
         if kept["of"] == json.loads(json.dumps(of)):
             return kept
     except CineError as error:
@@ -79,7 +79,9 @@ def _measure(networks: Mapping[str, nn.Module], space: Space, runtime: Runtime) 
     found = {}
     for (name, network), measured in zip(networks.items(), timed, strict=True):
         if not measured.fast_visits:
-            logger.warning("%s met the device only in a slower state: delete costs.json and run again in quiet", name)
+            logger.warning(
+                "%s was never timed in the fast state: delete costs.json and run again on a quiet machine", name
+            )
         found[name] = {
             **asdict(measured.timing),
             "met": asdict(measured.met),
@@ -97,11 +99,11 @@ def time_side_by_side(
 
     Args:
         calls: the networks, deployed.
-        space: what the reference network is drawn from.
-        runtime: how the networks run, and the reference network with them.
+        space: the space of the reference network.
+        runtime: how the networks and the reference network run.
 
     Returns:
-        what each takes; the states of the device, None where there is no network.
+        The timing of each network; the states of the device, None if there is no network.
     """
     if not calls:
         return [], None

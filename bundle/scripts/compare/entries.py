@@ -1,4 +1,4 @@
-"""What is compared: networks, and the searches that they come of."""
+"""The entries of a comparison: networks, and the searches that produce them."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Entry = Mapping[str, Any]
 
 
 class _Place:
-    """What has a folder in which steps leave their files."""
+    """An entry with a folder in which steps leave their files."""
 
     folder: Path
 
@@ -31,14 +31,14 @@ class _Place:
 
 @dataclass(frozen=True)
 class Search(_Place):
-    """A search, in a folder of its own.
+    """A search in its own folder.
 
     Args:
-        name: what networks call it.
+        name: the name by which networks refer to it.
         folder: its work_dir.
-        configs: configurations over search.json that make it another system, such as hw_nas.
+        configs: configurations over search.json for another system, such as hw_nas.
         overlays: configurations over those that all share.
-        overrides: keys of the step search.
+        overrides: settings of the step search.
     """
 
     name: str
@@ -50,14 +50,14 @@ class Search(_Place):
 
 @dataclass(frozen=True)
 class Network(_Place):
-    """A network to compare, of exactly one origin.
+    """A network to compare, with exactly one origin.
 
     Args:
-        name, system: its own, and that of the method that found it.
+        name, system: its own name, and that of the method that found it.
         folder: its work_dir.
-        search: the search that it comes of; of a random network, the one whose space it is drawn from.
-        derive: keys of the step derive; None: what the search itself derived.
-        random: seed of a random architecture.
+        search: the search that produced it; for a random network, the search that gives its space.
+        derive: settings of the step derive; None: the network that the search itself derived.
+        random: the seed of a random architecture.
         baseline: the configuration ``baseline_NAME.json`` that defines it.
         architecture: the path of its architecture.json.
     """
@@ -77,7 +77,7 @@ class Network(_Place):
 
 
 def read_searches(work_dir: str, entries: Sequence[Entry]) -> dict[str, Search]:
-    """The searches by name, in ``work_dir/searches``; CineError where two share a folder."""
+    """The searches by name, in ``work_dir/searches``; CineError if two share a folder."""
     searches = {}
     for entry, folder in zip(entries, _folders(Path(work_dir) / "searches", entries), strict=True):
         configs, overlays = (tuple(entry.get(key, ())) for key in ("configs", "overlays"))
@@ -89,7 +89,7 @@ def read_networks(work_dir: str, entries: Sequence[Entry], searches: Mapping[str
     """The networks in their order, in ``work_dir/networks``.
 
     Raises:
-        CineError: none or several origins, an unknown search or baseline, or two that share a folder.
+        CineError: an entry has no origin or several, a search or baseline is unknown, or two entries share a folder.
     """
     folders = _folders(Path(work_dir) / "networks", entries)
     return [_network(entry, folder, searches) for entry, folder in zip(entries, folders, strict=True)]
@@ -102,18 +102,18 @@ def _network(entry: Entry, folder: Path, searches: Mapping[str, Search]) -> Netw
         *(["search"], ["derive", "search"], ["random", "search"]),
         *(["baseline"], ["architecture"]),
     ):
-        expected = "search (alone, or with derive or random), baseline or architecture"
+        expected = "search (with derive, random or neither), baseline or architecture"
         raise CineError(where, " with ".join(origin) or "no origin", expected, "Correct the entry.")
     if "baseline" in origin and origin["baseline"] not in BASELINES:
         raise CineError(where, f"the baseline {origin['baseline']}", f"one of {BASELINES}", "Correct the name.")
     name = origin.pop("search", None)
     if name is not None and name not in searches:
-        raise CineError(where, f"the search {name}", f"one of {list(searches)}", "Name it in searches.")
+        raise CineError(where, f"the search {name}", f"one of {list(searches)}", "Add it to searches.")
     return Network(entry["name"], entry["system"], folder, searches.get(name), **origin)
 
 
 def _folders(parent: Path, entries: Sequence[Entry]) -> list[Path]:
-    """A folder for each, of its name's letters and digits."""
+    """A folder for each entry, named by the letters and digits of its name."""
     folders = [parent / re.sub(r"[^a-z0-9]+", "_", entry["name"].lower()).strip("_") for entry in entries]
     for entry, folder in zip(entries, folders, strict=True):
         if folder == parent or folders.count(folder) > 1:

@@ -1,4 +1,4 @@
-"""Searches under several budgets, each a run of its own: the front of accuracy against latency (RT-DNAS 2.2)."""
+"""Separate searches under several budgets: the front of accuracy against latency (RT-DNAS 2.2)."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ FORMAT = "rtdnas-front-1"
 
 
 def search_front(work_dir: str, budgets: Sequence[float], latency_file: str) -> None:
-    """Search under each budget in a folder of its own, and write ``front.json``; what is done is not searched again.
+    """Search under each budget in a separate folder, and write ``front.json``; completed searches are not repeated.
 
     Each search is the step search with the files and overrides of this run. All share one latency table.
 
     Raises:
-        CineError: a search that failed, with its last lines.
+        CineError: a search failed; the message gives its last lines.
     """
     files, shared = files_and_settings()
     shared.pop("budgets", None)
@@ -50,12 +50,12 @@ def search_front(work_dir: str, budgets: Sequence[float], latency_file: str) -> 
 
 
 def folder_of(work_dir: str, budget_ms: float) -> Path:
-    """Of the search under a budget, such as budget_10 or budget_12.5."""
+    """The folder of the search under a budget, such as budget_10 or budget_12.5."""
     return Path(work_dir) / f"budget_{float(budget_ms)!r}".removesuffix(".0")
 
 
 def entry_of(folder: Path, budget_ms: float) -> dict[str, Any]:
-    """What the front shows of the network in a folder."""
+    """The entry of the front for the network in a folder."""
     architecture = Architecture.load(folder / "architecture.json")
     provenance = architecture.provenance
     return {
@@ -68,7 +68,7 @@ def entry_of(folder: Path, budget_ms: float) -> dict[str, Any]:
 
 
 def load_front(work_dir: str | Path) -> list[dict[str, Any]]:
-    """The networks of ``front.json``; CineError where there is none or it does not fit."""
+    """The networks of ``front.json``; CineError if there is none or it is invalid."""
     return read_json(Path(work_dir) / "front.json", SCHEMA, "Run the step front.")["networks"]
 
 

@@ -1,7 +1,7 @@
-"""The steps of a comparison: each is a command that a user could type, in a folder of its own.
+"""The steps of a comparison: each is a command that a user could type, in its own folder.
 
-Its last configuration file, ``settings_STEP.json``, holds what all share (exams, fold, device ...), so that nothing
-depends on how a shell quotes it.
+The last configuration file of a step, ``settings_STEP.json``, has the settings that all steps share (exams, fold,
+device ...), so that the quoting rules of a shell do not matter.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from scripts.search.history import load_history
 from scripts.space.space import Space
 
 CONFIGS = BUNDLE_ROOT / "configs"
-# a network of a given number of paths is shown with what it misses, as in the papers' tables, not refused
+# a network with a given number of paths is not refused but shown with its misses, as in the papers' tables
 UNBOUND = {"enforced": False}
 
 
@@ -35,13 +35,13 @@ class Step:
     """One command.
 
     Args:
-        step: the id that it runs.
-        owner: the search or network whose it is.
+        step: the id of the step that it runs.
+        owner: the search or network that it belongs to.
         folder: its work_dir.
-        files: configurations but for the settings.
-        settings: keys over those.
-        inputs: files of earlier steps; where they changed, it runs again.
-        output: what exists once it is done.
+        files: configurations except the settings.
+        settings: values that override them.
+        inputs: files of earlier steps; if they change, it runs again.
+        output: a file or folder that exists when it is done.
     """
 
     step: str
@@ -61,14 +61,14 @@ class Step:
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything that a comparison runs.
+    """All runs of a comparison.
 
     Args:
-        work_dir: ``searches/NAME`` and ``networks/NAME`` are folders in it.
-        searches: name, and perhaps configs, overlays and overrides, a dict each; see ``Search``.
-        networks: name, system and origin, a dict each; see ``Network``.
-        settings: keys that all steps share.
-        overlays: configurations over those of every step: names as in ``bundle/configs``, or paths.
+        work_dir: the folder of ``searches/NAME`` and ``networks/NAME``.
+        searches: a dict each, with name and perhaps configs, overlays and overrides; see ``Search``.
+        networks: a dict each, with name, system and origin; see ``Network``.
+        settings: settings that all steps share.
+        overlays: configurations over those of every step: names in ``bundle/configs``, or paths.
         overrides: plain values over those of every step.
     """
 
@@ -81,21 +81,21 @@ class Plan:
 
     @cached_property
     def entries(self) -> list[Network]:
-        """The networks, in the order of the tables; CineError as of ``read_networks``."""
+        """The networks, in the order of the tables; raises the CineError of ``read_networks``."""
         return read_networks(self.work_dir, self.networks, read_searches(self.work_dir, self.searches))
 
     @cached_property
     def used_searches(self) -> list[Search]:
-        """The searches that networks come of."""
+        """The searches that networks use."""
         return list({n.search.name: n.search for n in self.entries if n.search and n.searched}.values())
 
     @cached_property
     def constraint(self) -> Constraint:
-        """What networks are judged by; its budget may be "auto"."""
+        """The constraint for all networks; its budget may be "auto"."""
         return Constraint(self.settings["budget_ms"], self.settings["volumes_per_second"])
 
     def resolved_constraint(self) -> Constraint | None:
-        """The constraint, an "auto" budget being that of the first search that has one; None where none has."""
+        """The constraint, with "auto" replaced by the budget of the first search that has one; None if none has."""
         if self.constraint.budget_ms != "auto":
             return self.constraint
         found = next((search for search in self.used_searches if search.history_file.exists()), None)
@@ -103,7 +103,7 @@ class Plan:
 
     @cached_property
     def steps(self) -> list[Step]:
-        """All steps, checked: CineError names a budget, overlay or size that cannot be, or a key that no step knows."""
+        """All steps, after checks: CineError names an invalid budget, overlay or size, or a key that no step has."""
         assert self.constraint
         for search in self.used_searches:
             self.check_size(f"search {search.name}", self.space_of(search))
@@ -121,7 +121,7 @@ class Plan:
         return Step("search", search.name, search.folder, files, settings, (), search.architecture_file)
 
     def steps_of(self, network: Network) -> list[Step]:
-        """The steps of a network in order: derive, where it is derived; train; evaluate."""
+        """The steps of a network in order: derive, if it is derived; train; evaluate."""
         name, folder = network.name, network.folder
         steps = []
         if network.derive is not None:
@@ -148,7 +148,7 @@ class Plan:
         return {**self.settings, **own, **self._reaching(files), **search.overrides}
 
     def _reaching(self, files: tuple[str, ...]) -> dict[str, Any]:
-        """The overrides that a step knows: a change of the others leaves what is done as it is."""
+        """The overrides of keys that a step has, so that other changes do not repeat a completed step."""
         known = ConfigParser.load_config_files(list(files))
         return {key: value for key, value in self.overrides.items() if key.split("#")[0] in known}
 
@@ -168,17 +168,17 @@ class Plan:
 
     @cached_property
     def deployment_size(self) -> tuple[int, int, int]:
-        """H W D in voxels of the volume whose latency counts, the same for all networks."""
+        """H W D in voxels of the volume for which latency is measured, the same for all networks."""
         return self.space_of().deployment_size
 
     def check_size(self, where: str, space: Space) -> None:
-        """CineError where a space has another deployment size: what it predicts is not what is timed."""
+        """CineError if a space has another deployment size: its predictions would not fit the measurements."""
         if space.deployment_size != self.deployment_size:
             found, expected = (
                 f"deployment_size {list(space.deployment_size)}",
-                f"{list(self.deployment_size)}, as of all",
+                f"{list(self.deployment_size)}, like the others",
             )
-            raise CineError(where, found, expected, "Put one size into overlays or overrides, which all share.")
+            raise CineError(where, found, expected, "Set one size in overlays or overrides, which all share.")
 
     @cached_property
     def train_epochs(self) -> int:
@@ -198,13 +198,13 @@ def _config_file(name: str) -> str:
     shipped = CONFIGS / f"{name}.json"
     path = shipped if shipped.is_file() else Path(name)
     if not path.is_file():
-        expected = "the name of a configuration of this bundle, without .json, or the path of one"
+        expected = "the name of a configuration of this bundle, without .json, or a path"
         raise CineError("overlays", repr(name), expected, "Correct the name.")
     return str(path)
 
 
 def _parsed(files: Sequence[str], overrides: Mapping[str, Any], key: str) -> Any:
     parser = ConfigParser(ConfigParser.load_config_files(list(files)))
-    for name, value in overrides.items():  # nested ones too, such as space#layers
+    for name, value in overrides.items():  # also nested keys, such as space#layers
         parser[name] = value
     return parser.get_parsed_content(key)

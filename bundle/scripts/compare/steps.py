@@ -1,4 +1,4 @@
-"""Run the steps of a comparison as processes of their own; what is done stays done, what fails does not stop others."""
+"""Run the steps of a comparison as separate processes; completed steps stay, and a failed step does not stop others."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def run_plan(plan: Plan) -> Failures:
     """Run every step that is not done yet.
 
     Returns:
-        what became of the searches and networks that failed, by name: the last lines that they said.
+        The last output lines of the searches and networks that failed, by name.
     """
     failures: Failures = {}
     for step in plan.steps:
@@ -80,13 +80,13 @@ def _attempt(
             bar.update()
             left -= 1
     except CineError as error:
-        logger.warning("%s failed, the others go on. %s", name, error)
+        logger.warning("%s failed; continuing with the others. %s", name, error)
         failures[name] = str(error)
         bar.update(left)
 
 
 def _provide_architecture(network: Network, plan: Plan) -> None:
-    """Put into the network's folder what its first step reads."""
+    """Put the input of the network's first step into its folder."""
     if network.random is not None:
         architecture = random_architecture(plan.space_of(network.search), Random(network.random))
         architecture.with_provenance(method="random", seed=network.random).save(network.architecture_file)
@@ -97,22 +97,22 @@ def _provide_architecture(network: Network, plan: Plan) -> None:
     elif network.search is not None and network.derive is None:
         _copy(network.search.architecture_file, network.architecture_file)
     elif network.search is not None:
-        load_history(network.search.folder)  # says so where there is nothing to derive from
+        load_history(network.search.folder)  # raises an error if there is nothing to derive from
         _copy(network.search.history_file, network.history_file)
 
 
 def _copy(source: Path, target: Path) -> None:
     if not source.is_file():
-        raise CineError(source, "no such file", "what the search wrote", "See the search's log.txt.")
+        raise CineError(source, "no such file", "a result of the search", "See the search's log.txt.")
     with replacing(target) as temporary:
         temporary.write_bytes(source.read_bytes())
 
 
 def run_step(step: Step) -> bool:
-    """Run a step, unless it is done with the same settings and inputs; whether it ran.
+    """Run a step, unless it is done with the same settings and inputs; returns whether it ran.
 
     Raises:
-        CineError: it failed; with the last lines that it said.
+        CineError: it failed; the message gives its last output lines.
     """
     files = step.write_settings()
     state = {"files": _digests(files), "inputs": _digests(step.inputs)}
@@ -123,15 +123,15 @@ def run_step(step: Step) -> bool:
     command = [sys.executable, "-m", "monai.bundle", "run", step.step, "--config_file", str(files)]
     code, said = _execute(command, step.folder / "log.txt")
     if code:
-        found = f"that {step.step} ended with exit code {code}, saying: {said.rstrip('.')}"
-        action = "Mend the cause and give the same command again: what is done is not run again."
+        found = f"the step {step.step} with exit code {code} and the message: {said.rstrip('.')}"
+        action = "Correct the cause and repeat the same command: completed steps are not run again."
         raise CineError(step.folder / "log.txt", found, "exit code 0", action)
     write_json(step.folder / "done.json", {"format": FORMAT, "steps": {**done, step.step: state}})
     return True
 
 
 def _done(step: Step) -> dict[str, Any]:
-    """The steps that are done in a step's folder, and what they read."""
+    """The completed steps in a step's folder, and their inputs."""
     path = step.folder / "done.json"
     return read_json(path, SCHEMA, "Delete it.")["steps"] if path.exists() else {}
 
@@ -141,7 +141,7 @@ def _digests(files: Sequence[str | Path]) -> dict[str, str]:
 
 
 def _refuse_another_training(step: Step, inputs: Mapping[str, str] | None = None) -> None:
-    """A training that is done is never thrown away in silence, nor taken for one with other settings or inputs."""
+    """Refuse to silently replace a completed training, or to use one with other settings or inputs."""
     before = _done(step).get(step.step)
     if step.step != "train" or before is None:
         return
@@ -150,20 +150,20 @@ def _refuse_another_training(step: Step, inputs: Mapping[str, str] | None = None
         raise CineError(
             f"{step.owner} in {step.folder}",
             "a training with other settings",
-            "the settings of now, or no training",
-            f"Restore the settings, delete {step.folder} to train it anew, or choose another work_dir.",
+            "the present settings, or no training",
+            f"Restore the settings, delete {step.folder} to train again, or choose another work_dir.",
         )
 
 
 def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:
-    """Run a command; its exit code, and the last lines that it wrote into its log."""
-    # a bar that is redrawn in a file is one line each time
+    """Run a command; returns its exit code and the last lines of its log."""
+    # in a file, a progress bar would add a line each time it is redrawn
     environment = {"TQDM_MININTERVAL": "60", **os.environ}
     with writing(log), log.open("ab") as file:
         file.write(f"$ {json.dumps(command)}\n".encode())
         file.flush()
         start = file.tell()
-        # a session of its own: Ctrl-C reaches it through us alone, once, which it takes for the wish to save and stop
+        # its own session: Ctrl-C reaches it only once, through this process, so that it saves and stops
         process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -188,28 +188,28 @@ def _execute(command: Sequence[str], log: Path) -> tuple[int, str]:
 
 
 def _end_with_parent() -> None:
-    """In a new process: when the one that started it is killed, save and stop, lest it works on unseen (Linux)."""
+    """In a new process: save and stop when its parent is killed, so that it does not run on unnoticed (Linux)."""
     if _LIBC is not None:
         _LIBC.prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGTERM)
 
 
 def _last_words(said: str) -> str:
-    """The message of an error, or the last lines."""
-    lines = [line.rsplit("\r", 1)[-1].strip() for line in said.split("\n")]  # of a bar, its last state
+    """The message of an error, or the last output lines."""
+    lines = [line.rsplit("\r", 1)[-1].strip() for line in said.split("\n")]  # for a progress bar, its last state
     lines = [line for line in lines if line]
     errors = [number for number, line in enumerate(lines) if line.startswith("Error: ")]
     return " ".join(lines[errors[-1] :] if errors else lines[-LAST_LINES:])
 
 
 def name_failures(plan: Plan, failures: Mapping[str, str]) -> None:
-    """End the comparison.
+    """End the comparison with an error if something failed.
 
     Raises:
-        CineError: searches or networks failed; names each, with what it said.
+        CineError: searches or networks failed; the message names each, with its last output lines.
     """
     if not failures:
         return
     messages = "".join(f"\n- {name}: {message}" for name, message in failures.items())
     rest = sum(network.name not in failures for network in plan.entries)
-    found = f"{len(failures)} searches and networks that failed"
-    raise CineError(plan.work_dir, found, f"all of them. The other {rest} networks are in the tables", messages)
+    found = f"{len(failures)} failed searches and networks"
+    raise CineError(plan.work_dir, found, f"no failures. The other {rest} networks are in the tables", messages)

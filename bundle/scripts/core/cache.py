@@ -1,4 +1,4 @@
-"""Where what can be made again is kept: the user's cache, or a folder that goes with the process."""
+"""The folder for files that can be made again: the user's cache, or a temporary folder of this process."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ logger = logging.getLogger(__name__)
 
 
 def cached(name: str) -> Path:
-    """Where something of the cache is, or can be written: in $XDG_CACHE_HOME/rtdnas or ~/.cache/rtdnas.
+    """The path of a file in the cache, whether or not it exists: $XDG_CACHE_HOME/rtdnas or ~/.cache/rtdnas.
 
-    Where that cannot be written, as in a container without a home, it is a folder that this process removes at its end;
-    the log says so once.
+    Where that folder cannot be written, as in a container without a home, the path is in a temporary folder. The
+    process removes that folder when it ends. The log reports it once.
     """
     try:
         folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "rtdnas"
@@ -38,5 +38,8 @@ def _folder() -> Path:
 
 def _temporary(reason: str) -> Path:
     if not _folder.cache_info().currsize:
-        logger.warning("No cache can be kept here (%s): a temporary one serves this run. Set XDG_CACHE_HOME.", reason)
+        logger.warning(
+            "The cache folder cannot be used (%s). This run uses a temporary one; set XDG_CACHE_HOME to keep it.",
+            reason,
+        )
     return _folder()

@@ -1,4 +1,4 @@
-"""What stops a step before it does harm: losses that are no numbers, memory that does not suffice."""
+"""Checks that stop a step before it does harm: losses that are not finite, and too little memory."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from scripts.core.errors import CineError
 
 
 def check_finite(loss: torch.Tensor, name: str) -> None:
-    """CineError where a loss is NaN or infinite, which waits for the device; call it before the optimiser's step."""
+    """Raise CineError where a loss is NaN or infinite. It waits for the device; call it before the optimiser's step."""
     if not torch.isfinite(loss):
         raise CineError(
             name,
             str(loss.item()),
             "a finite number",
-            "The last checkpoint is whole. Lower the learning rate in another work_dir, or look at the exams.",
+            "The last checkpoint is intact. Lower the learning rate in another work_dir, or check the exams.",
         )
 
 
 @contextmanager
 def explaining_memory(shape: str, action: str) -> Iterator[None]:
-    """Turn memory that does not suffice, of a CPU or a GPU, into a CineError with the shape at work and what to do."""
+    """Turn an out-of-memory error of a CPU or GPU into a CineError that gives the shape and what to do."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:

@@ -1,7 +1,7 @@
-"""Several processes that work as one, as torchrun starts them: who writes, what is averaged, what all know.
+"""Several processes that work as one, as torchrun starts them: which one writes, and what they average and share.
 
-In a single process nothing here does anything. All processes call the same functions of this module in the same order,
-else they wait for each other.
+In a single process these functions do nothing. All processes must call them in the same order; otherwise they wait for
+each other for ever.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ from scripts.core.errors import CineError
 
 P = ParamSpec("P")
 R = TypeVar("R")
-_alone = False  # the first process is working while the others wait for what comes of it
+_only_main = False  # true while only the first process works and the others wait for its result
 
 
 def rank() -> int:
-    """The number of this process; the first one, 0, is the one that writes and measures."""
+    """The number of this process; process 0 is the one that writes and measures."""
     return idist.get_rank()
 
 
@@ -36,26 +36,29 @@ def is_main() -> bool:
 
 def world_size() -> int:
     """How many processes work together."""
-    return 1 if _alone else idist.get_world_size()
+    return 1 if _only_main else idist.get_world_size()
 
 
 def join(several: bool) -> None:
-    """Join the processes that torchrun started, by NCCL where there are GPUs, else by gloo; the first one talks.
+    """Join the processes that torchrun started: by NCCL where there are GPUs, otherwise by gloo. Only the first one
+    logs.
 
     Args:
-        several: whether the step can be shared by several processes.
+        several: whether several processes can share the step.
 
     Raises:
-        CineError: it cannot, and there are several; or it is to be shared, and torchrun did not start this process.
+        CineError: there are several processes, but the step cannot be shared; or the step is to be shared, but torchrun
+            did not start this process.
     """
     started = os.environ.get("WORLD_SIZE")
     if several and started is None:
-        raise CineError("the configuration", "an overlay for several processes", "torchrun", "Start it by torchrun.")
+        found = "settings for several processes, but one process"
+        raise CineError("the configuration", found, "processes of torchrun", "Start it by torchrun.")
     if not several and int(started or 1) > 1:
-        expected = "one, or a step with its overlay: train with multi_gpu_train.json, search with multi_gpu_search.json"
-        raise CineError("torchrun", f"{started} processes", expected, "Add the overlay, or leave torchrun out.")
+        expected = "one process, or an overlay: train with multi_gpu_train.json, search with multi_gpu_search.json"
+        raise CineError("torchrun", f"{started} processes", expected, "Add the overlay, or do not use torchrun.")
     if several and not dist.is_initialized():
-        # the others wait while the first one measures; torchrun ends all where one fails
+        # the long timeout: others wait while the first process measures; torchrun ends all of them if one fails
         idist.initialize("nccl" if torch.cuda.is_available() else "gloo", timeout=datetime.timedelta(days=1))
         atexit.register(idist.finalize)
     if not is_main():
@@ -63,22 +66,22 @@ def join(several: bool) -> None:
 
 
 def on_main(function: Callable[P, R]) -> Callable[P, R]:
-    """The function, called by the first process alone; all return what it returned there, or raise what it raised."""
+    """Let only the first process call a function; all processes return its result, or raise its error."""
 
     @functools.wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        global _alone
+        global _only_main
         if world_size() == 1:
             return function(*args, **kwargs)
         outcome: list[Any] = [None, None]
         if is_main():
-            _alone = True
+            _only_main = True
             try:
                 outcome[0] = function(*args, **kwargs)
             except BaseException as error:
                 outcome[1] = error
             finally:
-                _alone = False
+                _only_main = False
         dist.broadcast_object_list(outcome)
         if outcome[1] is not None:
             raise outcome[1]
@@ -88,7 +91,7 @@ def on_main(function: Callable[P, R]) -> Callable[P, R]:
 
 
 def any_process(wish: bool) -> bool:
-    """Whether one of the processes wishes something: the same answer in all of them."""
+    """Whether the wish is true in at least one process; all processes get the same answer."""
     return bool(idist.all_reduce(float(wish), "MAX")) if world_size() > 1 else wish
 
 
@@ -101,7 +104,7 @@ def gather(value: Any) -> list[Any]:
 
 
 def average(tensors: Iterable[torch.Tensor]) -> None:
-    """Replace tensors, in place, by their means over the processes, which are the same in all of them in every bit."""
+    """Replace tensors in place by their means over the processes; all processes get the same bits."""
     tensors = list(tensors)
     if world_size() == 1 or not tensors:
         return
@@ -113,7 +116,7 @@ def average(tensors: Iterable[torch.Tensor]) -> None:
 
 
 def average_gradients(optimizer: torch.optim.Optimizer) -> None:
-    """Average the gradients that an optimizer is about to follow; every process has those of the same parameters."""
+    """Average the gradients that an optimizer will use; every process has gradients of the same parameters."""
     if world_size() > 1:
         parameters = [p for group in optimizer.param_groups for p in group["params"]]
         average(p.grad for p in parameters if p.grad is not None)
@@ -129,7 +132,7 @@ def mean(value: torch.Tensor) -> torch.Tensor:
 
 
 def share_buffers(module: torch.nn.Module) -> None:
-    """Give every process the first one's buffers: running statistics that were kept of its own part of the batches."""
+    """Copy the first process's buffers to all: each kept running statistics of its own part of the batches."""
     if world_size() > 1:
         for buffer in module.buffers():
             dist.broadcast(buffer, src=0)

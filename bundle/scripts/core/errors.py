@@ -1,4 +1,4 @@
-"""The typed error of bad input: where, what was found, what was expected, what to do."""
+"""The error for bad input: it says where it is, what was found, what was expected, and what to do."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 class CineError(ValueError):
-    """Input or configuration that cannot be used: where, what was found, what was expected, what to do.
+    """Input or configuration that cannot be used.
 
     Args:
         where: the file, folder or configuration key at fault.
@@ -25,7 +25,7 @@ class CineError(ValueError):
 
 
 def cine_error_of(error: BaseException) -> CineError | None:
-    """The CineError behind an error, which MONAI wraps; None where there is none."""
+    """The CineError that caused an error (MONAI wraps errors in its own), or None."""
     cause: BaseException | None = error
     while cause is not None and not isinstance(cause, CineError):
         cause = cause.__cause__ or cause.__context__

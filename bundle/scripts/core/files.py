@@ -1,4 +1,4 @@
-"""Files: replaced whole or not at all, hashed, found, and missing with a reason."""
+"""Files: replace them as a whole or not at all, hash them, find them, and explain why one is missing."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from scripts.core.errors import CineError
 
 logger = logging.getLogger(__name__)
 PARTIAL = ".partial-"
-"""What the names of files begin with that are being written."""
-# what a disk or a folder answers to someone who writes
+"""How the names of files begin while they are being written."""
+# the errors that a disk or a folder can raise when a program writes to it
 _REFUSALS = {
     *(errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO),
     *(errno.EROFS, errno.EACCES, errno.EPERM, errno.ENOTDIR, errno.EEXIST),
@@ -27,11 +27,12 @@ _REFUSALS = {
 def replacing(path: str | Path) -> Iterator[Path]:
     """Yield a temporary path in the folder of ``path`` that replaces it once the block ends without an error.
 
-    The temporary name keeps the last suffixes of ``path``, since writers choose the format by it. Readers see the
-    old file or the new one, never half of either, also after a crash: the data reach the disk before the name.
+    The temporary name keeps the last suffixes of ``path``, since writers choose the format by suffix. Readers see
+    either the old file or the new one, never half of one. This also holds after a crash, since the data are synced
+    before the file is renamed.
 
     Raises:
-        CineError: the disk is full or the folder cannot be written; what stood at ``path`` still does.
+        CineError: the disk is full or the folder cannot be written; an earlier file at ``path`` stays as it was.
     """
     path = Path(path)
     with writing(path):
@@ -43,10 +44,10 @@ def replacing(path: str | Path) -> Iterator[Path]:
             yield temporary
             umask = os.umask(0)
             os.umask(umask)
-            temporary.chmod(0o666 & ~umask)  # mkstemp's 0600 would hide results from the user's group
+            temporary.chmod(0o666 & ~umask)  # mkstemp sets 0600, which would hide results from the group
             _sync(temporary)
             os.replace(temporary, path)
-            with suppress(OSError):  # Windows and some network folders cannot do this, and the file is whole without it
+            with suppress(OSError):  # Windows and some network folders cannot sync a folder; the file is intact anyway
                 _sync(path.parent, os.O_RDONLY)
         finally:
             temporary.unlink(missing_ok=True)
@@ -54,19 +55,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: str | Path) -> Iterator[None]:
-    """Turn what a disk or a folder refuses while ``path`` is written into a CineError."""
+    """Turn the errors of a disk or a folder while ``path`` is written into a CineError."""
     try:
         yield
     except OSError as error:
         if error.errno not in _REFUSALS:
             raise
-        found = f"that it cannot be written ({error.strerror})"
-        expected = "a folder with room and the right to write"
-        raise CineError(path, found, expected, "Make room or choose another folder; nothing was lost.") from error
+        found = f"a path that cannot be written ({error.strerror})"
+        expected = "a folder with free space and permission to write"
+        raise CineError(path, found, expected, "Free space or choose another folder; no data were lost.") from error
 
 
 def _sync(path: Path, flags: int = os.O_RDWR) -> None:
-    descriptor = os.open(path, flags)  # Windows syncs what is open for writing
+    descriptor = os.open(path, flags)  # Windows syncs only files that are open for writing
     try:
         os.fsync(descriptor)
     finally:
@@ -83,31 +84,34 @@ def sha256(path: str | Path) -> str:
 
 
 def missing(path: str | Path, action: str) -> tuple[str, str]:
-    """What a path without a file is, and what to do: DVC and git-annex leave links until they fetch content."""
+    """What was found, and what to do, where a path has no file: DVC and git-annex leave links that lead nowhere."""
     if Path(path).is_symlink():
-        return "a link that leads nowhere", "Fetch what it links to (dvc pull, git annex get), or copy the file itself."
+        return (
+            "a link that leads nowhere",
+            "Fetch the file that it links to (dvc pull, git annex get), or copy the file itself.",
+        )
     return "no such file", action
 
 
 def first_existing(paths: Sequence[str]) -> str:
-    """The first of some paths that exists; CineError where none does."""
+    """The first of some paths that exists; CineError where none exists."""
     for path in paths:
         if Path(path).exists():
-            _tell_of_fallback(path, paths[0])
+            _log_fallback(path, paths[0])
             return path
     raise CineError(" or ".join(paths), "no such file", "one of them", "Run the step that writes it: search, or train.")
 
 
-def _tell_of_fallback(found: str, wanted: str) -> None:
+def _log_fallback(found: str, wanted: str) -> None:
     if found != wanted:
-        logger.info("%s is used, since there is no %s", found, wanted)
+        logger.info("Using %s, since %s does not exist", found, wanted)
 
 
 def model_folder(folders: Sequence[str]) -> str:
-    """The first folder that holds a trained network, ``model.pt``; else CineError."""
+    """The first folder with a trained network, ``model.pt``; else CineError."""
     for folder in folders:
         if (Path(folder) / "model.pt").exists():
-            _tell_of_fallback(f"{folder}/model.pt", f"{folders[0]}/model.pt")
+            _log_fallback(f"{folder}/model.pt", f"{folders[0]}/model.pt")
             return folder
         if (Path(folder) / "model.pt").is_symlink():
             found, action = missing(Path(folder) / "model.pt", "")

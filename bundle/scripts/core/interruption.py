@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a wish that a long run grants between two steps."""
+"""Turn Ctrl-C and SIGTERM into a request that a long run serves between two steps."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ logger = logging.getLogger(__name__)
 
 
 def interrupted(path: str | Path) -> str:
-    """What to say when a run ends by an interruption that it has saved."""
-    return f"Saved in {path}. The same command goes on from there."
+    """The message of a run that was interrupted after it saved its state."""
+    return f"The state is saved in {path}. The same command continues from there."
 
 
 class Interruption:
-    """Context manager under which the first signal only sets ``wanted``; a second one interrupts at once.
+    """Context manager: the first signal only sets ``wanted``; a second one interrupts at once.
 
-    Outside of the main thread, which alone gets signals, nothing is ever wanted.
+    Only the main thread gets signals. In another thread ``wanted`` stays false.
     """
 
     def __init__(self) -> None:
@@ -40,4 +40,4 @@ class Interruption:
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self.wanted = True
         self.__exit__()
-        logger.warning("Interrupted: this step is finished and saved first; once more to stop at once")
+        logger.warning("Interrupted: this step is finished and saved first. Interrupt again to stop at once.")

@@ -1,4 +1,4 @@
-"""Text and paths as other programs write them: byte order marks, UTF-16, quotes, tables, backslashes."""
+"""Text and paths from other programs: byte order marks, UTF-16, quotes, tables, backslashes."""
 
 from __future__ import annotations
 
@@ -10,22 +10,22 @@ from pathlib import Path
 from scripts.core.errors import CineError
 
 COLUMNS = ("image", "images", "input", "path", "paths", "file", "filename")
-"""What a table's column of images may be called."""
+"""Names that the column of images in a table may have."""
 LARGEST_LIST = 16 * 2**20
-"""Bytes; a larger file is no list of paths."""
+"""Bytes; a larger file is not treated as a list of paths."""
 
 
 def listed_paths(path: Path) -> list[tuple[str, Path]]:
-    """The paths that a text file lists, one a line, relative to its own folder.
+    """The paths that a text file lists, one per line, relative to the folder of that file.
 
-    Blank lines, # comments and quotes around a path are left out. The first line may name the columns of a table
-    (commas, semicolons or tabs); the first column of ``COLUMNS`` counts then.
+    Blank lines, # comments and quotes around a path are ignored. The first line may name the columns of a table
+    (separated by commas, semicolons or tabs); then the first column with a name in ``COLUMNS`` is read.
 
     Returns:
-        For each, where it stands (file and line) and the path, which need not exist.
+        For each path, its place (file and line) and the path itself, which need not exist.
 
     Raises:
-        CineError: the file is too large, or no text in UTF-8 or UTF-16; a row of a table ends too early.
+        CineError: the file is too large, or is not text in UTF-8 or UTF-16; or a row of a table has too few columns.
     """
     lines = [
         (f"{path}, line {number}", line)
@@ -50,14 +50,14 @@ def listed_paths(path: Path) -> list[tuple[str, Path]]:
 
 
 def located(text: str, folder: Path) -> Path:
-    """The path that a list in ``folder`` means: ~ is the home folder, and \\ divides names where no file has it."""
+    """The path that a list in ``folder`` means. ~ is the home folder; \\ divides folders, if no file has that name."""
     text = os.path.expanduser(text.strip().strip("\"'"))
     path = folder / text
     return path if "\\" not in text or os.path.exists(path) else folder / text.replace("\\", "/")
 
 
 def read_text(path: Path) -> str:
-    """A file's text: UTF-8, or UTF-16 and a byte order mark as Windows writes them. OSError, UnicodeDecodeError."""
+    """A file's text, in UTF-8 or UTF-16, with or without a byte order mark. Raises OSError or UnicodeDecodeError."""
     content = path.read_bytes()
     return content.decode(json.detect_encoding(content))
 
@@ -67,7 +67,7 @@ def _read_list(path: Path) -> str:
     try:
         if path.stat().st_size > LARGEST_LIST:
             raise CineError(
-                path, "a larger file", f"{expected}, of at most {LARGEST_LIST // 2**20} MiB", "Check input."
+                path, "a file that is too large", f"{expected}, of at most {LARGEST_LIST // 2**20} MiB", "Check input."
             )
         return read_text(path)
     except (OSError, UnicodeDecodeError) as error:

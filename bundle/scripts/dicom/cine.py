@@ -1,4 +1,4 @@
-"""A folder of DICOM, such as a whole study -> its short-axis cine as NIfTI, which then passes the gate as any other.
+"""Convert a folder of DICOM, such as a whole study, to its short-axis cine as NIfTI, which is then read as any other.
 
 DICOM gives directions and positions in LPS, NIfTI in RAS (both mm): x and y change sign. The NIfTI's first axis runs
 along the rows of the images, its second down their columns, its third along the normal of both, its fourth through
@@ -32,13 +32,13 @@ from scripts.runtime.device import available_memory
 logger = logging.getLogger(__name__)
 
 _FRAME_BYTES, _STORED_BYTES = 16, 4
-"""What a voxel of a frame takes when it is decoded and rescaled, and any voxel of a file that stays open."""
+"""Bytes per voxel of a frame while it is decoded and rescaled, and per voxel of a file that stays open."""
 
 
 class DicomCined(Transform):
-    """Where ``item["image"]`` is a folder of DICOM, write its cine to ``item["output"]`` + CINE_SUFFIX.
+    """If ``item["image"]`` is a folder of DICOM, write its cine to ``item["output"]`` + CINE_SUFFIX.
 
-    Image and source become that file, so that the gate, the writers and the user read what the network read.
+    Image and source are then set to that file, so that the checks, the writers and the user read the network's input.
     """
 
     def __call__(self, data: Mapping[str, Any]) -> dict[str, Any]:
@@ -50,10 +50,10 @@ class DicomCined(Transform):
 
 
 def write_cine(folder: str | Path, path: str | Path) -> None:
-    """Write the cine of a folder of DICOM as NIfTI: geometry, frame time and voxels, no word about the patient.
+    """Write the cine of a folder of DICOM as NIfTI: geometry, frame time and voxels, but no data about the patient.
 
     Raises:
-        CineError: as ``read_cine``; or the file cannot be written.
+        CineError: see ``read_cine``; or the file cannot be written.
     """
     stack = _find_stack(Path(folder))
     affine, header = _affine(stack), nib.Nifti1Header()
@@ -71,17 +71,18 @@ def write_cine(folder: str | Path, path: str | Path) -> None:
 
 
 def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Read the short-axis cine from the DICOM images below a folder, one series a slice or all in one, of any names.
+    """Read the short-axis cine from the DICOM images below a folder, in one series or one per slice; names do not
+    matter.
 
-    Slices are sorted by position and the frames of each by its own trigger times, as heart rates differ between breath
-    holds; where no file has any, by instance number. The log names what is used and what is left out.
+    Slices are sorted by position. The frames of each slice are sorted by their own trigger times, as heart rates differ
+    between breath holds, or by instance number if no file has trigger times. The log lists used and ignored images.
 
     Returns:
-        H W D T, float32, modality rescaling applied; affine to RAS (mm); usual time between frames (ms; 0: unknown).
+        H W D T, float32, with modality rescaling; affine to RAS (mm); usual time between frames (ms; 0: unknown).
 
     Raises:
-        CineError: pydicom is missing; a file cannot be read; as ``short_axis`` and ``build_stack``; more voxels than
-            the memory holds.
+        CineError: pydicom is missing; a file cannot be read; see ``short_axis`` and ``build_stack``; the voxels do not
+            fit in memory.
     """
     stack = _find_stack(Path(folder))
     return np.stack(list(_frames(stack)), axis=-1), _affine(stack), stack.frame_ms
@@ -89,11 +90,11 @@ def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
 
 def _find_stack(folder: Path) -> Stack:
     if importlib.util.find_spec("pydicom") is None:
-        raise CineError(folder, "DICOM files", "the package pydicom, which reads them", "pip install pydicom")
+        raise CineError(folder, "DICOM files", "the package pydicom to read them", "pip install pydicom")
     files, others = dicom_files(folder)
     if files and others:
-        logger.warning("%d files of the folder are no DICOM and are left out", len(others))
-        logger.debug("no DICOM: %s", ", ".join(str(path.relative_to(folder)) for path in others))
+        logger.warning("%d files of the folder are not DICOM and are ignored", len(others))
+        logger.debug("not DICOM: %s", ", ".join(str(path.relative_to(folder)) for path in others))
     with quiet():
         images = short_axis(folder, [read_content(file) for file in files])
     stack = build_stack(folder, images)
@@ -102,13 +103,13 @@ def _find_stack(folder: Path) -> Stack:
     needed = columns * rows * (_FRAME_BYTES * len(stack.slices) + kept)
     budget = int(MEMORY_SHARE * available_memory("cpu"))
     if needed > budget:
-        found = f"{len(stack.slices)} images of {columns} x {rows} a frame, which take {needed / 2**20:.0f} MiB"
+        found = f"{len(stack.slices)} images of {columns} x {rows} per frame, which take {needed / 2**20:.0f} MiB"
         raise CineError(folder, found, f"at most {budget / 2**20:.0f} MiB", "Crop the images, or free memory.")
     return stack
 
 
 def _frames(stack: Stack) -> Iterator[np.ndarray]:
-    """H W D, float32, of each frame; every file is opened once, and one of several images stays open in between."""
+    """Each frame, H W D, float32. Every file is opened once; a file of several images stays open in between."""
     columns, rows = stack.slices[0][0].size
     images = [image for frame in zip(*stack.slices, strict=True) for image in frame]
     of_file: dict[Path, list[Plane]] = {}

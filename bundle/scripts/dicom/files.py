@@ -16,37 +16,38 @@ _DEFLATED = "1.2.840.10008.1.2.1.99"
 
 
 def holds_dicom(folder: Path) -> bool:
-    """Whether there are DICOM files, or files that cannot be read, in a folder or below it."""
+    """Whether a folder or its subfolders contain DICOM files, or files that cannot be read."""
     try:
         return any(is_dicom(path) for path in _walk(folder))
-    except CineError:  # for the reader to report, so that the other exams are finished
+    except CineError:  # the reader will report it, so that the other exams are finished
         return True
 
 
 def dicom_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The DICOM files in a folder and below it, and the other files, both by name; links are followed, once each.
+    """The DICOM files in a folder and its subfolders, and the other files, both sorted by name; each link is followed
+    once.
 
     Raises:
-        CineError: a file or folder that cannot be read, or a link that leads nowhere.
+        CineError: a file or folder cannot be read, or a link leads nowhere.
     """
     found: list[Path] = []
     others: list[Path] = []
     for path in _walk(folder):
         if is_dicom(path):
             found.append(path)
-        elif not path.name.startswith("."):  # what systems leave, such as .DS_Store
+        elif not path.name.startswith("."):  # files of operating systems, such as .DS_Store
             others.append(path)
     return found, others
 
 
 def _walk(folder: Path) -> Iterator[Path]:
-    """Each file once, whatever links lead to it; a link to a folder above ends there."""
+    """Each file once, even if several links lead to it; a link to a folder above is not followed."""
     seen = set()
 
     def refuse(error: OSError) -> None:
         path = error.filename or folder
         found = f"a folder that cannot be listed ({error.strerror})"
-        raise CineError(path, found, "a folder that can be read", "Check its rights.")
+        raise CineError(path, found, "a folder that can be read", "Check its permissions.")
 
     for root, folders, names in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(root)
@@ -69,16 +70,16 @@ def _walk(folder: Path) -> Iterator[Path]:
 
 
 def open_dicom(path: Path, **keys: Any) -> Any:
-    """A data set as ``pydicom.dcmread`` reads it; its transfer syntax is deduced where the file does not say it.
+    """A data set as ``pydicom.dcmread`` reads it; its transfer syntax is guessed if the file does not give it.
 
     Raises:
-        CineError: a deflated data set: it would be inflated whole, whatever its size, before a word of it is read.
+        CineError: the data set is deflated: pydicom would inflate all of it, of any size, before reading a word.
     """
     from pydicom import dcmread
     from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 
     if _transfer_syntax(path) == _DEFLATED:
-        raise CineError(path, "a deflated data set", "one that is not compressed as a whole", EXPORT)
+        raise CineError(path, "a deflated data set", "a data set that is not compressed as a whole", EXPORT)
     content = dcmread(path, force=True, **keys)
     if "TransferSyntaxUID" not in content.file_meta:
         implicit, little = content.original_encoding

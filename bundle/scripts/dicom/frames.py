@@ -1,6 +1,6 @@
-"""Where a DICOM object says what one of its frames is: in functional groups (enhanced MR) or at its root.
+"""Read the attributes of one frame of a DICOM object: from functional groups (enhanced MR) or from its root.
 
-Source: DICOM PS3.3, C.7.6.16 (multi-frame functional groups), C.8.13.5 (those of MR).
+Source: DICOM PS3.3, C.7.6.16 (multi-frame functional groups), C.8.13.5 (functional groups of MR).
 """
 
 from __future__ import annotations
@@ -11,11 +11,11 @@ _TIME_INDEX = 0x00209128  # TemporalPositionIndex
 _NOT_MAGNITUDE = {"PHASE", "REAL", "IMAGINARY"}
 """Values of ComplexImageComponent."""
 _PHASE_TYPES = {"P", "PHASE", "PHASE MAP", "VELOCITY", "VELOCITY MAP", "R", "REAL", "I", "IMAGINARY"}
-"""What scanners write as third and later values of ImageType for images that are no magnitude."""
+"""Third and later values of ImageType that scanners write for images other than magnitude."""
 
 
 def macro(header: Any, frame: int, sequence: str) -> Any:
-    """The item of a functional group that holds for a frame; the data set itself where no group does."""
+    """The item of a functional group that applies to a frame; the data set itself if no group does."""
     per_frame = header.get("PerFrameFunctionalGroupsSequence") or []
     shared = header.get("SharedFunctionalGroupsSequence") or []
     for item in (*per_frame[frame : frame + 1], *shared[:1]):
@@ -25,7 +25,7 @@ def macro(header: Any, frame: int, sequence: str) -> Any:
 
 
 def time_index(header: Any, frame: int) -> float | None:
-    """The position of a frame in time, counted by the scanner (FrameContentSequence); None where it says none."""
+    """The position of a frame in time, counted by the scanner (FrameContentSequence); None if it is missing."""
     content = macro(header, frame, "FrameContentSequence")
     if content is header:
         return None

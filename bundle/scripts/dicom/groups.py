@@ -1,4 +1,4 @@
-"""The images of a study -> candidates for its cine: copies read once, then stacks of planes of one geometry."""
+"""Group the images of a study to candidates for its cine: remove copies, then form stacks of parallel planes."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from scripts.dicom.tags import Plane
 logger = logging.getLogger(__name__)
 
 DIFFERENCE = 1e-3
-"""Largest difference of pixel spacings (mm) and of direction cosines that is taken for rounding."""
+"""Largest difference of pixel spacings (mm) and of direction cosines that is taken as rounding."""
 MIN_FRAMES = 10
-"""A whole beat has at least this many frames, where a study also holds stacks of fewer, such as late enhancement."""
+"""The minimum frames of a whole beat, if a study also has stacks with fewer, such as late enhancement."""
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class Candidate:
         return self.images[0]
 
     def number(self) -> float:
-        """Its first series."""
+        """The number of its first series."""
         return min((image.series_number for image in self.images if image.series_number is not None), default=math.inf)
 
     @property
@@ -56,7 +56,7 @@ class Candidate:
 
     @cached_property
     def repeated(self) -> list[str]:
-        """The slices that several series hold; one series for each time is none."""
+        """The slices that are in several series; one series per time point does not count."""
         found = []
         for number, images in enumerate(self.slices[0], start=1):
             series = len({image.series for image in images})
@@ -65,7 +65,7 @@ class Candidate:
         return found
 
     def at(self, folder: Path) -> str:
-        """As ``str``, with a file: for errors only, since the names of files may hold a patient's."""
+        """Like ``str``, with a file name: only for errors, since names of files may contain a patient's name."""
         return f"{self}, such as {os.path.relpath(self.first.path, folder)}"
 
     def __str__(self) -> str:
@@ -79,16 +79,16 @@ class Candidate:
 
 
 def candidates_of(images: list[Plane]) -> list[Candidate]:
-    """Stacks of one frame of reference, matrix, pixel spacing and orientation, of magnitude or of phase images.
+    """Stacks with one frame of reference, matrix, pixel spacing and orientation, of magnitude or of phase images.
 
-    A stack that holds slices twice, or at uneven distances, is parted by series. By number of series.
+    A stack with repeated slices, or with uneven distances, is split by series. Sorted by series number.
     """
     found = [part for group in _groups(_in_one_frame(images)) for part in _parts(group)]
     return sorted(found, key=Candidate.number)
 
 
 def without_copies(images: list[Plane]) -> list[Plane]:
-    """One image for each SOPInstanceUID and frame; CineError where the copies differ."""
+    """One image for each SOPInstanceUID and frame; CineError if copies differ."""
     kept: dict[object, Plane] = {}
     copies, edited = set(), set()
     for image in images:
@@ -96,31 +96,31 @@ def without_copies(images: list[Plane]) -> list[Plane]:
         if first is image:
             continue
         if not first.agrees(image):
-            found = f"another position, time or series than {first.path} has under the same SOPInstanceUID"
+            found = f"a position, time or series that differs from {first.path}, with the same SOPInstanceUID"
             raise CineError(image.path, found, "the same in each copy", "Remove the wrong copy.")
         if image.path not in copies and not filecmp.cmp(first.path, image.path, shallow=False):
             edited.add(image.path)
         copies.add(image.path)
     if copies:
-        logger.info("%d files are copies of others (the same SOPInstanceUID) and are left out", len(copies))
+        logger.info("%d files are copies of others (the same SOPInstanceUID) and are ignored", len(copies))
     if edited:
-        logger.warning("%d of the copies differ from the file that is used, in bytes but not in geometry", len(edited))
+        logger.warning("%d of the copies differ from the used file in bytes, but not in geometry", len(edited))
     return list(kept.values())
 
 
 def _in_one_frame(images: list[Plane]) -> list[Plane]:
-    """Forget frames of reference that an anonymiser wrote image by image: DICOM has one a series (PS3.3, C.7.4.1)."""
+    """Ignore frames of reference that an anonymiser set for each image: DICOM has one per series (PS3.3, C.7.4.1)."""
     by_series: dict[str, dict[Path, str]] = {}
     for image in images:
         by_series.setdefault(image.series, {})[image.path] = image.frame_of_reference
     if not any(len(set(frames.values())) == len(frames) > 1 for frames in by_series.values()):
         return images
-    logger.warning("each image of a series has a frame of reference of its own: positions are taken to be in one")
+    logger.warning("each image of a series has its own frame of reference: one common frame is assumed")
     return [replace(image, frame_of_reference="") for image in images]
 
 
 def _groups(images: list[Plane]) -> list[list[Plane]]:
-    """Images of one frame of reference, matrix, pixel spacing and orientation, magnitude or phase."""
+    """Groups of images with one frame of reference, matrix, pixel spacing and orientation, of magnitude or of phase."""
     groups: list[list[Plane]] = []
     known: dict[object, list[Plane]] = {}
     for image in images:
@@ -148,7 +148,7 @@ def same_grid(one: Plane, other: Plane) -> bool:
 
 
 def _parts(group: list[Plane]) -> list[Candidate]:
-    """One candidate, or one for each series of several slices where they do not make up one stack together."""
+    """One candidate, or one per series of several slices if these do not form one stack together."""
     whole = Candidate(group)
     if not whole.repeated and unevenness(whole.slices[1]) <= MAX_UNEVEN:
         return [whole]

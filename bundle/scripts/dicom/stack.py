@@ -1,4 +1,5 @@
-"""Parallel DICOM images -> slices by position and frames by time, with what rounding and a scanner's user may change.
+"""Sort parallel DICOM images into slices by position and frames by time, with tolerance for rounding and manual
+changes.
 
 Source: DICOM PS3.3, C.7.6.2.1.1 (positions and directions), C.7.6.18.1 (cardiac
 synchronisation). Positions are LPS, in mm.
@@ -20,27 +21,27 @@ from scripts.dicom.tags import ONLY, Plane
 logger = logging.getLogger(__name__)
 
 POSITION_TOLERANCE_MM = 0.1
-"""Differences of positions that are never worth a warning."""
+"""Smaller differences of positions cause no warning."""
 MAX_SHIFT_PIXELS = 1.0
-"""Slices that are shifted in plane by less are accepted with a warning: their voxels stay as they are."""
+"""In-plane shifts of slices below this are accepted with a warning; the voxels are not moved."""
 MAX_UNEVEN = 0.1
-"""Largest difference between a distance of slices and the mean one, as a share of it: slices set by hand."""
+"""Largest relative difference between a slice distance and the mean distance: slices may be set by hand."""
 GAP = 1.5
-"""A step between frames longer than this many usual ones is a frame that is missing."""
-ADD = "Add the images that are missing."
+"""A step between frames longer than this many usual steps means that a frame is missing."""
+ADD = "Add the missing images."
 _DECIMALS = range(1, 7)
 
 
 @dataclass(frozen=True)
 class Stack:
-    """Slices along the normal, each with its frames in the order of time.
+    """Slices along the normal; the frames of each are in the order of time.
 
     Attributes:
         slices: the images, slice by slice.
-        normal: unit vector along which slices follow each other (LPS).
+        normal: unit vector from slice to slice (LPS).
         origin_mm: centre of the first voxel of the first slice (LPS).
-        gap_mm: distance of slices.
-        frame_ms: usual time between frames; 0 where it is unknown.
+        gap_mm: distance between slices.
+        frame_ms: usual time between frames; 0 if unknown.
     """
 
     slices: list[list[Plane]]
@@ -51,7 +52,7 @@ class Stack:
 
 
 def series_names(images: Iterable[Plane]) -> str:
-    """The series of some images by number: the descriptions are free text, which may name a patient."""
+    """The series of some images by number: descriptions are free text and may contain a patient's name."""
     numbers = {image.series: image.series_number for image in images}
     known = sorted({number for number in numbers.values() if number is not None})
     names = ", ".join(f"{number:g}" for number in known)
@@ -61,13 +62,13 @@ def series_names(images: Iterable[Plane]) -> str:
 
 
 def normal_of(image: Plane) -> np.ndarray:
-    """The unit vector at right angles to an image (LPS)."""
+    """The unit vector perpendicular to an image (LPS)."""
     normal = np.cross(*image.orientation)
     return normal / np.linalg.norm(normal)
 
 
 def by_position(images: Sequence[Plane]) -> tuple[list[list[Plane]], np.ndarray]:
-    """The images of each slice, and the slices' positions along the normal (mm), which grow."""
+    """The images of each slice, and the slices' positions along the normal (mm), in ascending order."""
     heights = np.array([image.position_mm for image in images]) @ normal_of(images[0])
     order = np.argsort(heights, kind="stable")
     tolerance = max(POSITION_TOLERANCE_MM, 2 * _rounding_mm(images))
@@ -76,7 +77,7 @@ def by_position(images: Sequence[Plane]) -> tuple[list[list[Plane]], np.ndarray]
 
 
 def unevenness(levels_mm: np.ndarray) -> float:
-    """The largest difference between a distance of slices and the mean one, as a share of the mean."""
+    """The largest difference between a slice distance and the mean distance, as a share of the mean."""
     gaps = np.diff(levels_mm)
     return float(np.abs(gaps / gaps.mean() - 1).max()) if len(gaps) > 1 else 0.0
 
@@ -85,7 +86,7 @@ def build_stack(folder: Path, images: Sequence[Plane]) -> Stack:
     """Sort images of one orientation into slices and frames.
 
     Raises:
-        CineError: slices or frames that are missing, doubled or shifted by a pixel or more.
+        CineError: slices or frames are missing, doubled, or shifted by at least a pixel.
     """
     slices, levels = by_position(images)
     normal = normal_of(images[0])
@@ -93,16 +94,16 @@ def build_stack(folder: Path, images: Sequence[Plane]) -> Stack:
     origin_mm = _origin(folder, slices, levels, normal)
     if unplaced := len({image.path for image in images if not image.placed}):
         logger.warning(
-            "%d files of several frames say one position and no functional groups: their frames are taken for times",
+            "%d files of several frames have one position, without functional groups: their frames are used as times",
             unplaced,
         )
     return Stack(slices, normal, origin_mm, gap_mm, _by_time(folder, slices))
 
 
 def _rounding_mm(images: Sequence[Plane]) -> float:
-    """The largest error of a position, in any direction, that its number of decimals explains.
+    """The largest error of a position, in any direction, due to its number of decimals.
 
-    Positions of whole mm are taken for ones with a decimal, since an exam along the scanner's axes has them unrounded.
+    Positions in whole mm count as having one decimal, since an exam along the scanner's axes has exact whole values.
     """
     positions = np.array([image.position_mm for image in images])
     decimals = next((d for d in _DECIMALS if np.allclose(positions, positions.round(d), rtol=0, atol=1e-7)), None)
@@ -119,20 +120,20 @@ def _gap(folder: Path, slices: list[list[Plane]], levels: np.ndarray) -> float:
     mean = float(gaps.mean())
     off = float(np.abs(gaps - mean).max())
     spread = f"{len(slices)} slices that lie {gaps.min():.4g} to {gaps.max():.4g} mm apart"
-    # two positions make a distance, and the mean differs too
+    # a distance has two positions, and the mean distance has an error too
     rounding = min(4 * _rounding_mm([image for frames in slices for image in frames]), MAX_UNEVEN * mean)
     if off > max(POSITION_TOLERANCE_MM, MAX_UNEVEN * mean):
         expected = f"distances within {MAX_UNEVEN:.0%} of their mean, {mean:.4g} mm"
-        raise CineError(folder, spread, expected, f"Add the slice that is missing. {ONLY}")
+        raise CineError(folder, spread, expected, f"Add the missing slice. {ONLY}")
     if off > max(POSITION_TOLERANCE_MM, rounding):
         misplaced = np.abs(levels - levels[0] - mean * np.arange(len(levels))).max()
-        message = "%s: the mean, %.4g mm, is used for all, which misplaces a slice by up to %.2g mm"
+        message = "%s: the mean, %.4g mm, is used for all; this shifts a slice by up to %.2g mm"
         logger.warning(message, spread, mean, misplaced)
     return mean
 
 
 def _origin(folder: Path, slices: list[list[Plane]], levels: np.ndarray, normal: np.ndarray) -> np.ndarray:
-    """The first voxel of the first slice, by where most slices lie in plane."""
+    """The position of the first voxel of the first slice, from the in-plane position of most slices."""
     images = [image for frames in slices for image in frames]
     positions = np.array([image.position_mm for image in images])
     flat = positions - np.outer(positions @ normal - levels[0], normal)
@@ -146,20 +147,20 @@ def _origin(folder: Path, slices: list[list[Plane]], levels: np.ndarray, normal:
     ends = np.cumsum([len(frames) for frames in slices])
     for number, frames in enumerate(np.split(shifts, ends[:-1]), start=1):
         if frames.max() > explained:
-            message = "slice %d of %d (counted along the normal) is shifted in plane by %.2g mm, and stays as it is"
+            message = "slice %d of %d (counted along the normal) is shifted in plane by %.2g mm, which is not corrected"
             logger.warning(message, number, len(slices), frames.max())
     return origin
 
 
 def _by_time(folder: Path, slices: list[list[Plane]]) -> float:
-    """Sort the frames of each slice, in place; their usual distance in ms, 0 where it is unknown."""
+    """Sort the frames of each slice, in place; returns their usual time step in ms, 0 if it is unknown."""
     counts = [len(frames) for frames in slices]
-    if max(counts) == 1:  # a volume, whatever cine it is of
+    if max(counts) == 1:  # a single volume
         return 0.0
     if min(counts) < max(counts):
         odd = counts.index(min(counts)) + 1
         found = f"{min(counts)} frames of slice {odd} of {len(slices)} (counted along the normal)"
-        raise CineError(folder, found, f"{max(counts)} of each slice", f"{ADD} Remove phase images and repeats.")
+        raise CineError(folder, found, f"{max(counts)} in each slice", f"{ADD} Remove phase images and repeats.")
     timed = _timed(folder, slices)
     usual = []
     for number, frames in enumerate(slices, start=1):
@@ -169,12 +170,12 @@ def _by_time(folder: Path, slices: list[list[Plane]]) -> float:
         steps = np.diff(times[order])
         where = f"slice {number} of {len(slices)}"
         if not np.all(steps > 0):
-            found = f"two images of {where} ({series_names(frames)}) at one time, or without an instance number"
+            found = f"two images of {where} ({series_names(frames)}) with the same time, or without an instance number"
             expected = "one image for each slice and time"
             raise CineError(folder, found, expected, "Remove copies, phase images and repeated series.")
         median = float(np.median(steps))
         if timed and steps.max() > GAP * median:
-            found = f"{steps.max():.4g} ms between two frames of {where}, where {median:.4g} are usual"
+            found = f"{steps.max():.4g} ms between two frames of {where}, but usually {median:.4g}"
             raise CineError(folder, found, "even steps", ADD)
         if steps.max() > GAP * median:
             logger.warning("the instance numbers of %s have gaps: frames may be missing", where)
@@ -184,7 +185,7 @@ def _by_time(folder: Path, slices: list[list[Plane]]) -> float:
 
 
 def _timed(folder: Path, slices: list[list[Plane]]) -> bool:
-    """Whether trigger times give the order: there are some, and not the same for all frames of every slice."""
+    """Whether trigger times give the order: they exist, and are not all equal within every slice."""
     triggers = [[image.trigger_ms for image in frames] for frames in slices]
     total, without = sum(map(len, triggers)), sum(times.count(None) for times in triggers)
     if 0 < without < total:
@@ -192,19 +193,21 @@ def _timed(folder: Path, slices: list[list[Plane]]) -> bool:
     if without:
         logger.warning("no image has a trigger time: the frames are sorted by instance number")
     elif dummy := all(len(set(times)) == 1 for times in triggers):
-        logger.warning("the trigger times are the same for all frames: these are sorted by instance number")
+        logger.warning("the trigger times of all frames are equal: the frames are sorted by instance number")
         return not dummy
     return not without
 
 
 def _check_count(folder: Path, slices: list[list[Plane]], timed: bool) -> None:
-    """Hold the number of frames against CardiacNumberOfImages, which many archives hold wrong."""
+    """Compare the number of frames with CardiacNumberOfImages, which is wrong in many archives."""
     count = len(slices[0])
     promised = max((image.frames or 0 for frames in slices for image in frames), default=0)
     if promised in (0, count):
         return
-    found = f"{count} frames of each slice, where CardiacNumberOfImages says {promised:g}"
+    found = f"{count} frames in each slice, but CardiacNumberOfImages is {promised:g}"
     if not timed and (promised > count or (promised > 1 and count % promised == 0)):
-        raise CineError(folder, f"{found}, and no trigger times", "as many", f"{ADD} Remove phase images and repeats.")
-    lost = "; if the last frames of all slices were lost, the end of the beat is missing" if promised > count else ""
-    logger.warning("%s: the frames are taken%s", found, lost)
+        raise CineError(
+            folder, f"{found}, and no trigger times", "the same number", f"{ADD} Remove phase images and repeats."
+        )
+    lost = "; perhaps the last frames of all slices, the end of the beat, were lost" if promised > count else ""
+    logger.warning("%s: these frames are used%s", found, lost)

@@ -1,4 +1,4 @@
-"""Which stack of a study is its short-axis cine. No file is left out in silence, and what is unclear is refused."""
+"""Choose the short-axis cine of a study. Every ignored file is logged, and unclear cases are refused."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ from scripts.dicom.tags import ONLY, Content, Plane
 logger = logging.getLogger(__name__)
 
 MIN_COSINE = np.cos(np.radians(10))
-"""Planes whose normals lie closer than 10 degrees are taken for parallel where it is about what may belong together."""
+"""Planes with normals closer than 10 degrees count as parallel when images may belong together."""
 MAX_LISTED = 6
-ONE_EXAM = "Leave one exam in the folder; name several exams one by one."
+ONE_EXAM = "Leave only one exam in the folder, and name each exam separately."
 CHOOSE = "Name the folder of one of them, or move the others elsewhere."
 
 
 def short_axis(folder: Path, contents: Sequence[Content]) -> list[Plane]:
-    """The images of the one stack that has several slices and times, or of the one stack there is.
+    """The images of the only stack with several slices and times, or of the only stack.
 
     Raises:
-        CineError: no image; several patients or studies; copies that differ; two stacks that are equally good; series
-            that may hold slices of the stack.
+        CineError: there is no image; there are several patients or studies; copies differ; two stacks are equally good;
+            other series may contain slices of the stack.
     """
     images = without_copies([plane for content in contents for plane in content.planes])
     for reason, count in Counter(content.left_out for content in contents if content.left_out).items():
         level = logging.INFO if reason == "without an image" else logging.WARNING
-        logger.log(level, "%d DICOM files %s are left out", count, reason)
+        logger.log(level, "ignored %d DICOM files %s", count, reason)
     if not images:
         raise CineError(folder, f"{len(contents)} DICOM files and no image in them", "MR images", "Check input.")
     for name, words in {"patient": "patients", "study": "studies"}.items():
@@ -43,8 +43,8 @@ def short_axis(folder: Path, contents: Sequence[Content]) -> list[Plane]:
     candidates = candidates_of(images)
     chosen = _choose(folder, candidates)
     if chosen.repeated:
-        found = f"{len(chosen.repeated)} slices that were taken more than once: {'; '.join(chosen.repeated[:5])}"
-        raise CineError(folder, found, "one series a slice", "Keep the better series of each slice.")
+        found = f"{len(chosen.repeated)} slices that were acquired more than once: {'; '.join(chosen.repeated[:5])}"
+        raise CineError(folder, found, "one series per slice", "Keep the better series of each slice.")
     series = {image.series for image in chosen.images}
     for content in contents:
         if content.left_out and content.left_out != "without an image" and content.series in series:
@@ -54,14 +54,14 @@ def short_axis(folder: Path, contents: Sequence[Content]) -> list[Plane]:
     for other in others:
         _check_left_out(folder, chosen, other)
         mixed = not other.first.phase and not series.isdisjoint(image.series for image in other.images)
-        logger.log(logging.WARNING if mixed else logging.INFO, "left out: %s", other)
+        logger.log(logging.WARNING if mixed else logging.INFO, "ignored: %s", other)
     return chosen.images
 
 
 def _choose(folder: Path, candidates: list[Candidate]) -> Candidate:
     usable = [candidate for candidate in candidates if not candidate.first.phase]
     if not usable:
-        raise CineError(folder, "phase or velocity images only", "the magnitude images of a cine", "Add them.")
+        raise CineError(folder, "only phase or velocity images", "the magnitude images of a cine", "Add them.")
     if len(usable) == 1:
         return usable[0]
     cines = [candidate for candidate in usable if candidate.is_cine]
@@ -69,14 +69,14 @@ def _choose(folder: Path, candidates: list[Candidate]) -> Candidate:
     if len(best) == 1:
         if best[0].frames < MIN_FRAMES or _along_the_body(best[0]):
             few = best[0].frames < MIN_FRAMES
-            doubt = f"it has {best[0].frames} frames" if few else "it lies along an axis of the body"
+            doubt = f"it has {best[0].frames} frames" if few else "it is parallel to an axis of the body"
             logger.warning("check that the chosen stack is the short-axis cine: %s", doubt)
         return best[0]
     if cines:
         found = f"{len(best)} stacks that may each be the short-axis cine: {_listed(folder, best)}"
         raise CineError(folder, found, "one", CHOOSE)
     found = f"no stack of several slices and times among {_listed(folder, usable)}"
-    raise CineError(folder, found, "a short-axis cine, or a single series", CHOOSE)
+    raise CineError(folder, found, "a short-axis cine, or only one series", CHOOSE)
 
 
 def _listed(folder: Path, candidates: list[Candidate]) -> str:
@@ -85,9 +85,9 @@ def _listed(folder: Path, candidates: list[Candidate]) -> str:
 
 
 def _beats(one: Candidate, other: Candidate) -> bool:
-    """Whether one stack is clearly more of a short-axis cine: twice the slices, or a whole beat rather than few frames.
+    """Whether one stack is clearly a better short-axis cine: twice the slices, or a whole beat instead of few frames.
 
-    A stack along an axis of the body is no short-axis stack, however many slices it has, but it may be one's only.
+    A stack along an axis of the body is worse, with any number of slices; it is chosen only if it is the only one.
     """
     more_slices = one.positions >= 2 * other.positions and one.frames >= min(other.frames, MIN_FRAMES)
     whole_beat = 2 * one.positions > other.positions and one.frames >= MIN_FRAMES > 2 * other.frames
@@ -99,7 +99,7 @@ def _along_the_body(candidate: Candidate) -> bool:
 
 
 def _check_left_out(folder: Path, chosen: Candidate, other: Candidate) -> None:
-    """CineError where what is left out may hold slices of the stack: at one of its positions, or next to its ends."""
+    """CineError if an ignored stack may contain slices of the cine: at one of its positions, or next to its ends."""
     normal = normal_of(chosen.first)
     grid = same_grid(chosen.first, other.first) and not other.first.phase
     if chosen.positions < 2 or 2 * other.frames <= chosen.frames or abs(normal_of(other.first) @ normal) < MIN_COSINE:
@@ -120,10 +120,10 @@ def _check_left_out(folder: Path, chosen: Candidate, other: Candidate) -> None:
             folder,
             found,
             "the slices of the stack in one geometry",
-            "Move it elsewhere if it is no slice of the stack.",
+            "Move it elsewhere if it is not a slice of the stack.",
         )
     if grid and np.abs(heights[:, None] - levels).min() < gap / 4:
-        found = f"{other.at(folder)}, at slices that {chosen} holds too"
+        found = f"{other.at(folder)}, at slices that {chosen} also has"
         raise CineError(folder, found, "each slice once", "Keep the better series of each slice.")
     if grid and np.any(beyond < 0):
-        logger.warning("%s lies between the slices of the cine, and is left out", other)
+        logger.warning("%s lies between the slices of the cine and is ignored", other)

@@ -1,7 +1,7 @@
-"""One DICOM object: what its header says of each image in it, and their voxels.
+"""Read one DICOM object: what its header says about each of its images, and their voxels.
 
-Source: DICOM PS3.3, C.7.6.2.1.1 (the image plane module) and C.7.6.16 (multi-frame objects). pydicom reads it, an
-optional package.
+Source: DICOM PS3.3, C.7.6.2.1.1 (the image plane module) and C.7.6.16 (multi-frame objects). The optional package
+pydicom reads the files.
 """
 
 from __future__ import annotations
@@ -21,28 +21,29 @@ from scripts.dicom.frames import is_phase, macro, time_index
 ONLY = "Leave only the short-axis cine in the folder."
 
 MAX_FRAMES = 10_000
-"""Frames of one object: more are no exam, and the list of them would fill the memory."""
+"""The maximum of frames in one object: more are not an exam, and their list would fill the memory."""
 
 
 @dataclass(frozen=True)
 class Plane:
-    """What the header says of one image, of a slice at a time.
+    """The header data of one image, which is one slice at one time.
 
     Attributes:
         path: its file.
         frame: its index in the file.
-        instance_uid, patient, study, series, frame_of_reference: identifiers, to compare and never to show.
-        series_number: None where the file has none.
+        instance_uid, patient, study, series, frame_of_reference: identifiers for comparison, never to be shown.
+        series_number: None if the file has none.
         phase: whether it shows phase or velocity rather than magnitude.
         size: columns, rows.
         spacing_mm: distance of its voxels along a row and down a column.
         orientation: 2x3 unit vectors of these two directions (LPS).
         position_mm: centre of its first voxel (LPS).
-        trigger_ms: time after the R wave; None where the file has none.
-        order: grows with time where there are no trigger times: instance number, then place in the file; or None.
-        frames: images a heart beat that the scanner made; None where the file does not say.
-        thickness_mm: distance to the next slice or thickness, for an exam of one slice.
-        placed: False for one of several frames for which the file says one position.
+        trigger_ms: time after the R wave; None if the file has none.
+        order: a number that grows with time, used without trigger times: instance number, then place in the file; or
+            None.
+        frames: the number of images per heart beat that the scanner made; None if the file does not give it.
+        thickness_mm: the distance to the next slice, or the thickness; for an exam of one slice.
+        placed: False for one of several frames if the file gives only one position.
     """
 
     path: Path = field(compare=False)
@@ -65,14 +66,14 @@ class Plane:
     placed: bool
 
     def agrees(self, other: Plane) -> bool:
-        """Whether all that is said of two copies is the same."""
+        """Whether the header data of two copies are the same."""
         pairs = [(getattr(self, f.name), getattr(other, f.name)) for f in fields(self) if f.compare]
         return all(np.array_equal(mine, its) for mine, its in pairs)
 
 
 @dataclass(frozen=True)
 class Content:
-    """The images of a file, or why it has none for a cine; of which series (an identifier) it is."""
+    """The images of a file, or why it has none for a cine, and its series (an identifier)."""
 
     path: Path
     series: str
@@ -94,10 +95,11 @@ _NEEDED = (
 
 
 def read_content(path: Path) -> Content:
-    """The headers of the images of a file.
+    """The header data of the images of a file.
 
     Raises:
-        CineError: a damaged or deflated file, inverted grey values, or a geometry that is missing or absurd.
+        CineError: the file is damaged or deflated, its grey values are inverted, or its geometry is missing or
+            impossible.
     """
     from pydicom.uid import UID
 
@@ -111,7 +113,7 @@ def read_content(path: Path) -> Content:
         if texts["SamplesPerPixel"] == "3":
             return Content(path, texts["SeriesInstanceUID"], [], "in colour")
         if texts["PhotometricInterpretation"] == "MONOCHROME1":
-            return Content(path, texts["SeriesInstanceUID"], [], "of inverted grey values")
+            return Content(path, texts["SeriesInstanceUID"], [], "with inverted grey values")
         try:
             return Content(path, texts["SeriesInstanceUID"], _planes(path, header, texts))
         except CineError:
@@ -120,14 +122,14 @@ def read_content(path: Path) -> Content:
             return Content(path, texts["SeriesInstanceUID"], [], "of another modality and without a usable geometry")
     except CineError:
         raise
-    except Exception as error:  # of many types, for files are damaged in many ways
-        raise CineError(path, f"a damaged DICOM file ({type(error).__name__})", "a whole one", EXPORT) from None
+    except Exception as error:  # of many types, since files are damaged in many ways
+        raise CineError(path, f"a damaged DICOM file ({type(error).__name__})", "an intact one", EXPORT) from None
 
 
 def _planes(path: Path, header: Any, texts: dict[str, str]) -> list[Plane]:
     columns, rows = (int(_numbers(path, header, name, 1)[0]) for name in ("Columns", "Rows"))
     if (texts["SamplesPerPixel"], texts["PhotometricInterpretation"]) != ("1", "MONOCHROME2"):
-        raise CineError(path, "a picture that is not of grey values", "grey values (MONOCHROME2)", ONLY)
+        raise CineError(path, "a picture without grey values", "grey values (MONOCHROME2)", ONLY)
     if min(columns, rows) < 1:
         raise CineError(path, f"{columns} x {rows} pixels", "positive numbers", EXPORT)
     count = _number(header, "NumberOfFrames") or 1
@@ -144,7 +146,7 @@ def _planes(path: Path, header: Any, texts: dict[str, str]) -> list[Plane]:
 
 def _plane(path: Path, header: Any, texts: dict[str, str], size: tuple[int, int], frame: int, count: int) -> Plane:
     measures = macro(header, frame, "PixelMeasuresSequence")
-    down, along = _numbers(path, measures, "PixelSpacing", 2)  # DICOM: between rows first
+    down, along = _numbers(path, measures, "PixelSpacing", 2)  # in DICOM, the distance between rows comes first
     directions = macro(header, frame, "PlaneOrientationSequence")
     orientation = _numbers(path, directions, "ImageOrientationPatient", 6).reshape(2, 3)
     if not np.allclose(orientation @ orientation.T, np.eye(2), atol=0.01):
@@ -154,7 +156,7 @@ def _plane(path: Path, header: Any, texts: dict[str, str], size: tuple[int, int]
         raise CineError(path, f"pixels of {along} x {down} mm", "positive numbers", EXPORT)
     place = macro(header, frame, "PlanePositionSequence")
     synchronised = macro(header, frame, "CardiacSynchronizationSequence")
-    trigger = _number(header, "TriggerTime") if count == 1 else None  # at the root it cannot hold for several
+    trigger = _number(header, "TriggerTime") if count == 1 else None  # at the root, it cannot apply to several frames
     if trigger is None and (count == 1 or synchronised is not header):
         trigger = _number(synchronised, "NominalCardiacTriggerDelayTime")
     order = _number(header, "InstanceNumber")
@@ -184,7 +186,7 @@ def _plane(path: Path, header: Any, texts: dict[str, str], size: tuple[int, int]
 
 
 def _thickness(measures: Any) -> float | None:
-    """Distance of slices (mm), which some scanners write with a sign; else their thickness."""
+    """Distance of slices (mm), which some scanners write with a sign; or their thickness."""
     found = (abs(_number(measures, name) or 0.0) for name in ("SpacingBetweenSlices", "SliceThickness"))
     return next((mm for mm in found if mm > 0), None)
 
@@ -192,7 +194,7 @@ def _thickness(measures: Any) -> float | None:
 def _number(header: Any, name: str) -> float | None:
     try:
         value = float(header[name].value)
-    except Exception:  # missing, empty, several or no number
+    except Exception:  # missing, empty, several values, or not a number
         return None
     return value if math.isfinite(value) else None
 
@@ -203,17 +205,17 @@ def _numbers(path: Path, header: Any, name: str, count: int) -> np.ndarray:
     except Exception:
         values = np.empty(0)
     if values.size != count or not np.isfinite(values).all():
-        raise CineError(path, f"no valid {name}", f"{count} finite numbers", EXPORT)
+        raise CineError(path, f"an invalid {name}", f"{count} finite numbers", EXPORT)
     return values
 
 
 def read_pixels(images: Sequence[Plane]) -> Iterator[np.ndarray]:
-    """Rows x columns of each of some images of one file, as the modality means them (rescaled).
+    """The pixels, rows x columns, of some images of one file, rescaled by the modality's slope and intercept.
 
-    The file is read once, and of several frames one is decoded at a time.
+    The file is read once; one frame at a time is decoded.
 
     Raises:
-        CineError: a compression without a decoder, or damaged voxels.
+        CineError: no decoder for the compression is installed, or voxels are damaged.
     """
     from pydicom.pixels import apply_modality_lut, iter_pixels
 
@@ -236,7 +238,7 @@ def read_pixels(images: Sequence[Plane]) -> Iterator[np.ndarray]:
         if compressed:
             action = "Install a decoder (pip install pylibjpeg[all]), or export the exam uncompressed."
             raise CineError(
-                path, f"pixels in {syntax}, which nothing here decodes", "ones that can be", action
+                path, f"pixels in {syntax}, for which no decoder is installed", "pixels that can be decoded", action
             ) from None
         found = f"pixels that cannot be read ({type(error).__name__}, {syntax})"
-        raise CineError(path, found, "whole ones", EXPORT) from None
+        raise CineError(path, found, "intact pixels", EXPORT) from None

@@ -1,4 +1,4 @@
-"""ACDC's folders: which frames are ED and ES, and the patient's group."""
+"""Read ACDC's folders: which frames are ED and ES, and the patient's group."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def acdc_exams(folder: Path, phases: Sequence[str]) -> list[Exam]:
     """The exams of a folder like ACDC's: patientNNN/Info.cfg, patientNNN_frameFF.nii.gz, patientNNN_frameFF_gt.nii.gz.
 
     Raises:
-        CineError: no patients, a missing file, or a field of Info.cfg that cannot be.
+        CineError: there are no patients, a file is missing, or a field of Info.cfg is invalid.
     """
     found = sorted(folder.glob("patient*")) if folder.is_dir() else []
     patients = [entry for entry in found if re.fullmatch(r"patient\d+", entry.name) and entry.is_dir()]
@@ -29,7 +29,7 @@ def acdc_exams(folder: Path, phases: Sequence[str]) -> list[Exam]:
             image, label = entry / f"{stem}.nii.gz", entry / f"{stem}_gt.nii.gz"
             for path in (image, label):
                 if not path.is_file():
-                    expected = f"the {phase} frame that Info.cfg names"
+                    expected = f"the {phase} frame that Info.cfg gives"
                     raise CineError(path, "no such file", expected, "Restore the file, or remove the patient's folder.")
             exam = {"image": str(image), "label": str(label), "patient": entry.name, "group": info["Group"]}
             exams.append({**exam, "phase": phase})
@@ -37,7 +37,7 @@ def acdc_exams(folder: Path, phases: Sequence[str]) -> list[Exam]:
 
 
 def _read_info(path: Path) -> dict[str, str]:
-    """ACDC's Info.cfg, ``Key: value`` a line; ED and ES count from 1."""
+    """ACDC's Info.cfg: one ``Key: value`` per line; ED and ES count from 1."""
     action = "Restore Info.cfg from the data set."
     try:
         lines = read_text(path).splitlines()
@@ -50,7 +50,7 @@ def _read_info(path: Path) -> dict[str, str]:
         if not info.get(key):
             raise CineError(f"{path}, field {key}", "nothing", f"a line '{key}: value'", action)
     if info["ED"] == info["ES"]:
-        raise CineError(f"{path}, field ES", f"frame {info['ES']}, which is ED too", "another frame than ED", action)
+        raise CineError(f"{path}, field ES", f"frame {info['ES']}, which is also ED", "another frame than ED", action)
     last = info.get("NbFrame", "")
     if last.isdecimal() and int(last) < len(PHASES):
         raise CineError(f"{path}, field NbFrame", last, "at least 2 frames, ED and ES", action)

@@ -1,7 +1,7 @@
 """The phantom's anatomy: a beating heart in a chest, drawn slice by slice as short-axis bSSFP would show it.
 
 Lengths are in mm, angles in rad. In a slice, x runs towards the patient's left and y towards the back, both from the
-LV's centre; s is the depth along the long axis, from the mitral plane at end-diastole towards the apex.
+LV's centre. The depth s is along the long axis, from the mitral plane at end-diastole towards the apex.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from scripts.cine import STRUCTURES
 
 GROUPS = ("NOR", "DCM", "HCM", "MINF", "RV")
 
-# ranges of each group: LV radius, wall, LV ejection fraction, RV radius, RV shortening
+# the ranges for each group: LV radius, wall, LV ejection fraction, RV radius, RV shortening
 _RANGES = {
     "NOR": ((23, 27), (7, 9), (0.55, 0.68), (33, 38), (0.28, 0.36)),
     "DCM": ((30, 36), (6.5, 8), (0.14, 0.35), (34, 40), (0.15, 0.28)),
@@ -75,7 +75,7 @@ class Anatomy:
 
 
 def contraction(frames: int, rng: np.random.Generator) -> np.ndarray:
-    """0 at end-diastole (frame 1), 1 at end-systole, for each frame of one beat."""
+    """The contraction in each frame of one beat: 0 at end-diastole (frame 1), 1 at end-systole."""
     phase, systole, relaxation = np.arange(frames) / frames, rng.uniform(0.33, 0.42), rng.uniform(0.35, 0.5)
     fall = np.sin(np.pi / 2 * np.minimum(phase / systole, 1)) ** 2
     rise = np.cos(np.pi / 2 * np.clip((phase - systole) / relaxation, 0, 1)) ** 2
@@ -87,8 +87,8 @@ def draw_slice(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Signal (blood is about 1) and labels of one slice, T H W each.
 
-    Partial volume: an edge covers a pixel by its distance to the pixel's centre, in plane, and the mean of
-    several depths is taken through the slice; a pixel is labelled by what covers most of it.
+    Partial volume: the distance of a pixel's centre to an edge determines how much of the pixel is covered, and several
+    depths are averaged through the slice. The label of a pixel is the structure that covers most of it.
 
     Args:
         x, y: H W, mm from the LV's centre.
@@ -108,10 +108,10 @@ def draw_slice(
 def _heart(
     a: Anatomy, x: np.ndarray, y: np.ndarray, s: np.ndarray, beat: np.ndarray, pixel: float
 ) -> tuple[np.ndarray, ...]:
-    """Shares of each pixel, T H W: labelled LV, MYO and RV; all blood and all myocardium that is seen."""
+    """Shares of each pixel, T H W: labelled LV, MYO and RV; then all visible blood and all visible myocardium."""
     r, angle = np.hypot(x, y), np.arctan2(y, x)
     base = a.descent * a.length * beat
-    below = s >= base  # beyond the mitral plane lie the atria: blood in a thin wall, without a label
+    below = s >= base  # above the mitral plane are the atria: blood in a thin wall, without a label
     u = np.maximum(s - base, 0) / (a.length - base)
     taper = np.sqrt(np.maximum(1 - u**2.4, 0))
     scar = 1 - a.scar_depth * np.exp(2.5 * (np.cos(angle - a.scar_angle) - 1))
@@ -119,7 +119,7 @@ def _heart(
     endo = taper * shape * (1 - a.shortening * beat * scar)
     thick = a.wall * (1 + a.septal_excess * np.cos(angle - a.rv_angle)) * (1 - 0.3 * (1 - scar))
     cap = np.maximum(1 - (np.maximum(s - base, 0) / (a.length + 0.8 * a.wall - base)) ** 4, 0)
-    area = ((shape + thick) ** 2 - shape**2) * cap * a.length / (a.length - base)  # muscle keeps its volume
+    area = ((shape + thick) ** 2 - shape**2) * cap * a.length / (a.length - base)  # muscle does not change its volume
     epi = np.sqrt(endo**2 + area)
     cavity, heart = _inside(endo - r, pixel), _inside(np.where(below, epi, endo + 2.5) - r, pixel)
 
@@ -149,7 +149,7 @@ def _heart(
 
 
 def _chest(a: Anatomy, x: np.ndarray, y: np.ndarray, s: float, pixel: float) -> np.ndarray:
-    """Signal of everything but the heart, H W; later shapes cover earlier ones."""
+    """Signal of everything except the heart, H W; later shapes cover earlier ones."""
     signal = a.signal
     canvas = np.full_like(x, 0.02)
     body = _ellipse_depth(x + 45, y - 25, 165.0, 105.0)
@@ -174,7 +174,7 @@ def _chest(a: Anatomy, x: np.ndarray, y: np.ndarray, s: float, pixel: float) -> 
 
 
 def _inside(depth: np.ndarray, pixel: float) -> np.ndarray:
-    """Share of a pixel inside an edge, from its centre's distance to the edge (mm, positive inside)."""
+    """The share of a pixel inside an edge, from the distance of its centre to the edge (mm, positive inside)."""
     return np.clip(0.5 + depth / pixel, 0, 1)
 
 

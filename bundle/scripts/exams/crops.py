@@ -1,4 +1,4 @@
-"""Augmented crops of prepared exams, made in batches on the device where the exams stay.
+"""Augmented crops of preprocessed exams, made in batches on the device where the exams stay.
 
 Cropping, rotating and scaling are one interpolation of the exam itself, so that a crop has no empty corners.
 Tensors: B batch, H W in-plane, D slices; h w d of a crop.
@@ -34,23 +34,23 @@ RANGES = {
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How much crops vary; each range is symmetric around no change.
+    """How much crops vary; each range is symmetric around "no change".
 
     Args:
-        rotation: in-plane angle, radians. By default any: headers often name wrong directions.
-        scaling: share of the size, each in-plane axis for itself.
+        rotation: in-plane angle, radians. The default is any angle, since headers often give wrong directions.
+        scaling: relative change of size, drawn separately for each in-plane axis.
         flip: probability that the order of the slices is reversed.
-        gamma: exponents of the contrast, with ``gamma_probability``.
+        gamma: exponents of the contrast, applied with ``gamma_probability``.
         brightness: factor and offset, in standard deviations of the image.
-        noise: largest standard deviation of Gaussian noise, with ``noise_probability``.
-        background: the share of crops that are placed anywhere, not on a labelled voxel.
+        noise: largest standard deviation of Gaussian noise, applied with ``noise_probability``.
+        background: the share of crops at random positions; the others are placed at a labelled voxel.
         mirror: probability that an in-plane axis is reversed; with ``rotation``, every storage order occurs.
-        few_slices: share of crops of 1 to ``MAX_FEW_SLICES`` slices, repeated as networks do (``pad_slices``).
-        bias_field: largest logarithm of a smooth field that multiplies the image, as coils shade it.
-        low_resolution: largest factor by which in-plane resolution falls, with ``low_resolution_probability``.
+        few_slices: share of crops of 1 to ``MAX_FEW_SLICES`` slices, padded as networks do it (``pad_slices``).
+        bias_field: largest logarithm of a smooth factor on the image, like the shading by coils.
+        low_resolution: largest factor of a lower in-plane resolution, applied with ``low_resolution_probability``.
 
     Raises:
-        CineError: a value that cannot be, by its key.
+        CineError: a value is out of range; the message names its key.
     """
 
     rotation: float = math.pi
@@ -74,7 +74,7 @@ class Augmentation:
                 fits = len(value) == 2 and 0 < value[0] <= value[1]
                 expected = "two exponents above 0, the smaller first"
             else:
-                low, high = RANGES.get(name, (0.0, 1.0))  # all others are shares
+                low, high = RANGES.get(name, (0.0, 1.0))  # all others are shares from 0 to 1
                 fits = isinstance(value, int | float) and low <= value <= high
                 expected = f"{low:g} to {high:g}"
             if not fits:
@@ -83,7 +83,7 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Prepared:
-    """An exam on the device: image float16 and label uint8, D H W, and places of labelled voxels, N x 3 as D H W."""
+    """An exam on the device: image float16 and label uint8, D H W, and positions of labelled voxels, N x 3 as D H W."""
 
     image_DHW: torch.Tensor
     label_DHW: torch.Tensor
@@ -92,7 +92,7 @@ class Prepared:
 
 @dataclass(frozen=True)
 class View:
-    """Where a crop lies in its exam: first slice, how many, in-plane transform (2 x 3), whether they are reversed."""
+    """The place of a crop in its exam: first slice, count, in-plane transform (2 x 3), and whether reversed."""
 
     first: int
     slices: int
@@ -101,21 +101,21 @@ class View:
 
 
 class CropLoader:
-    """Batches of "image" and "label", B 1 h w d, float32: a crop of every exam an epoch, in random order.
+    """Batches of "image" and "label", B 1 h w d, float32: one crop of every exam per epoch, in random order.
 
-    The exams are prepared at the first epoch and stay on the device, float16 and uint8. All randomness comes of
-    ``generator``, so that seeding it repeats an epoch.
+    The exams are prepared in the first epoch and stay on the device, float16 and uint8. All randomness comes from
+    ``generator``, so the same seed repeats an epoch.
 
     Args:
-        dataset: prepared exams, "image" and "label" as 1 H W D (MONAI's Dataset or CacheDataset).
-        batch_size: crops a batch; exams beyond the last whole batch wait for another epoch.
-        patch_size: h, w, d of a crop, voxels. Smaller exams are surrounded by zeros, the mean of an image.
+        dataset: preprocessed exams, "image" and "label" as 1 H W D (MONAI's Dataset or CacheDataset).
+        batch_size: crops per batch; exams beyond the last full batch are left out in this epoch.
+        patch_size: h, w, d of a crop, voxels. Smaller exams are padded with zeros, the mean of an image.
         device: where exams and crops are.
         augmentation: how much crops vary.
-        sampler: the exams of an epoch in their order, such as those of one of several processes; by default all.
+        sampler: the exams of an epoch in their order, such as the share of one of several processes; default: all.
 
     Raises:
-        CineError: an exam without the batch's keys, a size that cannot be, or no label in any exam.
+        CineError: an exam lacks "image" or "label", a size is invalid, or no exam has a label.
     """
 
     def __init__(
@@ -129,7 +129,7 @@ class CropLoader:
     ):
         for name, values, count in (("batch_size", [batch_size], 1), ("patch_size", list(patch_size), 3)):
             if len(values) != count or not all(isinstance(n, int) and n >= 1 for n in values):
-                raise CineError(name, repr(values), f"{count} whole numbers from 1 up", "Change the key.")
+                raise CineError(name, repr(values), f"{count} whole numbers of at least 1", "Change the key.")
         self.dataset, self.batch_size = dataset, batch_size
         self.patch_size: tuple[int, int, int] = tuple(patch_size)  # type: ignore[assignment]
         self.device, self.augmentation = torch.device(device), augmentation or Augmentation()
@@ -154,7 +154,7 @@ class CropLoader:
         for start in range(0, len(self) * self.batch_size, self.batch_size):
             exams = [self._exams[index] for index in order[start : start + self.batch_size]]
             views = [self._view(exam) for exam in exams]
-            # one copy a batch: a device would finish all that waits in its queue before each
+            # only one copy per batch: each copy waits until the device's queue is empty
             thetas = torch.stack([view.theta for view in views]).to(self.device, non_blocking=True)
             grids = F.affine_grid(thetas, [len(views), 1, *self.patch_size[:2]], align_corners=False)
             crops = [self._crop(*parts) for parts in zip(exams, views, grids.split(1), strict=True)]
@@ -168,7 +168,7 @@ class CropLoader:
         return Prepared(image.to(self.device, torch.float16), label.to(self.device, torch.uint8), places)
 
     def _uniform(self, *size: int) -> torch.Tensor:
-        """From -1 to 1."""
+        """Uniform random numbers from -1 to 1."""
         return 2 * torch.rand(*size, generator=self.generator) - 1
 
     def _below(self, count: int) -> int:
@@ -197,7 +197,9 @@ class CropLoader:
             planes = F.grid_sample(planes, grid_1HW2, mode, "zeros", align_corners=False)[0]
             missing = self.patch_size[2] - len(planes)
             before, after = missing // 2, missing - missing // 2
-            if view.slices < self.patch_size[2]:  # chosen to be few; an exam of few slices is surrounded by zeros
+            if (
+                view.slices < self.patch_size[2]
+            ):  # only where the view has few slices; an exam of few slices is padded with zeros
                 planes = torch.cat([planes[:1].expand(before, -1, -1), planes, planes[-1:].expand(after, -1, -1)])
             else:
                 planes = F.pad(planes, (0, 0, 0, 0, before, after))
@@ -205,13 +207,13 @@ class CropLoader:
         return crops[0], crops[1]
 
     def _affine(self, place_HW: Sequence[int], size_HW: Sequence[int]) -> torch.Tensor:
-        """From a crop to its exam, as ``affine_grid`` wants it: columns before rows, each from -1 to 1; 2 x 3."""
+        """The transform from a crop to its exam for ``affine_grid``: columns before rows, each from -1 to 1; 2 x 3."""
         angle = float(self._uniform(1)) * self.augmentation.rotation
         stretch = 1 + self.augmentation.scaling * self._uniform(2)
         if self._happens(self.augmentation.mirror):
             stretch[0] *= -1
         place, size, patch = (torch.tensor(x[1::-1]) for x in (place_HW, size_HW, self.patch_size))
-        # the crop lies within the exam as far as its size allows; whole voxels apart from it where nothing is turned
+        # the crop is within the exam as far as its size allows, at whole voxels if it is not rotated
         inside = (place - patch // 2).clamp(min=0).minimum(size - patch)
         centre = torch.where(size > patch, inside, (size - patch) // 2) + patch / 2
         cosine, sine = math.cos(angle), math.sin(angle)
@@ -219,7 +221,7 @@ class CropLoader:
         return torch.cat([turn, (2 * centre / size - 1)[:, None]], dim=1)
 
     def _vary(self, images_B1HWD: torch.Tensor) -> torch.Tensor:
-        """Contrast, brightness and noise of each image of a batch."""
+        """Change the contrast, brightness and noise of each image of a batch."""
         vary, count = self.augmentation, len(images_B1HWD)
         chosen, gamma = torch.rand(count, generator=self.generator), torch.rand(count, generator=self.generator)
         gamma = torch.where(
@@ -231,22 +233,22 @@ class CropLoader:
         gamma, factor, offset, noise = (
             x.to(self.device, non_blocking=True).view(-1, 1, 1, 1, 1) for x in (gamma, factor, offset, noise)
         )
-        least, most = (function(images_B1HWD, dim=(1, 2, 3, 4), keepdim=True) for function in (torch.amin, torch.amax))
-        span = (most - least).clamp(min=1e-6)
-        images = ((images_B1HWD - least) / span) ** gamma * span * self._bias(count, images_B1HWD.shape[2:]) + least
+        low, high = (function(images_B1HWD, dim=(1, 2, 3, 4), keepdim=True) for function in (torch.amin, torch.amax))
+        span = (high - low).clamp(min=1e-6)
+        images = ((images_B1HWD - low) / span) ** gamma * span * self._bias(count, images_B1HWD.shape[2:]) + low
         images = self._coarsen(images)
         on_device = torch.Generator(self.device).manual_seed(self._below(2**31))
         grain = torch.randn(images.shape, generator=on_device, device=self.device)
         return images * factor + offset + noise * grain
 
     def _bias(self, count: int, size: Sequence[int]) -> torch.Tensor:
-        """Smooth factors, B 1 H W D."""
+        """Smooth random factors, B 1 H W D."""
         strength = self.augmentation.bias_field * torch.rand(count, 1, 1, 1, 1, generator=self.generator)
         corners = (strength * self._uniform(count, 1, 3, 3, 2)).to(self.device)
         return F.interpolate(corners, tuple(size), mode="trilinear", align_corners=True).exp()
 
     def _coarsen(self, images_B1HWD: torch.Tensor) -> torch.Tensor:
-        """Some images at a lower in-plane resolution, on the same grid."""
+        """Lower the in-plane resolution of some images, on the same grid."""
         vary, size = self.augmentation, images_B1HWD.shape[2:4]
         images = []
         for image_1HWD in images_B1HWD:

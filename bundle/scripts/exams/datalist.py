@@ -1,4 +1,4 @@
-"""A MONAI datalist -> exams: Decathlon's, Auto3DSeg's with fold numbers, or one with a validation list."""
+"""Read a MONAI datalist: in Decathlon's format, in Auto3DSeg's with fold numbers, or with a validation list."""
 
 from __future__ import annotations
 
@@ -40,19 +40,19 @@ _SCHEMA = {
     },
 }
 _FRAME = re.compile(r"([_-](frame_?\d+|t\d+|ed|es|0000))+$", re.IGNORECASE)
-"""What ends the names of files that hold one frame, or one channel, of a patient."""
+"""Endings of file names that mark one frame, or one channel, of a patient."""
 
 
 def read_datalist(path: Path) -> list[Exam]:
-    """The items of a datalist with their absolute or relative paths, which start at its folder; checked to be there.
+    """The items of a datalist, with paths that are absolute or relative to its folder; all files are checked to exist.
 
-    Items without ``patient`` are named by their files: without what names a frame, or by their folders where files in
-    several folders have one name. Items of a list with fold numbers keep them under "fold"; where there is a validation
-    list, "part" says which list an item is in.
+    Items without ``patient`` are named after their files, without the part that names a frame, or after their folders
+    if files in several folders have the same name. In a list with fold numbers, items keep them under "fold". If there
+    is a validation list, "part" is the list that an item is in.
 
     Raises:
-        CineError: no such list, fold numbers on some items only or beside a validation list, several channels, or a
-            file that is not there.
+        CineError: there is no such list; only some items have fold numbers, or they occur with a validation list; an
+            item has several channels; or a file does not exist.
     """
     action = 'Write it as MONAI\'s datalists: {"training": [{"image": "...", "label": "..."}, ...]}.'
     content = read_json(path, _SCHEMA, action, max_mib=256)
@@ -61,11 +61,11 @@ def read_datalist(path: Path) -> list[Exam]:
     numbered, listed = sum("fold" in item for item in items), bool(content.get(VALIDATION))
     if listed and numbered:
         found = f"a validation list and {numbered} items with a fold"
-        raise CineError(path, found, "one of them, since both choose the test exams", "Remove one of them.")
+        raise CineError(path, found, "only one of them, since both choose the test exams", "Remove one of them.")
     if 0 < numbered < len(items):
         part, index = next(place for place, item in zip(places, items, strict=True) if "fold" not in item)
         found = f"no fold, which {numbered} of {len(items)} items have"
-        raise CineError(f"{path}, field {part}#{index}", found, "a fold of every item, or of none", "Correct it.")
+        raise CineError(f"{path}, field {part}#{index}", found, "a fold in every item, or in none", "Correct it.")
     exams: list[Exam] = []
     for (part, index), item in zip(places, items, strict=True):
         files = {key: _file(path, f"{part}#{index}#{key}", item[key]) for key in ("image", "label")}
@@ -82,16 +82,18 @@ def _file(path: Path, field: str, entry: str | Sequence[str]) -> Path:
     where = f"{path}, field {field}"
     texts = [entry] if isinstance(entry, str) else entry
     if len(texts) != 1:
-        raise CineError(where, f"{len(texts)} files", "one, since a cine has one channel", "List each file as an item.")
+        raise CineError(
+            where, f"{len(texts)} files", "one file, since a cine has one channel", "List each file as an item."
+        )
     file = located(texts[0], path.parent)
     if not os.path.isfile(file):
         action = "Correct it; a path may be relative to the datalist's folder."
-        raise CineError(where, f"{texts[0]}, which is no file", "a file", action)
+        raise CineError(where, f"{texts[0]}, which does not exist", "a file", action)
     return file
 
 
 def _patients(items: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> list[str]:
-    """Whose each item is."""
+    """The patient of each item."""
     folders: dict[str, set[Path]] = {}
     for image in images:
         folders.setdefault(image.name, set()).add(image.parent)
@@ -108,7 +110,7 @@ def _patients(items: Sequence[Mapping[str, Any]], images: Sequence[Path]) -> lis
         text = "%d patients have names that differ only in zeros, capitals or spaces: each counts as one patient"
         logger.warning(text, alike)
     if unnamed:
-        text = "%d of %d items name no patient: their files' names stand for %d patients. %s"
-        hint = "Where a patient has several files, name it under the key patient: else one may be in two folds"
+        text = "%d of %d items name no patient: their file names give %d patients. %s"
+        hint = "If a patient has several files, give its name as patient, or it may be in two folds"
         logger.warning(text, unnamed, len(items), len(set(patients)), hint)
     return patients

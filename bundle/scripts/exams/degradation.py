@@ -1,4 +1,4 @@
-"""What real-time imaging does to a breath-held exam, simulated: noise, blur of undersampling, fewer slices.
+"""Simulate the effects of real-time imaging on a breath-hold exam: noise, blur by undersampling, fewer slices.
 
 Tensors are channel first, C H W D.
 """
@@ -21,34 +21,34 @@ from scripts.cine.transforms import working_order
 from scripts.core.errors import CineError
 
 SEVERITIES = {
-    "noise": (10.0, "the noise's standard deviation in those of the image"),
-    "undersampling": (0.95, "the share of k-space's radius that is cut off"),
+    "noise": (10.0, "the noise's standard deviation in standard deviations of the image"),
+    "undersampling": (0.95, "the share of k-space's radius that is removed"),
     "half_slices": (1.0, "1, or 0 to keep all"),
 }
-"""Kind -> the highest severity, and what severity means; 0 is no degradation."""
+"""Kind -> the highest severity and its meaning; 0 is no degradation."""
 
 
 def usual_severity(kind: str) -> float:
-    """What is taken where nobody names one: 0.5, and for the slices, which are halved or not, 1."""
+    """The default severity: 0.5; for the slices, which are halved or not, 1."""
     return 1.0 if kind == "half_slices" else 0.5
 
 
 class Degraded(MapTransform):
-    """Degrade an exam on the grid that it was acquired on, before anything else sees it.
+    """Degrade an exam on its acquired grid, before all other transforms.
 
-    ``noise``: Rician, as magnitude images have it. ``undersampling``: within each slice, the high spatial frequencies
-    are cut off, which blurs and rings. ``half_slices``: of image and label every second slice, from the first on,
-    twice as far apart. The noise of an exam follows from the seed and its file's name alone.
+    ``noise``: Rician, as in magnitude images. ``undersampling``: within each slice, the high spatial frequencies are
+    removed, which causes blur and ringing. ``half_slices``: every second slice of image and label from the first on,
+    twice as far apart. The noise of an exam depends only on the seed and its file's name.
 
     Args:
-        keys: the image, and the label where there is one.
+        keys: the image, and the label if there is one.
         kind: one of SEVERITIES.
         severity: see SEVERITIES.
-        seed: of the noise.
+        seed: the seed of the noise.
         image: which of the keys is the image.
 
     Raises:
-        CineError: no such kind, or a severity beyond its range.
+        CineError: the kind does not exist, or the severity is out of range.
     """
 
     def __init__(self, keys: KeysCollection, kind: str, severity: float, seed: int = 0, image: str = "image"):
@@ -84,7 +84,7 @@ class Degraded(MapTransform):
 def blur(img: MetaTensor, share: float) -> MetaTensor:
     """The magnitude of each slice without the outer ``share`` of k-space's radius (half the diagonal of its square)."""
     axis = _slice_axis(img)
-    slices = img.as_tensor().movedim(axis, 1)  # C D and the two others: MONAI would cut along the slices, too
+    slices = img.as_tensor().movedim(axis, 1)  # C D and the two others: MONAI would also filter along the slices
     cut: Any = GibbsNoise(alpha=share)(slices.flatten(0, 1))
     cut = cut.abs().reshape(slices.shape)
     return MetaTensor(cut.movedim(1, axis).contiguous()).copy_meta_from(img)
@@ -102,6 +102,6 @@ def half_slices(img: MetaTensor) -> MetaTensor:
 
 
 def _slice_axis(img: MetaTensor) -> int:
-    """Of a C H W D tensor, the axis of its slices."""
+    """The slice axis of a C H W D tensor."""
     order, _ = working_order(np.asarray(img.affine, dtype=np.float64), tuple(img.shape[1:]))
     return 1 + order[2]

@@ -1,4 +1,4 @@
-"""Whether labels name what they should: myocardium encloses the LV's cavity, and nothing else encloses anything."""
+"""Check the order of label values: myocardium encloses the LV's cavity, and no other structure encloses another."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from scripts.exams.reference import Exam, Mapped, read_structures
 
 logger = logging.getLogger(__name__)
 ENCLOSED, NOT_ENCLOSED = 0.8, 0.6
-"""Least share of its surroundings with which a structure encloses another, and the most with which it does not.
+"""The minimum share of its surroundings with which a structure encloses another; the maximum with which it does not.
 
-In ACDC's 200 exams, MYO is at least 0.98 of what is around the LV; of all other pairs, the most is 0.46."""
+In ACDC's 200 exams, MYO is at least 0.98 of the surroundings of the LV; for all other pairs, the maximum is 0.46."""
 SAMPLE = 5
 _CLASSES = 1 + len(STRUCTURES)
 
 
 def warn_of_order(exams: Sequence[Exam], mapped: Mapped) -> bool:
-    """Log which label_map would fit, where in some exams another structure than MYO encloses another one than the LV.
+    """Log a label_map that would fit, if in some exams a pair other than MYO and LV is enclosing and enclosed.
 
     Args:
-        exams: of one data set; SAMPLE of them are looked at.
+        exams: exams of one data set; SAMPLE of them are checked.
         mapped: value in the label files -> structure.
 
     Returns:
@@ -39,15 +39,13 @@ def warn_of_order(exams: Sequence[Exam], mapped: Mapped) -> bool:
     order = enclosing_order(counts)
     if order is not None:
         mended = {str(value): order.get(target, target) for value, target in mapped.items() if value or target}
-        text = (
-            "The labels seem to be numbered otherwise, for what is read as MYO does not enclose what is read as LV: %s"
-        )
+        text = "The label values seem to have another order, since MYO does not enclose LV in these labels: %s"
         logger.warning(text, f'try --label_map "{mended}"')
     return order is not None
 
 
 def count_contacts(label_HWD: np.ndarray, through: int) -> np.ndarray:
-    """Pairs of neighbouring voxels of two values, 4 x 4, in the planes across the axis ``through``."""
+    """Counts of neighbouring voxels of two values, 4 x 4, in the planes perpendicular to the axis ``through``."""
     counts = np.zeros((_CLASSES, _CLASSES), int)
     for axis in {0, 1, 2} - {through}:
         moved = np.moveaxis(label_HWD, axis, 0)
@@ -59,7 +57,7 @@ def count_contacts(label_HWD: np.ndarray, through: int) -> np.ndarray:
 
 
 def enclosing_order(counts: np.ndarray) -> dict[int, int] | None:
-    """Structure as it is read -> as it should be, where another pair than MYO and LV is one of ring and cavity."""
+    """Structure as read -> the correct structure, if a pair other than MYO and LV is ring and cavity; else None."""
     shares = counts / np.maximum(1, counts.sum(axis=1, keepdims=True))
     lv, myo = STRUCTURES["LV"], STRUCTURES["MYO"]
     cavity, ring = max(itertools.permutations(STRUCTURES.values(), 2), key=lambda pair: shares[pair])

@@ -1,4 +1,4 @@
-"""Folders of images: which images they hold, and where the results of each go."""
+"""Folders of images: which images they contain, and where the results of each image go."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ logger = logging.getLogger(__name__)
 
 
 def outputs_of(images: Sequence[Path], output_dir: Path) -> dict[Path, Path]:
-    """Result, without a suffix -> its image. Folders below the deepest one that holds all images are mirrored.
+    """Result, without a suffix -> its image. Subfolders of the deepest folder above all images are mirrored.
 
     Raises:
-        CineError: two images whose results would have one name.
+        CineError: the results of two images would have the same name.
     """
     folders = [Path(os.path.abspath(image)).parent for image in images]
     root = Path(os.path.commonpath(folders))
@@ -26,21 +26,21 @@ def outputs_of(images: Sequence[Path], output_dir: Path) -> dict[Path, Path]:
     for image, folder in zip(images, folders, strict=True):
         output = output_dir / folder.relative_to(root) / _stem(image)
         if output in by_output:
-            found = f"{by_output[output]} and {image}, whose results have one name"
+            found = f"{by_output[output]} and {image}, whose results have the same name"
             raise CineError("input", found, "inputs of different names in a folder", "Rename one of them.")
         by_output[output] = image
     return by_output
 
 
 def images_of_folder(folder: Path, output_dir: Path) -> list[Path]:
-    """The images in a folder; where there are none, the folder as an exam in DICOM, else the images below it.
+    """The images in a folder; if there are none, the folder as a DICOM exam, or else the images in its subfolders.
 
     Args:
-        folder: it and what it holds.
-        output_dir: results in it, or below it, are no images.
+        folder: the folder.
+        output_dir: files in it or below it are results, not images.
 
     Raises:
-        CineError: the folder cannot be listed, or holds no image.
+        CineError: the folder cannot be listed, or it contains no image.
     """
     try:
         images = sorted(entry for entry in folder.iterdir() if _is_image(entry))
@@ -51,7 +51,7 @@ def images_of_folder(folder: Path, output_dir: Path) -> list[Path]:
     if images:
         _warn_of_dicom(folder)
         if below:
-            logger.warning("%d images in folders below are left out: name these folders too", len(below))
+            logger.warning("%d images in subfolders are ignored: add these folders to the input", len(below))
         return images
     if holds_dicom(folder):
         return [folder]
@@ -66,12 +66,14 @@ def images_of_folder(folder: Path, output_dir: Path) -> list[Path]:
 
 
 def _files_below(folder: Path, output_dir: Path) -> list[Path]:
-    """The files in folders below a folder, also behind links; none in results that have a folder of their own."""
+    """The files in the subfolders of a folder, also behind links, except in folders of results."""
     results = os.path.realpath(output_dir)
     visited, files = {os.path.realpath(folder), *([] if results == os.path.realpath(folder) else [results])}, []
     for place, folders, names in os.walk(folder, followlinks=True):
         known = [(name, os.path.realpath(os.path.join(place, name))) for name in sorted(folders)]
-        folders[:] = [name for name, real in known if real not in visited]  # each once: links may lead in a circle
+        folders[:] = [
+            name for name, real in known if real not in visited
+        ]  # each folder once, since links may form a circle
         visited.update(real for _, real in known)
         if Path(place) != folder:
             files += [Path(place) / name for name in sorted(names)]
@@ -84,15 +86,15 @@ def _is_image(entry: Path) -> bool:
 
 
 def _warn_of_dicom(folder: Path) -> None:
-    """A folder of NIfTI images, such as a converter leaves them among the DICOM files that it read."""
+    """Warn about a folder of NIfTI images that also contains DICOM files, as converters may leave it."""
     try:
         files, _ = dicom_files(folder)
-    except CineError:  # what cannot be read is no matter of the images
+    except CineError:  # unreadable files do not concern the images
         return
     if files:
-        logger.warning("%d DICOM files are left out, since their folder holds NIfTI images", len(files))
+        logger.warning("%d DICOM files are ignored, since their folder contains NIfTI images", len(files))
 
 
 def _stem(path: Path) -> str:
-    """The file's name without .nii or .nii.gz; the folder's."""
+    """A file's name without .nii or .nii.gz, or a folder's name."""
     return Path(os.path.abspath(path)).name if path.is_dir() else stem(path)

@@ -1,4 +1,4 @@
-"""Parts of the exams: folds and halves by patient, or the parts that a datalist itself names."""
+"""Split the exams: into folds and halves by patient, or into the parts that a datalist gives."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ TRAINING, VALIDATION = "training", "validation"
 
 
 def split_exams(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int = 0) -> tuple[list[Exam], list[Exam]]:
-    """Training and test part of the exams, as ``split_rule`` says and logs.
+    """The training part and the test part of the exams; ``split_rule`` gives the rule, and the log shows it.
 
-    A datalist's own parts count first, as in MONAI's tools. Its validation list is the test part; of fold numbers, the
-    items with the number ``fold``. Other exams are dealt to ``folds`` by patient, stratified by group.
+    A datalist's own parts come first, as in MONAI's tools. Its validation list is the test part; with fold numbers, the
+    items with the number ``fold`` are. Other exams are dealt to ``folds`` by patient, stratified by group.
 
     Raises:
-        CineError: fewer patients than folds, no such fold, an empty part, or a patient or file in both parts.
+        CineError: there are fewer patients than folds, the fold does not exist, a part is empty, or a patient or file
+            is in both parts.
     """
     if type(fold) is not int or type(folds) is not int or folds < 2 or fold < 0:
         raise _no_fold(f"fold {fold} of {folds}", "at least 2 folds, fold from 0 to folds - 1")
@@ -29,7 +30,7 @@ def split_exams(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int 
     if listed and fold:
         raise _no_fold(f"fold {fold} with a datalist that has a validation list", "fold 0")
     if numbers and fold not in numbers:
-        raise _no_fold(f"fold {fold}, which no item of the datalist has", f"one of {_text(numbers)}")
+        raise _no_fold(f"fold {fold}, which is not in the datalist", f"one of {_text(numbers)}")
     if listed:
         tested = [exam["part"] == VALIDATION for exam in exams]
     elif numbers:
@@ -49,7 +50,7 @@ def split_exams(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int 
 
 
 def split_rule(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int = 0) -> str:
-    """Which rule of ``split_exams`` chooses the parts, for logs and records."""
+    """The rule by which ``split_exams`` chooses the parts, for logs and records."""
     if any("part" in exam for exam in exams):
         return "the datalist's own validation list"
     if numbers := _numbers(exams):
@@ -58,7 +59,7 @@ def split_rule(exams: Sequence[Exam], fold: int = 0, folds: int = 5, seed: int =
 
 
 def patients_apart(parts: Mapping[str, Sequence[Exam]]) -> dict[str, list[str]]:
-    """The patients of each part of the exams; CineError where a patient, or a file, is in two of them."""
+    """The patients of each part of the exams; CineError if a patient or a file is in two of them."""
     seen: dict[str, str] = {}
     for name, exams in parts.items():
         things = {exam["patient"]: exam["patient"] for exam in exams}
@@ -73,10 +74,10 @@ def patients_apart(parts: Mapping[str, Sequence[Exam]]) -> dict[str, list[str]]:
 
 
 def halve(exams: Sequence[Exam], seed: int = 0) -> tuple[list[Exam], list[Exam]]:
-    """Two halves by patient, stratified by group as far as that goes.
+    """Two halves by patient, stratified by group as far as possible.
 
     Raises:
-        CineError: fewer than two patients.
+        CineError: there are fewer than two patients.
     """
     part_of = deal_patients(exams, 2, seed)
     first, second = ([exam for exam in exams if part_of[exam["patient"]] == part] for part in (0, 1))
@@ -84,15 +85,15 @@ def halve(exams: Sequence[Exam], seed: int = 0) -> tuple[list[Exam], list[Exam]]
 
 
 def deal_patients(exams: Sequence[Exam], parts: int, seed: int) -> dict[str, int]:
-    """Patient -> part. Dealing the patients in turn, group after group, spreads each group and all of them evenly.
+    """Patient -> part. Patients are dealt in turn, group after group, so that each group is spread evenly.
 
     Raises:
-        CineError: fewer patients than parts.
+        CineError: there are fewer patients than parts.
     """
     group_of = {exam["patient"]: exam["group"] for exam in exams}
     if len(group_of) < parts:
         raise CineError(
-            "exams", f"{len(group_of)} patients", f"at least {parts}, one a part", "Add exams or use fewer folds."
+            "exams", f"{len(group_of)} patients", f"at least {parts}, one per part", "Add exams or use fewer folds."
         )
     patients = sorted(group_of)
     random.Random(seed).shuffle(patients)
@@ -103,22 +104,24 @@ def deal_patients(exams: Sequence[Exam], parts: int, seed: int) -> dict[str, int
 def exams_to_search(
     split: tuple[Sequence[Exam], Sequence[Exam]], all_exams: bool = False
 ) -> tuple[list[Exam], list[Exam]]:
-    """The exams that a search reads, and those that it never does.
+    """The exams that a search reads, and the exams that it never reads.
 
     Args:
-        split: training and test part of the fold.
-        all_exams: whether it reads the test part too, as RT-DNAS and its relatives do.
+        split: the training and test part of the fold.
+        all_exams: whether it also reads the test part, as RT-DNAS and related methods do.
     """
     training, test = map(list, split)
     if not all_exams:
         return training, test
-    logger.warning("The search reads the %d test exams too: a Dice on them will not be one of unseen exams", len(test))
+    logger.warning(
+        "The search also reads the %d test exams: the Dice on them will not be a Dice on unseen exams", len(test)
+    )
     return training + test, []
 
 
 def _check_listed(train: Sequence[Exam], test: Sequence[Exam]) -> None:
     if not train or not test:
-        found, expected = f"{len(train)} exams to train on and {len(test)} to test", "some of each"
+        found, expected = f"{len(train)} exams to train on and {len(test)} to test", "at least one of each"
         raise CineError("datalist", found, expected, "Correct it; to score every exam, add evaluate_all.json.")
     patients_apart({TRAINING: train, VALIDATION: test})
 

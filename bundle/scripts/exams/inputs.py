@@ -1,4 +1,4 @@
-"""The inputs of a step: the images to work on, and where their results go."""
+"""The inputs of a step: the images, and where their results go."""
 
 from __future__ import annotations
 
@@ -24,24 +24,25 @@ def find_inputs(
     existing: str = "error",
     suffixes: Sequence[str] = ("_seg.nii.gz", "_function.json", "_overlay.png"),
 ) -> list[dict[str, str]]:
-    """List the images to work on, and where their results go.
+    """List the images to process, and where their results go.
 
     Args:
-        input: a NIfTI file; a folder of them, whose masks (_gt, _seg) are left out; a folder without any, but with the
-            DICOM images of one exam in or below it, or with NIfTI files in the folders below it; a text file that
-            lists one file or exam a line, relative to its own folder (``listed_paths``); or a list of these.
-        output_dir: folder of the results. It mirrors the folders of the inputs, from the deepest one that holds them
-            all: cohort/1/sa.nii.gz and cohort/2/sa.nii.gz give 1/sa and 2/sa.
-        existing: what to do where results exist: "error" where there is any, "skip" the inputs that have them all, or
-            "overwrite".
+        input: a NIfTI file, or a folder of NIfTI files, without masks (_gt, _seg). Or a folder without NIfTI files, but
+            with the DICOM images of one exam in or below it, or with NIfTI files in its subfolders. Or a text file that
+            lists one file or exam per line, relative to its own folder (``listed_paths``). Or a list of these.
+        output_dir: the folder of the results. It mirrors the folders of the inputs below their common folder:
+            cohort/1/sa.nii.gz and cohort/2/sa.nii.gz give 1/sa and 2/sa.
+        existing: what to do with existing results: "error" if there are any, "skip" inputs that have all their results,
+            or "overwrite".
         suffixes: endings of an input's results, NAME + suffix.
 
     Returns:
         Dicts with image and source (the input's path) and output (the result's path, without a suffix).
 
     Raises:
-        CineError: nothing found, a missing file, two inputs of one name, results that exist, or a folder that cannot
-            be written. What is in the files is for the gate to judge, one by one: a bad one must not stop the others.
+        CineError: nothing was found, a file is missing, two inputs have the same name, results exist, or a folder
+            cannot be written. The content of files is checked later, file by file, so that a bad one does not stop the
+            others.
     """
     if existing not in ("error", "skip", "overwrite"):
         raise CineError("existing", repr(existing), "error, skip or overwrite", "Correct existing.")
@@ -51,7 +52,7 @@ def find_inputs(
     try:
         found_images = [image for entry in entries for image in _expand(Path(entry), Path(output_dir))]
     except OSError as error:  # such as a name that is too long
-        raise CineError("input", f"a path that cannot be ({error.strerror})", "a path", "Check input.") from error
+        raise CineError("input", f"an impossible path ({error.strerror})", "a path", "Check input.") from error
     if not found_images:
         raise CineError("input", "nothing", "at least one image", "Check input.")
     images = list({os.path.abspath(image): image for image in found_images}.values())
@@ -63,21 +64,21 @@ def find_inputs(
     }
     begun = [f"{output}{found[0]}" for output, found in present.items() if found]
     if begun and existing == "error":
-        found = f"{len(begun)} inputs with results" if len(begun) > 1 else "a result that exists"
+        found = f"{len(begun)} inputs with results" if len(begun) > 1 else "an existing result"
         raise CineError(begun[0], found, "none", "Set existing to skip or overwrite, or choose another output_dir.")
     if existing == "skip":
         whole = [output for output, found in present.items() if set(suffixes) <= set(found)]
         done = [output for output in whole if not _is_newer(by_output[output], output, suffixes)]
         logger.info("%d of %d inputs skipped: their results exist", len(done), len(images))
         if len(done) < len(whole):
-            logger.warning("%d inputs are newer than their results and are done again", len(whole) - len(done))
+            logger.warning("%d inputs are newer than their results and are processed again", len(whole) - len(done))
         by_output = {output: image for output, image in by_output.items() if output not in done}
-    logger.info("results go to %s", output_dir)  # a folder below it may bear a patient's name
+    logger.info("results go to %s", output_dir)  # a subfolder may have a patient's name
     return [{"image": str(image), "source": str(image), "output": str(output)} for output, image in by_output.items()]
 
 
 def _is_newer(image: Path, output: Path, suffixes: Sequence[str]) -> bool:
-    """Whether an input changed after its results were written; of a folder of DICOM images, any file of it."""
+    """Whether an input (for a DICOM folder, any of its files) changed after its results were written."""
     files = [file for file in image.rglob("*") if file.is_file()] if image.is_dir() else [image]
     written = min(os.stat(f"{output}{suffix}").st_mtime for suffix in suffixes)
     return any(file.stat().st_mtime > written for file in files if file.exists())
@@ -107,10 +108,10 @@ def _expand(path: Path, output_dir: Path) -> list[Path]:
             raise CineError(where, f"{str(image)!r}, which is {what}", expected, action)
         images.append(image)
     if not images:
-        raise CineError(path, "no paths", "a NIfTI file's path a line", action)
+        raise CineError(path, "no paths", "one path of a NIfTI file per line", action)
     return images
 
 
 def _results(image: Path, suffixes: Sequence[str]) -> tuple[str, ...]:
-    """The endings of all that is written for an input."""
+    """The endings of all files that are written for an input."""
     return (*suffixes, CINE_SUFFIX) if image.is_dir() else tuple(suffixes)

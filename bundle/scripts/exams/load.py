@@ -1,4 +1,4 @@
-"""The exams of a data set -> MONAI data dicts: ACDC's folders, or a datalist."""
+"""Load the exams of a data set as MONAI data dicts, from ACDC's folders or from a datalist."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ def load_exams(
     label_map: Mapping[int | str, int] | None = None,
     phases: Sequence[str] = PHASES,
 ) -> list[Exam]:
-    """List the labelled volumes, checked: files there, image and label on one grid, no unexpected label.
+    """List the labelled volumes after checks: files exist, image and label are on one grid, no label is unexpected.
 
     Args:
         dataset_dir: a folder in one of ``LAYOUTS``, such as ACDC's (see ``acdc_exams``).
-        datalist: a MONAI datalist JSON; see ``read_datalist``. Each labelled frame of a 4D item is an exam of its own;
-            see ``labelled_frames``. Without either argument: the phantom.
-        label_map: value in the files -> 1 RV, 2 MYO, 3 LV (or 0); 0 need not be named. Default: ACDC's own.
-        phases: which of ED and ES to list; exams of unknown phase stay.
+        datalist: a MONAI datalist JSON; see ``read_datalist``. Each labelled frame of a 4D item is a separate exam; see
+            ``labelled_frames``. Without both arguments, the phantom is used.
+        label_map: value in the files -> 1 RV, 2 MYO, 3 LV (or 0); 0 may be left out. Default: ACDC's own values.
+        phases: which of ED and ES to list; exams of unknown phase are kept.
 
     Returns:
-        Dicts as ``Exam`` says, sorted by patient, phase, file and frame.
+        Dicts with the keys of ``Exam``, sorted by patient, phase, file and frame.
 
     Raises:
-        CineError: names the file or field at fault.
+        CineError: a file or field is wrong; the message names it.
     """
     if dataset_dir is not None and datalist is not None:
-        raise CineError("dataset_dir and datalist", "both", "one of them", "Leave the other one out.")
+        raise CineError("dataset_dir and datalist", "both", "only one of them", "Leave out the other one.")
     if not phases or set(phases) - set(PHASES):
         raise CineError("phases", repr(list(phases)), "ED, ES or both", "Correct phases.")
     mapped = check_label_map(label_map)
@@ -79,18 +79,18 @@ def _read_folder(folder: Path, phases: Sequence[str]) -> list[Exam]:
 
 
 def complete(
-    items: Sequence[Mapping[str, str]], label_map: Mapping[int | str, int] | None = None, least: int = 0
+    items: Sequence[Mapping[str, str]], label_map: Mapping[int | str, int] | None = None, minimum: int = 0
 ) -> list[Exam]:
-    """Exams from items that name an image and its label alone, as MONAI Label's do; exams of ``load_exams`` stay.
+    """Make exams from items with only an image and its label, as in MONAI Label; exams of ``load_exams`` do not change.
 
-    Each such volume is taken for a patient of its own, called after its file.
+    Each such volume counts as a separate patient, named after its file.
 
     Raises:
-        CineError: fewer exams than ``least``; image and label are not on one grid (a cine with the label of one frame,
-            say); a 4D label; or an unexpected label.
+        CineError: there are fewer exams than ``minimum``; image and label are not on one grid (such as a cine with the
+            label of one frame). Or a label is 4D, or a label value is unexpected.
     """
-    if len(items) < least:
-        raise CineError("exams", f"{len(items)} labelled", f"at least {least}", "Label some, then train.")
+    if len(items) < minimum:
+        raise CineError("exams", f"{len(items)} labelled", f"at least {minimum}", "Label some, then train.")
     exams = []
     for item in items:
         if "patient" in item:
@@ -105,7 +105,7 @@ def complete(
 
 
 def sample_cine() -> str:
-    """The phantom's cine of a patient that the first fold's training does not see: an input where none is given."""
+    """The phantom's cine of a patient that is not in the first fold's training: the input if none is given."""
     exams = load_exams()
     part_of = deal_patients(exams, parts=5, seed=0)  # as split_exams does by default
     first = Path(next(exam["image"] for exam in exams if part_of[exam["patient"]] == 0)).parent

@@ -1,7 +1,7 @@
-"""A beating phantom in ACDC's layout, for everything that must run without data; see anatomy.py for what it shows.
+"""A beating phantom in ACDC's layout, for steps that must run without data; anatomy.py draws it.
 
-Difficult where real exams are: noise, coil shading, partial volume, shifts between breath-holds, bright fat and
-vessels beside bright blood, sizes, positions and contractions that differ by patient and group.
+It is difficult in the same ways as real exams: noise, coil shading, partial volume, shifts between breath-holds, and
+bright fat and vessels next to bright blood. Sizes, positions and contractions differ by patient and group.
 """
 
 from __future__ import annotations
@@ -25,15 +25,15 @@ logger = logging.getLogger(__name__)
 
 _VERSION = "phantom-v1"
 PHANTOM = "phantom"
-"""Flag of what was made of it."""
+"""The flag of results that were made from it."""
 
 
 def cached_phantom() -> Path:
     """The phantom's folder in the user's cache, written at the first call.
 
-    It appears under its name only when whole; callers that write at the same time all get one whole phantom.
+    It gets its name only when complete; callers that write at the same time all get one complete phantom.
     """
-    logger.warning("neither exams nor an input were named: the PHANTOM is used, which is drawn and shows no patient")
+    logger.warning("no exams and no input were given: using the PHANTOM, which is drawn and shows no patient")
     folder = cached(_VERSION)
     if folder.is_dir():
         return folder
@@ -42,7 +42,7 @@ def cached_phantom() -> Path:
         write_phantom(temporary)
         os.replace(temporary, folder)
     except OSError:
-        if not folder.is_dir():  # else another caller was first
+        if not folder.is_dir():  # otherwise another caller was first
             raise
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
@@ -50,20 +50,20 @@ def cached_phantom() -> Path:
 
 
 def is_phantom(path: str | Path) -> bool:
-    """Whether a file is one of the cached phantom's."""
+    """Whether a file belongs to the cached phantom."""
     return Path(path).resolve().is_relative_to(cached(_VERSION).resolve())
 
 
 def write_phantom(folder: str | Path, patients: int = 30, seed: int = 0) -> None:
-    """Write patients as ACDC has them: Info.cfg, ED and ES frames, the 4D cine; labels of every frame.
+    """Write patients in ACDC's layout: Info.cfg, ED and ES frames, the 4D cine; labels of every frame.
 
-    The groups NOR, DCM, HCM, MINF and RV take turns. A patient depends on ``seed`` and its number alone.
+    The groups NOR, DCM, HCM, MINF and RV alternate. A patient depends only on ``seed`` and its number.
     """
     folder = Path(folder)
     for number in tqdm(range(1, patients + 1), desc="Phantom", unit="patient", delay=2, disable=None):
         name = f"patient{number:03d}"
         _write_patient(folder / name, GROUPS[(number - 1) % len(GROUPS)], np.random.default_rng([seed, number]))
-    logger.info("a phantom of %d patients written", patients)
+    logger.info("wrote a phantom of %d patients", patients)
 
 
 def _write_patient(folder: Path, group: str, rng: np.random.Generator) -> None:
@@ -98,7 +98,7 @@ def _scan(
     centre = rng.uniform(-1, 1, size=2) * np.minimum(room, 30)
     drawn = []
     for index in range(slices):
-        at = centre + rng.normal(0, 1.2, size=2)  # every slice is a breath-hold of its own
+        at = centre + rng.normal(0, 1.2, size=2)  # every slice has its own breath-hold
         x, y = ((np.arange(n) - (n - 1) / 2) * pixel - offset for n, offset in zip(matrix, at, strict=True))
         grid = np.meshgrid(x.astype(np.float32), y.astype(np.float32), indexing="ij")
         depth, thickness = first + index * between, 0.8 * between

@@ -1,4 +1,4 @@
-"""Reference labels on disk: on their image's grid, whole numbers that ``label_map`` names, frame by frame."""
+"""Reference labels on disk: they must be on their image's grid, with only values in ``label_map``; frame by frame."""
 
 from __future__ import annotations
 
@@ -19,20 +19,20 @@ from scripts.core.errors import CineError
 
 logger = logging.getLogger(__name__)
 Exam = dict[str, Any]
-"""image, label (paths), patient, group, phase; structures, the names that the whole data set labels (text); frame, from
-0, of 4D files; lv_voxels, of its label; fold (number) or part (training, validation), where a datalist chooses them."""
+"""Keys: image, label (paths), patient, group, phase; structures, the names that the whole data set labels (text);
+frame, from 0, in 4D files; lv_voxels in its label; fold (number) or part (training, validation) from a datalist."""
 
 PHASES = ("ED", "ES")
 UNKNOWN = "unknown"
 GRID_TOLERANCE = 0.05
-"""Distance between the same voxel of image and label, in voxels: headers are rounded to two decimals and less."""
+"""The largest distance between the same voxel of image and label, in voxels: headers are rounded to few decimals."""
 VALUE_TOLERANCE = 1e-3
-"""Distance of a label's value from a whole number: resampling and scaling leave rounding errors."""
+"""The largest distance of a label's value from a whole number: resampling and scaling leave rounding errors."""
 Mapped = dict[int, int]
 
 
 def check_label_map(label_map: Mapping[int | str, int] | None) -> Mapped:
-    """Value in the label files -> 1 RV, 2 MYO, 3 LV or 0; CineError where it is none. Default: ACDC's own values."""
+    """Value in the label files -> 1 RV, 2 MYO, 3 LV or 0; CineError if it is invalid. Default: ACDC's own values."""
     mapping = {1: 1, 2: 2, 3: 3} if label_map is None else label_map
     try:
         mapped, targets = {int(key): value for key, value in mapping.items()}, set(mapping.values())
@@ -45,14 +45,14 @@ def check_label_map(label_map: Mapping[int | str, int] | None) -> Mapped:
 
 
 def labelled_frames(exam: Exam, mapped: Mapped) -> list[Exam]:
-    """An exam, or one for each labelled frame of a 4D label; each with the structures that its label names.
+    """An exam, or one for each labelled frame of a 4D label; each with the structures in its label.
 
-    The phases of frames are known where their labels name an LV: ED is the frame with the largest, ES that with the
-    smallest, as in ``function_of_volumes``. A single labelled frame keeps the phase that the exam has.
+    Phases are known if frames have an LV label: ED is the frame with the largest LV, ES the one with the smallest, as
+    in ``function_of_volumes``. If only one frame is labelled, it keeps the phase of the exam.
 
     Raises:
-        CineError: image and label are not on one grid or have not the same number of frames; a value that is no
-            whole number or that ``mapped`` does not name; a phase for several frames.
+        CineError: image and label differ in their grid or number of frames; a value is not a whole number or not in
+            ``mapped``; or several frames have one phase.
     """
     image, label = read_header(exam["image"]), read_header(exam["label"])
     _check_frames(image, label)
@@ -62,11 +62,11 @@ def labelled_frames(exam: Exam, mapped: Mapped) -> list[Exam]:
         return [{**exam, "structures": _names(counts), "lv_voxels": counts[0].get(STRUCTURES["LV"], 0)}]
     frames = [frame for frame, count in enumerate(counts) if count]
     if not frames:
-        logger.warning("A 4D label has no labelled frame: it gives no exam")
+        logger.warning("A 4D label without a labelled frame gives no exam")
         logger.debug("%s is the label without a labelled frame", label.path)
     if len(frames) > 1 and exam["phase"] != UNKNOWN:
-        found = f"{len(frames)} labelled frames of an item whose phase is {exam['phase']}"
-        raise CineError(label.path, found, "one", "Leave the phase out: it follows from the labels.")
+        found = f"{len(frames)} labelled frames in an item with the phase {exam['phase']}"
+        raise CineError(label.path, found, "one", "Leave out the phase: it follows from the labels.")
     phases = _phases(counts) if len(frames) > 1 else dict.fromkeys(frames, exam["phase"])
     return [
         {
@@ -81,14 +81,14 @@ def labelled_frames(exam: Exam, mapped: Mapped) -> list[Exam]:
 
 
 def with_structures(exams: Sequence[Exam]) -> list[Exam]:
-    """The exams, each with the structures that the whole data set labels; logs which labels lack one."""
+    """The exams, each with the structures that the whole data set labels; logs how many labels lack a structure."""
     named = _ordered(itertools.chain.from_iterable(exam["structures"].split() for exam in exams))
     for name in STRUCTURES:
         lacking = sum(name not in exam["structures"].split() for exam in exams)
         if name not in named:
-            logger.warning("No label names %s: it is left out of all results, and a training cannot learn it", name)
+            logger.warning("No label has %s: it is not in the results, and a training cannot learn it", name)
         elif lacking:
-            text = "%d of %d labels name no %s: it is not scored there, and a training takes it for background"
+            text = "%d of %d labels have no %s: it is not scored there, and training treats it as background"
             logger.warning(text, lacking, len(exams), name)
     return [{**exam, "structures": " ".join(named)} for exam in exams]
 
@@ -102,15 +102,17 @@ def warn_of_spacing(exams: Sequence[Exam]) -> None:
 
 
 def without_repeats(exams: Sequence[Exam]) -> list[Exam]:
-    """The exams, each once: of a frame of a file that is listed again, the first; logs how many repeats there are."""
+    """The exams without repeats: the first one of each frame of a file is kept; logs the number of repeats."""
     once = {(exam["patient"], os.path.realpath(exam["image"]), exam.get("frame")): exam for exam in reversed(exams)}
     if len(once) < len(exams):
-        logger.warning("%d of %d exams are listed more than once: each counts once", len(exams) - len(once), len(exams))
+        logger.warning(
+            "%d of %d exams are listed more than once: each counts only once", len(exams) - len(once), len(exams)
+        )
     return list(reversed(once.values()))
 
 
 def warn_of_phases(exams: Sequence[Exam]) -> None:
-    """Log of how many patients no EF can be told, since a phase comes twice or the LV grows from ED to ES."""
+    """Log how many patients have no EF, because a phase occurs twice or the LV is larger at ES than at ED."""
     of_patients: dict[str, list[Exam]] = {}
     for exam in exams:
         of_patients.setdefault(exam["patient"], []).append(exam)
@@ -120,9 +122,9 @@ def warn_of_phases(exams: Sequence[Exam]) -> None:
         twice += any(count > 1 for phase, count in Counter(exam["phase"] for exam in listed).items() if phase in PHASES)
         grown += set(PHASES) <= set(lv) and 0 < lv["ED"] < lv["ES"]
     if twice:
-        logger.warning("%d of %d patients have a phase twice: they give no EF and no volumes", twice, len(of_patients))
+        logger.warning("%d of %d patients have a phase twice: they get no EF and no volumes", twice, len(of_patients))
     if grown:
-        text = "Of %d of %d patients, the labels' LV is larger at ES than at ED: are the phases mixed up?"
+        text = "In %d of %d patients the labelled LV is larger at ES than at ED: are the phases swapped?"
         logger.warning(text, grown, len(of_patients))
 
 
@@ -137,7 +139,7 @@ def read_structures(exam: Exam, mapped: Mapped) -> np.ndarray:
 
 
 def exam_names(exams: Sequence[Exam]) -> list[str]:
-    """What tells exams apart wherever their folder lies: patient, phase, file name and, of a 4D file, the frame."""
+    """Names that identify exams in any folder: patient, phase, file name and, for a 4D file, the frame."""
     return [
         f"{exam['patient']} {exam['phase']} {Path(exam['image']).name}"
         + (f" frame {exam['frame'] + 1}" if "frame" in exam else "")
@@ -162,12 +164,17 @@ def _phases(counts: Sequence[Mapping[int, int]]) -> dict[int, str]:
 
 
 def _count_voxels(label: Header, mapped: Mapped) -> list[dict[int, int]]:
-    """For each frame, the voxels of each structure that it names."""
+    """For each frame, the number of voxels of each structure in it."""
     counts = []
     for frame_HWD in read_frames(label, of_any_contrast=True):
         found, voxels = np.unique(frame_HWD, return_counts=True)
         whole = np.round(found)
-        _refuse(label, found[np.abs(found - whole) > VALUE_TOLERANCE], "whole numbers", "Resample labels as such.")
+        _refuse(
+            label,
+            found[np.abs(found - whole) > VALUE_TOLERANCE],
+            "whole numbers",
+            "Resample labels without interpolation.",
+        )
         named = ", ".join(map(str, sorted(mapped)))
         _refuse(label, found[~np.isin(whole, list(mapped))], named, "Name them in label_map.")
         count: dict[int, int] = {}
@@ -185,7 +192,7 @@ def _refuse(label: Header, wrong: np.ndarray, expected: str, action: str) -> Non
 
 
 def _shown(value: np.float32) -> str:
-    """Six digits, or as many as it takes to mean no other number."""
+    """Six digits, or as many as necessary to identify the number."""
     short = f"{value:g}"
     return short if np.float32(short) == value else f"{value:.9g}"
 
@@ -196,24 +203,24 @@ def _check_frames(image: Header, label: Header) -> None:
     found, action = f"{label.frames} frames", "Label the frames of the image itself."
     if label.frames == 1:
         found = "the label of one frame"
-        action = "Save that frame as an image of its own, or the label as 4D: its other frames may be empty."
+        action = "Save that frame as a separate image, or save a 4D label: its other frames may be empty."
     elif image.frames == 1:
-        action = "Save one label map: where the frames are one-hot channels, their argmax."
-    expected = f"{image.frames} frames, as {image.path.name}" if image.frames > 1 else f"one, as {image.path.name}"
+        action = "Save one label map. If the frames are one-hot channels, save their argmax."
+    expected = f"{image.frames} frames, like {image.path.name}" if image.frames > 1 else f"one, like {image.path.name}"
     raise CineError(label.path, found, expected, action)
 
 
 def _check_grid(image: Header, label: Header) -> None:
     name, action = image.path.name, "Label the image's own grid, or resample the label to it."
     if label.shape != image.shape:
-        raise CineError(label.path, f"shape {label.shape}", f"{image.shape}, as {name}", action)
+        raise CineError(label.path, f"shape {label.shape}", f"{image.shape}, like {name}", action)
     corners = np.array([*itertools.product(*((0, n - 1) for n in image.shape), [1])])
     apart_mm = np.abs(corners @ (label.affine - image.affine).T).max()
     tolerance_mm = GRID_TOLERANCE * min(image.spacing_mm)
     if apart_mm <= tolerance_mm:
         return
     if not np.allclose(label.spacing_mm, image.spacing_mm, rtol=1e-3):
-        raise CineError(label.path, f"spacing {label.spacing_mm} mm", f"{image.spacing_mm} mm, as {name}", action)
-    found = f"an affine that puts voxels up to {apart_mm:.3g} mm elsewhere"
-    expected = f"at most {tolerance_mm:.2g} mm, as {name} has it"
+        raise CineError(label.path, f"spacing {label.spacing_mm} mm", f"{image.spacing_mm} mm, like {name}", action)
+    found = f"an affine that shifts voxels by up to {apart_mm:.3g} mm"
+    expected = f"at most {tolerance_mm:.2g} mm from {name}"
     raise CineError(label.path, found, expected, action)

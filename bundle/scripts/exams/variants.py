@@ -1,4 +1,4 @@
-"""One exam in every storage order, turned, and cut to few slices: what a network must not depend on.
+"""Variants of an exam: every storage order, rotated, and cut to few slices. A network must not depend on them.
 
 Tensors are channel first, C H W D.
 """
@@ -23,7 +23,7 @@ from scripts.core.errors import CineError
 from scripts.exams.reference import Exam
 
 AS_STORED = "as stored"
-ORDERS = {  # name -> whether the in-plane axes change places, and which are reversed afterwards
+ORDERS = {  # name -> whether the in-plane axes are swapped, and which are reversed afterwards
     AS_STORED: (False, ()),
     "mirrored x": (False, (0,)),
     "mirrored y": (False, (1,)),
@@ -39,15 +39,15 @@ VARIANTS = (*ORDERS, TURNED, *SLICES)
 
 
 def in_all_variants(exams: Sequence[Exam]) -> list[Exam]:
-    """Each exam once for each of VARIANTS, which its item names under "variant"."""
+    """Each exam once per variant of VARIANTS, which is its item's "variant"."""
     return [{**exam, "variant": variant} for exam in exams for variant in VARIANTS]
 
 
 class Varied(MapTransform):
-    """Store image and label as ``item["variant"]`` says, under the header of the original.
+    """Store image and label in the variant ``item["variant"]``, under the header of the original.
 
-    The header does not follow the voxels, as in files whose headers are wrong; only lengths stay with their axes.
-    "turned 45" turns the voxels by 45 degrees in plane, with zeros outside. "1 slice" to "3 slices" keep the middle
+    The header is not updated, as in files with wrong headers; only spacings stay with their axes.
+    "turned 45" rotates the voxels by 45 degrees in plane, with zeros outside. "1 slice" to "3 slices" keep the middle
     slices of the labelled ones.
 
     Args:
@@ -55,7 +55,7 @@ class Varied(MapTransform):
         label: which of the keys is the label.
 
     Raises:
-        CineError: no such variant.
+        CineError: the variant does not exist.
     """
 
     def __init__(self, keys: KeysCollection, label: str = "label"):
@@ -77,7 +77,7 @@ class Varied(MapTransform):
 
 
 def middle_slices(label_HWD: np.ndarray, count: int) -> list[int]:
-    """``count`` neighbouring slices (last axis) in the middle of the labelled ones; of all where none is labelled."""
+    """``count`` successive slices (last axis) in the middle of the labelled ones, or of all if none is labelled."""
     depth = label_HWD.shape[-1]
     filled = sorted(labelled_slices(label_HWD).tolist()) or list(range(depth))
     first = max(0, min(filled[max(0, (len(filled) - count) // 2)], depth - count))
@@ -103,13 +103,13 @@ def _reordered(img: MetaTensor, transposed: bool, reversed_axes: Sequence[int]) 
 
 
 def _turned(img: MetaTensor, order: int) -> MetaTensor:
-    """Turned in mm about the middle of the plane, on a plane that is large enough for all of it."""
+    """Rotated in mm around the centre of the plane, in a plane that is large enough for all of it."""
     axes, affine = _axes(img), np.asarray(img.affine)
     slices_last = img.as_tensor().permute(0, *axes).numpy()
     spacing = np.linalg.norm(affine[:3, :3], axis=0)[[axis - 1 for axis in axes[:2]]]
     turn = np.array([[1.0, 1.0], [-1.0, 1.0]]) / math.sqrt(2)
     to_voxels = np.eye(3)
-    to_voxels[:2, :2] = turn / spacing[:, None] * spacing  # from voxels of the turned plane to those of the plane
+    to_voxels[:2, :2] = turn / spacing[:, None] * spacing  # from voxels of the rotated plane to those of the plane
     size = np.array(slices_last.shape[1:4])
     new = size.copy()
     new[:2] = np.ceil(np.abs(turn) @ (size[:2] * spacing) / spacing)

@@ -1,9 +1,9 @@
 """The entries of the latency table, fitted to whole networks.
 
-Operations timed in isolation leave out what a network adds: caches that another layer has filled, layouts, sums. So
-their timings are the prior of a fit to measured networks, in which every entry is what it adds to a network's latency.
-The fit first scales the timings by kind of entry, since the isolated timings of one kind err alike. Then it corrects
-each entry. Networks that the fit did not see decide how far it corrects them.
+Operations that are timed in isolation miss effects of a network: caches filled by another layer, layouts, sums. So
+their timings are only the prior of a fit to measured networks. In this fit, each entry is its share of a network's
+latency. The fit first scales the timings by kind of entry, since isolated timings of one kind have similar errors. Then
+it corrects each entry. Networks that were not in the fit decide how strongly entries are corrected.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from scripts.space.registry import OPERATIONS
 
 logger = logging.getLogger(__name__)
 WEIGHTS = (0.05, 0.1, 0.2, 0.4, 0.8)
-"""Of an entry's relative correction, against a network's relative error."""
+"""Candidate weights of the entries' relative corrections, compared with the networks' relative errors."""
 KIND_WEIGHT = 0.05
 FOLDS, MIN_KEPT = 10, 5
 FLOOR = 0.01
-"""Of the mean entry; an entry of 0 could not be corrected."""
+"""The minimum of an entry, as a share of the mean entry; an entry of 0 could not be corrected."""
 
 
 def calibrate(
@@ -37,23 +37,25 @@ def calibrate(
 ) -> tuple[dict[Key, Entry], dict[str, Any]]:
     """Fit the entries to the measured networks.
 
-    Non-negative least squares of the networks' relative errors, with the entries' relative corrections as penalty.
-    Every network is also predicted by a fit without its tenth. The weight of the penalty that predicts these held-out
-    networks best is taken, or one common factor for all entries where that predicts them better.
+    The fit is non-negative least squares of the networks' relative errors, with the entries' relative corrections as a
+    penalty. In cross-validation, ten fits each leave out a tenth of the networks and predict it. The weight of the
+    penalty with the best predictions is chosen, or one common factor for all entries if that predicts better.
 
     Args:
-        samples: networks and their visits; those that never met the device in its fast state leave the fit.
+        samples: networks and their visits; networks without a visit in the device's fast state are not fitted.
         isolated: the timing of every entry in isolation.
-        visitor: knows which visits were fast.
+        visitor: decides which visits were in the fast state.
 
     Returns:
-        entries, and the calibration's description for the table.
+        The entries, and the description of the calibration for the table..
     """
     keys = sorted(isolated)
     kept = [sample for sample in samples if any(map(visitor.is_fast, sample.visits))]
     slow_only = len(samples) - len(kept)
     if len(kept) < MIN_KEPT:
-        logger.warning("%d of %d networks met a slower device only: all count", slow_only, len(samples))
+        logger.warning(
+            "%d of %d networks were never timed in the fast state: all visits are used", slow_only, len(samples)
+        )
         kept = list(samples)
     counts_NE = np.array([[counts_of(sample.architecture)[key] for key in keys] for sample in kept], dtype=float)
     measured_N = np.array([visitor.summarise(sample.visits).timing.median_ms for sample in kept])
@@ -75,7 +77,7 @@ def calibrate(
 
 
 class _Fit:
-    """Entries in ms from networks: E entries, K kinds of them, N networks."""
+    """Entries in ms from networks: E entries, K kinds of entries, N networks."""
 
     def __init__(self, keys: Sequence[Key], isolated_E: np.ndarray):
         self.isolated_E = np.maximum(isolated_E, FLOOR * isolated_E.mean())
@@ -83,20 +85,20 @@ class _Fit:
         self.kinds_KE = np.array([[kind == one for kind in kinds] for one in sorted(set(kinds))], dtype=float)
 
     def __call__(self, counts_NE: np.ndarray, measured_N: np.ndarray, weight: float | None) -> np.ndarray:
-        """The entries with this weight of the prior; None, one common factor."""
+        """The entries with this weight of the prior; None: one common factor for all."""
         if weight is None:
             return self.isolated_E * np.median(measured_N / (counts_NE @ self.isolated_E))
         shares_NE = counts_NE * self.isolated_E / measured_N[:, None]
         factors_K = _solve(shares_NE @ self.kinds_KE.T, KIND_WEIGHT * np.ones(len(self.kinds_KE)))
         factors_E = np.maximum(factors_K, 0.1) @ self.kinds_KE
         prior_E = self.isolated_E * factors_E
-        # entries of nearly nothing (identity) shall not be held to nearly nothing
+        # entries near 0 (identity) must be free to change
         weights_E = weight * prior_E / np.maximum(prior_E, 0.1 * prior_E.mean())
         return prior_E * _solve(shares_NE * factors_E, weights_E)
 
 
 def _kind(name: str) -> str:
-    """The kind of an entry: its isolated timing errs as those of its kind."""
+    """The kind of an entry: isolated timings of one kind have similar errors."""
     operation = operation_of(name)
     if operation in OPERATIONS:
         return name.removeprefix(operation) or "operation"
@@ -104,13 +106,13 @@ def _kind(name: str) -> str:
 
 
 def _solve(shares: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """Non-negative factors, held near 1 by weights, that bring the sum of each row's shares near 1."""
+    """Non-negative factors with row sums of shares * factors near 1; the weights keep the factors near 1."""
     rows = np.vstack([shares, np.diag(weights)])
     return nnls(rows, np.concatenate([np.ones(len(shares)), weights]))[0]
 
 
 def _held_out(fit: _Fit, counts_NE: np.ndarray, measured_N: np.ndarray, weight: float | None) -> np.ndarray:
-    """Every network as a fit without its tenth predicts it."""
+    """The prediction of each network by the fit that left out its tenth."""
     predicted_N = np.empty(len(measured_N))
     for fold in range(FOLDS):
         left = np.arange(len(measured_N)) % FOLDS == fold
@@ -119,7 +121,7 @@ def _held_out(fit: _Fit, counts_NE: np.ndarray, measured_N: np.ndarray, weight: 
 
 
 def measured_twice(samples: Sequence[Sample], visitor: Visitor) -> tuple[np.ndarray, np.ndarray]:
-    """What the earlier and the later half of the fast visits say of each network that has enough for two estimates."""
+    """Two estimates for each network with enough fast visits: from the earlier and from the later half of them."""
     halves = []
     for sample in samples:
         fast = [visit for visit in sample.visits if visitor.is_fast(visit)]
@@ -131,7 +133,7 @@ def measured_twice(samples: Sequence[Sample], visitor: Visitor) -> tuple[np.ndar
 
 
 def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
-    """How well predictions agree with measurements, of two networks or more; empty for fewer.
+    """How well predictions agree with measurements, for at least two networks; empty for fewer.
 
     Returns:
         bias and spread of the relative error; within_2, within_5 and within_10, the shares of networks within so many

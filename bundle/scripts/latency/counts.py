@@ -1,4 +1,4 @@
-"""What a network executes, and how often: the entries of the latency table."""
+"""The operations that a network executes, and how often: the entries of the latency table."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ from scripts.space.trellis import Cell, scales_of
 from scripts.space.trellis import Path as TrellisPath
 
 SPACE_KEYS = ("scales", "nodes", "channels", "stem_stride", "deployment_size", "scaling")
-"""The keys of a space that a latency depends on."""
+"""The settings of a space that latency depends on."""
 Key = tuple[str, int]
-"""What is executed, and at which scale.
+"""The name of an entry, and the scale at which it runs.
 
-An operation's name, with ``CHAINED`` where it reads another node of its cell; "scaling_" and a kind of cell; "merge", a
-sum of two cells' outputs at a tile; "stem"; "head". With ``REPEATED``, an operation without weights that another cell
-has already applied to the same tile: compilers then compute it once.
+Names: an operation, with ``CHAINED`` if it reads another node of its cell; "scaling_" and a kind of cell; "merge", a
+sum of two cells' outputs at a tile; "stem"; "head". ``REPEATED`` marks an operation without weights that another cell
+has already applied to the same tile: compilers then compute it only once.
 """
 CHAINED, REPEATED = "_chained", "_repeated"
 
 
 def keys_of(space: Space) -> set[Key]:
-    """The entries that a space needs."""
+    """The entries that are necessary for a space."""
     trellis = space.trellis
     cells = [cell for cell in trellis.cells if not cell.skip]
     keys = {("stem", s) for s in trellis.starts} | {("head", s) for s in trellis.ends}
@@ -48,12 +48,12 @@ def key_of(name: str, scale: int, reads: int) -> Key:
 
 
 def operation_of(name: str) -> str:
-    """The operation that an entry's name is of."""
+    """The operation in an entry's name."""
     return name.removesuffix(CHAINED).removesuffix(REPEATED)
 
 
 def counts_of(architecture: Architecture) -> Counter[Key]:
-    """How often a network executes what the entries stand for."""
+    """How often a network executes each entry."""
     space, union = architecture.space, architecture.union
     counts = ends_of(architecture.paths)
     for cell in union:
@@ -68,14 +68,14 @@ def counts_of(architecture: Architecture) -> Counter[Key]:
 
 
 def ends_of(paths: Iterable[TrellisPath]) -> Counter[Key]:
-    """The stems and heads between which paths run."""
+    """The stems and heads of some paths."""
     ends = {(path[0], scales_of(path)[-1]) for path in paths}
     stems, heads = ({pair[side] for pair in ends} for side in (0, 1))
     return Counter([*(("stem", s) for s in stems), *(("head", s) for s in heads)])
 
 
 def merges_of(cells: Iterable[Cell]) -> Counter[Key]:
-    """The sums at tiles: one fewer than the cells that end there."""
+    """The sums at tiles: at each tile, one fewer than the cells that end there."""
     arriving = Counter(cell.target_tile for cell in cells)
     merges: Counter[Key] = Counter()
     for tile, count in arriving.items():
@@ -84,9 +84,9 @@ def merges_of(cells: Iterable[Cell]) -> Counter[Key]:
 
 
 def repeats_of(architecture: Architecture, cells: Iterable[Cell]) -> Counter[int]:
-    """How often, by scale, cells repeat an operation that another one has already applied to the tile they leave.
+    """How often, by scale, cells repeat an operation that another cell has already applied to the same tile.
 
-    A cell that scales first applies its operations to a tensor of its own.
+    A cell that scales first applies its operations to its own tensor, so it repeats nothing.
     """
     repeats: Counter[int] = Counter()
     if architecture.space.scaling == "before":

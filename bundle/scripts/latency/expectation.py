@@ -1,4 +1,4 @@
-"""L_t: a network's expected latency in ms, differentiable in the mixing weights (RT-DNAS Eq. 3-5;
+"""L_t: the expected latency of a network in ms, differentiable in the mixing weights (RT-DNAS Eq. 3-5;
 hardware-aware NAS Eq. 7-9)."""
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ NetworkReading = Literal["union", "derived", "paths", "n_best"]
 
 
 class LatencyExpectation:
-    """``L_t = stems + heads + sum over cells of k_c * Lat_cell(c)``, and what the cells merge and repeat.
+    """``L_t = stems + heads + sum over cells of k_c * Lat_cell(c)``, corrected for sums and repeated operations.
 
     Args:
         table: the measured latencies.
         space: the search space.
-        cell: "sequential", the sum over the nodes' expectations, what one stream executes; "critical_path", the
-            longest path from X_0 to X_N over per-edge expectations, for devices that run edges in parallel.
-        network: "union", k_c is the probability that one or more of ``count`` paths drawn from beta pass through c,
-            so L_t is the expected latency of their union; "derived", k_c is 1 for the cells of the network that would
-            be derived now, else 0; "paths", k_c is the share of all paths through c (Eq. 5, supplement Fig. 3), so L_t
-            is the mean of single paths; "n_best", each of the paths that would be derived now adds its cells, each
-            times its probability (hardware-aware NAS Eq. 9).
+        cell: the latency of a cell. "sequential": the sum of the nodes' expectations, for devices that run one
+            operation at a time. "critical_path": the longest path from X_0 to X_N over per-edge expectations, for
+            devices that run edges in parallel.
+        network: which cells count. "union": k_c is the probability that at least one of ``count`` paths drawn from beta
+            passes through c, so L_t is the expected latency of their union. "derived": k_c is 1 for the cells of the
+            network that would be derived now, else 0. "paths": k_c is the share of all paths through c (Eq. 5,
+            supplement Fig. 3), so L_t is the mean latency of single paths. "n_best": each path that would be derived
+            now adds its cells, each times its probability (hardware-aware NAS Eq. 9).
         count: N, the number of paths that "union" draws.
 
     Raises:
-        CineError: count is no number of paths.
+        CineError: count is not a number of paths.
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class LatencyExpectation:
         count: int = 5,
     ):
         if type(count) is not int or count < 1:
-            raise CineError("paths", repr(count), "a number of paths from 1 up", "Change the key.")
+            raise CineError("paths", repr(count), "a number of paths of at least 1", "Change the key.")
         self.table, self.space, self.cell, self.network, self.count = table, space, cell, network, count
 
     def __call__(self, mixing: Mixing, paths: Collection[Path] = ()) -> torch.Tensor:
@@ -58,7 +59,7 @@ class LatencyExpectation:
 
         Args:
             mixing: mixing weights.
-            paths: those of the network that would be derived now; "derived" and "n_best" read them.
+            paths: the paths of the network that would be derived now; only "derived" and "n_best" read them.
         """
         latencies: dict[tuple[str, int], torch.Tensor] = {}
 
@@ -78,13 +79,13 @@ class LatencyExpectation:
     def _shares(
         self, mixing: Mixing, paths: Collection[Path]
     ) -> tuple[torch.Tensor, Mapping[Cell, float] | Mapping[Cell, torch.Tensor]]:
-        """ms outside the cells, and k_c of each cell."""
+        """The latency outside the cells (ms), and k_c of each cell."""
         trellis = self.space.trellis
         if self.network == "union":
             passed = passing(mixing, trellis)
             shares = {cell: drawn(p, self.count) for cell, p in passed.cells.items()}
             return self._ends_and_merges(passed, shares) + self._repeats(mixing, passed), shares
-        if self.network == "paths":  # the mean of single paths, which merge nothing
+        if self.network == "paths":  # the mean of single paths, which have no sums at tiles
             ends = [(s, trellis.leaving[Tile(0, s)], "stem") for s in trellis.starts]
             ends += [(s, trellis.arriving[Tile(trellis.layers, s)], "head") for s in trellis.ends]
             fixed_ms = sum(count * self.table[name, s] for s, count, name in ends) / trellis.path_count
@@ -99,7 +100,7 @@ class LatencyExpectation:
         return fixed + self._repeats(mixing, certain), dict.fromkeys(union, 1.0)
 
     def _ends_and_merges(self, passed: Passing, shares: Mapping[Cell, torch.Tensor]) -> torch.Tensor:
-        """Expected ms of stems, heads and sums: a tile that is reached sums one less than the cells that arrive."""
+        """Expected ms of stems, heads and sums: a reached tile has one sum fewer than the cells that arrive there."""
         trellis = self.space.trellis
         reached = {tile: drawn(p, self.count) for tile, p in passed.tiles.items()}
         total = torch.zeros(())
@@ -130,11 +131,11 @@ class LatencyExpectation:
         return longest[-1]
 
     def _repeats(self, mixing: Mixing, passed: Passing) -> torch.Tensor:
-        """ms of repeated operations: at each tile one less than the cells of the network that apply it there.
+        """ms of repeated operations: at each tile one fewer than the network's cells that apply the operation there.
 
         Args:
             mixing: mixing weights.
-            passed: pi_c of the cells; 1 for each where the network is certain.
+            passed: pi_c of the cells; 1 for each if the network is fixed.
         """
         total = torch.zeros(())
         if POOLING not in self.space.operations or self.space.scaling == "before":
@@ -155,7 +156,7 @@ class LatencyExpectation:
 
 
 def _expected_repeats(of_cells: list[tuple[torch.Tensor, torch.Tensor]], count: int) -> torch.Tensor:
-    """How many cells of a tile repeat an operation, expected over all choices of the cells that apply it.
+    """How many cells of a tile repeat an operation, as an expectation over all choices of operations in the cells.
 
     Args:
         of_cells: for each cell the probability that it applies the operation, and pi_c.

@@ -1,7 +1,7 @@
-"""What an operation costs outside a network: the difference that it makes in a short chain.
+"""The latency of an operation outside a network: the difference that it makes in a short chain.
 
-An operation timed on its own would be charged for bringing its input into the engine and its output back. Inside a
-network this does not happen. So a chain with it and a chain without it are timed in turn.
+Timed directly, an operation would include the transfer of its input into the engine and of its output back. This does
+not happen inside a network. So a chain with the operation and a chain without it are timed in turn.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from scripts.space.trellis import KINDS, Kind
 
 logger = logging.getLogger(__name__)
 ROUNDS = 3
-REPEATS = 4  # an operation that keeps the shape is repeated, so that its share of the chain is large
+REPEATS = 4  # an operation that preserves the shape is repeated, so that it dominates the chain
 
 
 class _Scale(nn.Module):
@@ -68,19 +68,19 @@ class _Repeated(nn.Module):
 
 @dataclass(frozen=True)
 class Chains:
-    """A longer chain and a shorter one; their difference is what ``count`` operations cost."""
+    """A longer chain and a shorter one; their difference is the latency of ``count`` operations."""
 
     calls: tuple[Call, ...]
     count: int = 1
 
     def visit(self, visitor: Visitor, seconds: float) -> Visit:
-        """A visit whose times are those of one operation."""
+        """A visit whose times are those of a single operation."""
         longer, shorter = visitor.visit(*self.calls, seconds=seconds)
         return replace(longer, times_ms=(longer.times_ms - shorter.times_ms).clip(min=0) / self.count)
 
 
 def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
-    """What is timed for one entry of the latency table, at the deployment size."""
+    """The two chains for one entry of the latency table, at the deployment size."""
     name, scale = key
     into = out = space.tile_width(scale)
     size = space.size(scale)
@@ -106,7 +106,7 @@ def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
         count, out = (REPEATS, into) if target == scale else (1, space.tile_width(target))
         longer = [_Scale(kind, space, scale, target) for _ in range(count)]
     x_BCHWD = torch.randn(1, into, *size, device=runtime.device)
-    # 1x1x1 convolutions at both ends bring engines into the layout of a network; one channel out leaves little to copy
+    # 1x1x1 convolutions at both ends make engines use a network's layout; one output channel keeps the copy small
     calls = tuple(
         partial(runtime.deploy(nn.Sequential(nn.Conv3d(into, into, 1), *chain, nn.Conv3d(channels, 1, 1))), x_BCHWD)
         for chain, channels in ((longer, out), (shorter, into))
@@ -115,7 +115,7 @@ def build_chains(key: Key, space: Space, runtime: Runtime) -> Chains:
 
 
 def time_operations(space: Space, runtime: Runtime, seconds: float, visitor: Visitor) -> dict[Key, Timing]:
-    """The isolated timing of every entry: of its visits in the fast state, in rounds over all entries."""
+    """The isolated timing of every entry, from visits in the fast state; rounds over all entries spread the visits."""
     keys = sorted(key for key in keys_of(space) if not key[0].endswith(CHAINED))
     chains = {}
     visits: dict[Key, list[Visit]] = {key: [] for key in keys}
@@ -131,6 +131,6 @@ def time_operations(space: Space, runtime: Runtime, seconds: float, visitor: Vis
         for key in [key for key in keys if not any(map(visitor.is_fast, visits[key]))]:
             visits[key].append(chains[key].visit(visitor, each))
     if slow := [key for key in keys if not any(map(visitor.is_fast, visits[key]))]:
-        logger.warning("Isolated operations that met only a slower device: %s", slow)
+        logger.warning("Isolated operations that were never timed in the fast state: %s", slow)
     timings = {key: visitor.summarise(of_key).timing for key, of_key in visits.items()}
     return {(name, scale): timings[name.removesuffix(CHAINED), scale] for name, scale in keys_of(space)}

@@ -1,4 +1,4 @@
-"""Whole networks, timed on the device in the runtime that deploys."""
+"""Whole networks, timed on the device with the deployment runtime."""
 
 from __future__ import annotations
 
@@ -28,16 +28,16 @@ from scripts.space.space import Space
 
 MIN_NETWORKS = 10
 BATCH = 30
-"""Networks that are compiled at the same time: about 50 MB each."""
+"""The number of networks that are compiled at the same time: about 50 MB each."""
 REFERENCE_PATHS = 3
 REFERENCE_OPERATIONS = (*DEFAULT, "conv_3x3x1")
 """By name: a new entry of the registry must not change the network that older tables were measured against."""
 ENOUGH = 2
-"""Fast visits of a network of the fit: more networks teach it more than more visits of the same."""
+"""Fast visits of a network for the fit: more networks improve the fit more than more visits of the same network."""
 JUDGED = 6
-"""Fast visits of a network that is judged by itself, also by its 95th percentile."""
+"""Fast visits of a single network that is measured, also for its 95th percentile."""
 MAX_SECONDS = 60.0
-"""How long such a network is visited where the device is not in its fast state."""
+"""How long such a network is visited if the device is not in its fast state."""
 
 
 @dataclass(eq=False)
@@ -54,9 +54,9 @@ def deployed_call(network: nn.Module, space: Space, runtime: Runtime) -> Callabl
 
 
 def reference_network(space: Space, runtime: Runtime) -> Callable[[], torch.Tensor]:
-    """What takes turns with networks and shows the state of the device.
+    """The network that is timed in turn with others and shows the state of the device.
 
-    It depends only on what a latency table depends on, so it is the same for all spaces that a table fits.
+    It depends only on settings that a latency table depends on, so it is the same for all spaces that a table fits.
     """
     kept = {key: getattr(space, key) for key in SPACE_KEYS}
     space = Space(layers=max(2, 2 * (space.scales - 1)), operations=REFERENCE_OPERATIONS, **kept)
@@ -65,18 +65,18 @@ def reference_network(space: Space, runtime: Runtime) -> Callable[[], torch.Tens
 
 
 def known_reference_ms(provenance: Provenance, runtime: Runtime) -> float | None:
-    """ms of the reference network in the fast state, as an architecture's provenance knows it of this device."""
+    """The reference network's ms in the fast state, from a provenance that is of this device; else None."""
     here = (describe_device(runtime.device), runtime.describe())
     return provenance.fast_reference_ms if here == (provenance.device, provenance.runtime) else None
 
 
 def measure_network(network: Deployable, runtime: Runtime, reference_ms: float | None = None) -> Measured:
-    """Time a network at its deployment size, batch 1, until enough visits met the device in its fast state.
+    """Time a network at its deployment size, batch 1, until enough visits found the device in its fast state.
 
     Args:
-        network: whatever its weights, which take no part.
+        network: the network; its weights do not matter.
         runtime: how it runs.
-        reference_ms: what the reference network took in that state before, on this device and in this runtime.
+        reference_ms: the reference network's earlier latency in that state, on this device and in this runtime.
     """
     space = network.space or Space(deployment_size=network.deployment_size)
     visitor = Visitor(reference_network(space, runtime), runtime.device, reference_ms)
@@ -97,18 +97,18 @@ def sample_networks(
     enough: int = ENOUGH,
     twice: bool = False,
 ) -> list[Sample]:
-    """Time random networks, batch after batch of compiled ones, until the time is up.
+    """Time random networks until the time is up, in batches that are compiled together.
 
     Args:
         space, runtime: of the networks.
-        seconds: for all of it.
+        seconds: the total time.
         random: the source of randomness.
-        visitor: times them.
+        visitor: times the networks.
         draw: draws an architecture.
-        count: of networks, which are then visited at least twice each, even after the time is up; None, as many as
-            the time allows, ``MIN_NETWORKS`` at least.
-        enough: fast visits of each network after which the next batch may come.
-        twice: whether those of the first batch need twice as many, so that they are measured twice.
+        count: the number of networks, which are then visited at least twice each, even after the time is up. None: as
+            many as the time allows, but at least ``MIN_NETWORKS``.
+        enough: the number of fast visits of each network before the next batch starts.
+        twice: whether networks of the first batch need twice as many, so that they are measured twice.
     """
     fewest, most = (MIN_NETWORKS, sys.maxsize) if count is None else (count, count)
     samples: list[Sample] = []
@@ -137,9 +137,9 @@ def sample_networks(
 
 
 def latency_report(network: Deployable, runtime: Runtime) -> dict[str, Any]:
-    """Latency and throughput of the network itself, measured now, with what its search predicted and allowed.
+    """Latency and throughput of a network, measured now, with its predicted latency and its budget.
 
-    The figures are of the device's fast state; ``met`` has those of all visits.
+    The values are for the device's fast state; ``met`` has the values of all visits.
     """
     provenance = network.provenance
     found = measure_network(network, runtime, known_reference_ms(provenance, runtime))

@@ -1,4 +1,4 @@
-"""The step profile: operations, then networks, then the table, within a given time."""
+"""The step profile: time operations, then networks, within a given time, and write the table."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from scripts.runtime.device import describe_device
 from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
-SHARE = 0.2  # of the time, for the operations
+SHARE = 0.2  # the share of the time for the operations
 
 
 def measure(space: Space, runtime: Runtime, seconds: float = 240.0, seed: int = 0) -> LatencyTable:
-    """Time the operations, then networks of the space in the time that is left, and fit.
+    """Time the operations, then networks of the space in the remaining time, and fit the table.
 
     Args:
         space: the search space.
-        runtime: the runtime that deploys.
-        seconds: for all of it.
-        seed: of the sampled networks.
+        runtime: the deployment runtime.
+        seconds: the total time.
+        seed: the seed of the sampled networks.
     """
     if isinstance(seconds, bool) or not isinstance(seconds, (int, float)) or not 0 <= seconds < float("inf"):
         raise CineError("profile_seconds", repr(seconds), "a number of seconds", "Change the key: 240 is the default.")
@@ -46,14 +46,14 @@ def measure(space: Space, runtime: Runtime, seconds: float = 240.0, seed: int = 
 def load_or_measure(
     path: str | Path, space: Space, runtime: Runtime, seconds: float = 240.0, target: str = "here"
 ) -> LatencyTable:
-    """The table at ``path`` where there is one, which must fit, else a new measurement, saved there."""
+    """The table at ``path`` if there is one, which must fit; otherwise a new measurement, which is saved there."""
     if target == "foreign" or Path(path).exists():
         return LatencyTable.load(path, space, runtime, target)
     return profile(path, space, runtime, seconds)
 
 
 def profile(path: str | Path, space: Space, runtime: Runtime, seconds: float = 240.0) -> LatencyTable:
-    """Measure, save, and log the table and what it knows of its own error."""
+    """Measure and save the table, and log it with its error."""
     table = measure(space, runtime, seconds)
     table.save(path)
     logger.info("Latency of %s on %s, saved as %s\n%s", table.runtime, table.device, path, describe(table))
@@ -61,7 +61,7 @@ def profile(path: str | Path, space: Space, runtime: Runtime, seconds: float = 2
 
 
 def describe(table: LatencyTable) -> str:
-    """The entries by cost, the table's error on held-out networks, and the states of the device."""
+    """The entries by latency, the table's error on held-out networks, and the states of the device."""
     lines = [f"{'operation':24}{'scale':>6}{'ms':>9}{'isolated':>10}{'p95':>9}{'spread':>9}{'runs':>6}"]
     lines += [
         f"{name:24}{scale:6}{entry.ms:9.3f}{entry.isolated.median_ms:10.3f}{entry.isolated.p95_ms:9.3f}"
@@ -70,7 +70,7 @@ def describe(table: LatencyTable) -> str:
     ]
     known = table.calibration
     titles = {
-        "held_out": "the table, of networks held out",
+        "held_out": "the table, for held-out networks",
         "isolated": "isolated operations",
         "measured_twice": "the first batch, measured twice",
     }
@@ -84,6 +84,6 @@ def describe(table: LatencyTable) -> str:
         lines.append(f"{title:32}{shares}" + (f"{row['kendall_tau']:7.3f}" if row else ""))
     lines.append(
         f"fast state: {known['fast_share']:.0%} of the visits; in slower states the reference network takes "
-        f"{known['slowdown']:.2f} times as long; {known['slow_only']} networks met only slower states"
+        f"{known['slowdown']:.2f} times as long; {known['slow_only']} networks were never timed in the fast state"
     )
     return "\n".join(lines)

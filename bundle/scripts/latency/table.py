@@ -1,4 +1,4 @@
-"""LatencyTable: the ms of every operation at every scale, on one device, in its runtime."""
+"""LatencyTable: the latency in ms of every operation at every scale, on one device with its runtime."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ from scripts.space.trellis import Cell
 from scripts.space.trellis import Path as TrellisPath
 
 FORMAT = "rtdnas-latency-4"
-ACTION = "Measure anew: python -m monai.bundle run profile --config_file .../profile.json, with the same overlays."
-COPY = "Copy the latency.json that the step profile wrote on the target device to this place."
+ACTION = "Measure again: python -m monai.bundle run profile --config_file .../profile.json, with the same overlays."
+COPY = "Copy the latency.json that the step profile wrote on the target device to this path."
 
 
 @dataclass(frozen=True)
 class Entry:
-    """What one operation at one scale costs.
+    """The latency of one operation at one scale.
 
     Args:
         ms: its share of a whole network's latency, fitted to measured networks.
-        isolated: its timing apart from a network, the prior of that fit.
+        isolated: its timing outside a network, the prior of that fit.
     """
 
     ms: float
@@ -51,16 +51,16 @@ class Entry:
 
 @dataclass(frozen=True)
 class LatencyTable:
-    """Latencies, additive: a network takes the sum of its entries.
+    """Additive latencies: the latency of a network is the sum of its entries.
 
     Args:
-        entries: the cost of each (operation, scale); S_cell is keyed ("scaling_" + kind, source scale).
-        space: the keys of the space that a latency depends on.
+        entries: the latency of each (operation, scale); S_cell has the key ("scaling_" + kind, source scale).
+        space: the settings of the space that latency depends on.
         device: the device's description.
         runtime: the runtime's description.
-        calibration: the networks that were measured, the table's error on held-out networks, the states of
-            the device, and what measuring twice gives; empty where the entries are isolated timings.
-        foreign: measured on another device: nothing that it predicts is measured here.
+        calibration: the number of measured networks, the table's error on held-out networks, the states of
+            the device, and the result of measuring twice; empty if the entries are isolated timings.
+        foreign: whether it was measured on another device; then predictions cannot be verified here.
     """
 
     entries: Mapping[Key, Entry]
@@ -75,7 +75,7 @@ class LatencyTable:
         return self.entries[key].ms
 
     def ends(self, paths: Iterable[TrellisPath]) -> float:
-        """ms of the stems and heads between which paths run."""
+        """ms of the stems and heads of some paths."""
         return sum(count * self[key] for key, count in ends_of(paths).items())
 
     def scaling(self, cell: Cell) -> float:
@@ -83,11 +83,11 @@ class LatencyTable:
         return 0.0 if cell.skip else self[f"scaling_{cell.kind}", cell.source]
 
     def operation(self, name: str, scale: int, reads: int = 0) -> float:
-        """ms of a candidate operation at the scale where it runs; ``reads`` is its input's node, 0 the cell's input."""
+        """ms of a candidate operation at its scale; ``reads`` is the node that it reads, 0 the cell's input."""
         return 0.0 if name == ZERO else self[key_of(name, scale, reads)]
 
     def repeat(self, scale: int) -> float:
-        """ms that a repeated operation takes more than the first time; 0 where the space has no such operation."""
+        """The extra ms of a repeated operation compared with the first time; 0 if the space has no such operation."""
         key = POOLING + REPEATED, scale
         return self[key] - self[POOLING, scale] if key in self.entries else 0.0
 
@@ -102,11 +102,11 @@ class LatencyTable:
         return sum(count * self[key] for key, count in merges_of(cells).items())
 
     def repeats(self, architecture: Architecture, cells: Iterable[Cell]) -> float:
-        """ms that operations repeated by these cells of an architecture take more than their own entries say."""
+        """The extra ms of operations that these cells repeat, compared with their entries."""
         return sum(count * self.repeat(scale) for scale, count in repeats_of(architecture, cells).items())
 
     def predict(self, architecture: Architecture) -> float:
-        """ms of a network: stems, heads, the union of its paths' cells, and what these cells merge and repeat."""
+        """ms of a network: stems, heads, the union of its paths' cells, their sums and repeated operations."""
         return sum(count * self[key] for key, count in counts_of(architecture).items())
 
     @property
@@ -116,7 +116,7 @@ class LatencyTable:
         return hashlib.sha256(json.dumps(entries).encode()).hexdigest()
 
     def rows(self) -> list[tuple[str, int, Entry]]:
-        """Entries sorted by cost, dearest first."""
+        """Entries sorted by latency, slowest first."""
         return sorted(((*key, entry) for key, entry in self.entries.items()), key=lambda row: -row[2].ms)
 
     def save(self, path: str | Path) -> None:
@@ -133,13 +133,13 @@ class LatencyTable:
 
         Args:
             path: the file.
-            space: the space that it must be of.
-            runtime: the runtime that it must be of.
-            target: "here": it must be of this device and runtime; "foreign": of any, and what is derived from it is
+            space: the expected space.
+            runtime: the expected runtime.
+            target: "here": the table must be of this device and runtime. "foreign": of any device; latencies are then
                 predicted, not measured.
 
         Raises:
-            CineError: it is broken, or was measured for another space, size, device or runtime.
+            CineError: the file is damaged, or was measured for another space, size, device or runtime.
         """
         if target not in ("here", "foreign"):
             raise CineError("target", repr(target), "here or foreign", "Change the key.")
@@ -156,7 +156,7 @@ class LatencyTable:
             _compare(path, "device", content["device"], device, action)
             _compare(path, "runtime", content["runtime"], here, f"{action} Or choose its --backend.")
         if len(entries) < len(content["entries"]):
-            raise CineError(f"{path}, field entries", "an operation and scale twice", "each once", ACTION)
+            raise CineError(f"{path}, field entries", "the same operation and scale twice", "each only once", ACTION)
         missing = keys_of(space) - entries.keys()
         if missing:
             raise CineError(f"{path}, field entries", f"no entry for {sorted(missing)}", "all entries", ACTION)
@@ -172,7 +172,7 @@ def _compare(path: str | Path, field: str, found: dict[str, Any], expected: dict
 
 
 def relevant(space: Space) -> dict[str, Any]:
-    """The keys of a space that a latency depends on."""
+    """The settings of a space that latency depends on."""
     return {key: list(v) if isinstance(v := getattr(space, key), tuple) else v for key in SPACE_KEYS}
 
 

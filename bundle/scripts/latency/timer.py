@@ -1,4 +1,4 @@
-"""One way to time callables: side by side, in turn, so that a disturbance of the machine meets all of them."""
+"""Time callables: in turn, so that a disturbance of the machine affects all of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import torch
 
 @dataclass(frozen=True)
 class Timing:
-    """Milliseconds a call: median, mean, 95th percentile, interquartile range, and the number of timed calls."""
+    """Milliseconds per call: median, mean, 95th percentile, interquartile range, and the number of timed calls."""
 
     median_ms: float
     mean_ms: float
@@ -30,17 +30,16 @@ class Timing:
 
 
 def time_in_turn(
-    calls: Sequence[Callable[[], Any]], device: str = "cpu", seconds: float = 0.2, warm_up: int = 3, least: int = 5
+    calls: Sequence[Callable[[], Any]], device: str = "cpu", seconds: float = 0.2, warm_up: int = 3, min_rounds: int = 5
 ) -> np.ndarray:
-    """Time callables in turn, one call of each a round.
+    """Time callables in turn; each round calls each of them once.
 
     Args:
-        calls: what to time.
-        device: "cpu", or a CUDA device, whose events then keep the time.
-        seconds: rounds go on for at least this long.
-        warm_up: rounds before the first timed one (memory planning, kernel selection).
-        least: rounds at least.
-
+        calls: the callables.
+        device: "cpu", or a CUDA device, whose events then measure the time.
+        seconds: the minimum time for all rounds.
+        warm_up: the number of rounds before the first timed one (memory planning, kernel selection).
+        min_rounds: the minimum number of rounds.
     Returns:
         ms of every call, rounds x calls.
     """
@@ -52,7 +51,7 @@ def time_in_turn(
             for call in calls:
                 call()
         end = time.perf_counter() + seconds
-        while len(rounds) < least or time.perf_counter() < end:
+        while len(rounds) < min_rounds or time.perf_counter() < end:
             rounds.append([time_once(call) for call in calls])
     return np.asarray(rounds)
 

@@ -1,10 +1,10 @@
-"""Short visits spread over time, and the state in which the machine was at each of them.
+"""Short visits that are spread over time, and the state of the machine at each visit.
 
-A shared machine runs in slower states for seconds to minutes: neighbours fill its caches or take its frequency.
-Networks do not slow alike across states, so timings of different states do not compare. A reference network takes
-turns with what is timed and shows the state. Only visits in the fast state count. Within that state the speed
-still drifts by several percent. The reference and the timed network change by the same factor, so each time is divided
-by the reference's.
+A shared machine is in slower states for seconds to minutes, when neighbours fill its caches or lower its frequency.
+Networks do not all slow down by the same factor, so timings from different states cannot be compared. A reference
+network is timed in turn with the others and shows the state. Only visits in the fast state count. Within that state the
+speed still drifts by several percent. The reference and the timed network change by the same factor, so each time is
+divided by the reference's drift.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from scripts.latency.timer import Timing, time_in_turn
 
 Call = Callable[[], Any]
 SLOW = 1.15
-"""A visit is slow where its reference takes more than this many times its ms in the fast state."""
+"""A visit is slow if its reference takes more than this many times its latency in the fast state."""
 QUANTILE = 0.05
 SECONDS, GROUPS = 0.2, 3
 MIN_VISITS = 2
@@ -32,9 +32,9 @@ class Visit:
     """One visit.
 
     Attributes:
-        times_ms: of each call.
-        reference_ms: of the reference, the median over the visit.
-        slowest_ms: of the reference where it was slowest, since a state may begin or end during the visit.
+        times_ms: the time of each call.
+        reference_ms: the median time of the reference during the visit.
+        slowest_ms: the slowest time of the reference, since a state may begin or end during the visit.
     """
 
     times_ms: np.ndarray
@@ -44,13 +44,13 @@ class Visit:
 
 @dataclass(frozen=True)
 class Measured:
-    """What visits say of a network.
+    """The timings of a network from its visits.
 
     Attributes:
-        fast: of its visits in the fast state, each divided by the drift of its reference; None where it had none.
-        met: of all visits as they were: what a user meets in this hour.
-        visits, fast_visits: how many.
-        reference_ms: of the reference network in the fast state.
+        fast: from visits in the fast state, each divided by the drift of its reference; None if there are none.
+        met: from all visits, uncorrected: what a user experiences in this hour.
+        visits, fast_visits: the number of visits.
+        reference_ms: the latency of the reference network in the fast state.
     """
 
     fast: Timing | None
@@ -61,40 +61,42 @@ class Measured:
 
     @property
     def timing(self) -> Timing:
-        """What the device can do: in the fast state; of all visits where it was never in it."""
+        """The timing in the fast state; if the device was never in it, the timing of all visits."""
         return self.fast or self.met
 
 
 class Visitor:
-    """Visits callables on a device, and knows what its reference takes in the fast state.
+    """Visits callables on a device, and knows the latency of its reference in the fast state.
 
     Args:
-        reference: a callable of the kind and size of what is timed.
+        reference: a callable of similar kind and size as the timed ones.
         device: "cpu" or a CUDA device.
-        known_ms: what the reference took in the fast state before, where that is known.
+        known_ms: the earlier latency of the reference in the fast state, if known.
     """
 
     def __init__(self, reference: Call, device: str = "cpu", known_ms: float | None = None):
         self.reference, self.device, self.known_ms = reference, device, known_ms
-        self.references_ms: list[tuple[float, float]] = []  # of each visit, the median and the slowest
+        self.references_ms: list[tuple[float, float]] = []  # the median and the slowest time in each visit
 
     @property
     def fast_ms(self) -> float:
         """ms of the reference in the fast state.
 
-        This is the median of the visits near the quickest ones. What was known before counts instead, unless the
-        device is faster now.
+        This is the median of the visits near the fastest ones. The known latency is used instead, unless the device is
+        faster now.
         """
         seen_ms = np.array(self.references_ms)[:, 0]
-        near = seen_ms <= SLOW * np.quantile(seen_ms, QUANTILE)  # a quantile, since single visits are lucky
+        near = seen_ms <= SLOW * np.quantile(
+            seen_ms, QUANTILE
+        )  # a quantile, since a single visit may be fast by chance
         fast_ms = float(np.median(seen_ms[near]))
         return fast_ms if self.known_ms is None or SLOW * fast_ms < self.known_ms else self.known_ms
 
     def visit(self, *calls: Call, seconds: float = SECONDS) -> list[Visit]:
-        """Time callables for a moment, in turn with each other; a visit of each.
+        """Time callables briefly, in turn with each other; returns one visit of each.
 
-        They take turns with the reference in groups of calls. The first call of a group does not count: it finds the
-        other's data in the caches.
+        Groups of calls alternate with the reference. The first call of a group does not count, since the caches still
+        contain the data of the other callable.
         """
         references_ms, groups_ms = [self._time([self.reference], 0.0)], []
         for _ in range(GROUPS):
@@ -120,12 +122,12 @@ class Visitor:
         enough: int,
         tick: Callable[[], None] = lambda: None,
     ) -> None:
-        """Visit callables round after round, until each has enough fast visits or the time is up.
+        """Visit callables in rounds, until each has enough fast visits or the time is up.
 
         Args:
             calls: each with its visits so far, to which new ones are added.
-            end: on the clock of ``time.perf_counter``; ``MIN_VISITS`` each are made even after it.
-            enough: fast visits of a callable after which it needs no more.
+            end: on the clock of ``time.perf_counter``; ``MIN_VISITS`` visits of each are made even after it.
+            enough: the number of fast visits after which a callable is not visited again.
             tick: called after each visit.
         """
 
@@ -143,19 +145,19 @@ class Visitor:
         return visit.slowest_ms <= SLOW * self.fast_ms
 
     def summarise(self, visits: Sequence[Visit]) -> Measured:
-        """What the visits of one network say."""
+        """The timings of one network from its visits."""
         fast_ms = self.fast_ms
         fast = [visit.times_ms * (fast_ms / visit.reference_ms) for visit in visits if self.is_fast(visit)]
         met = Timing.of(np.concatenate([visit.times_ms for visit in visits]))
         return Measured(Timing.of(np.concatenate(fast)) if fast else None, met, len(visits), len(fast), fast_ms)
 
     def states(self) -> dict[str, float]:
-        """The states that the device was in.
+        """The states of the device during the visits.
 
         Returns:
-            reference_ms: of the reference network in the fast state.
-            fast_share: of the visits.
-            slowdown: how many times as long the reference took in slower states; 1 where there were none.
+            reference_ms: the latency of the reference network in the fast state.
+            fast_share: the share of visits in the fast state.
+            slowdown: how many times as long the reference took in slower states; 1 if there were none.
         """
         ratios = np.array(self.references_ms)[:, 1] / self.fast_ms
         slow = ratios[ratios > SLOW]

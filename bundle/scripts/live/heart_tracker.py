@@ -1,20 +1,20 @@
-"""The window that follows the heart over the network's in-plane grid; plain numbers, no torch."""
+"""A window that follows the heart over the network's in-plane grid; plain numbers, no torch."""
 
 from __future__ import annotations
 
 import numpy as np
 
 LOST_SHARE = 0.3
-"""A heart of less than this share of its usual volume is lost, not contracted: no ventricle ejects so much."""
+"""A heart with less than this share of its usual volume is lost, not contracted: no ventricle ejects so much."""
 
 
 class HeartWindow:
-    """Where the network looks next: a window of fixed size around the last heart, or the whole field.
+    """Where the network looks next: a window of fixed size around the last position of the heart, or the whole field.
 
     Args:
         size: h, w of the window, voxels.
-        step: the window starts at multiples of this. With the network's coarsest voxel as step, its pooling falls on
-            the same voxels as over the whole field, and so do its masks.
+        step: the window starts at multiples of this. If the step is the network's coarsest voxel, pooling combines the
+            same voxels as over the whole field, so the masks are equal.
     """
 
     def __init__(self, size: tuple[int, int], step: int = 1):
@@ -23,9 +23,9 @@ class HeartWindow:
         self._usual_ml = 0.0
 
     def start(self, field: tuple[int, int]) -> tuple[int, int] | None:
-        """The window's first voxel in a field of h, w voxels; None asks for the whole field.
+        """The window's first voxel in a field of h, w voxels; None means the whole field.
 
-        The window may reach beyond the far end of the field, by less than a step.
+        The window may extend beyond the end of the field, by less than a step.
         """
         if self.centre is None:
             return None
@@ -36,11 +36,11 @@ class HeartWindow:
         return starts[0], starts[1]
 
     def lost(self, heart_ml: float) -> bool:
-        """Whether so little heart means that the window misses it."""
+        """Whether the heart is so small that the window must have missed it."""
         return heart_ml <= LOST_SHARE * self._usual_ml
 
     def follow(self, box: tuple[slice, slice] | None, heart_ml: float) -> None:
-        """Learn from a mask: the heart's bounding box on the network's grid (None: no heart) and its volume."""
+        """Update from a mask: the heart's bounding box on the network's grid (None: no heart) and its volume."""
         if box is None:
             self.centre = None
             return
@@ -49,8 +49,8 @@ class HeartWindow:
 
 
 def bounding_box(mask_hwD: np.ndarray) -> tuple[slice, slice] | None:
-    """In-plane bounding box of a mask, None where it is empty."""
-    plane = np.asarray(mask_hwD.any(2))  # once for both axes: this is what takes time
+    """In-plane bounding box of a mask, None if it is empty."""
+    plane = np.asarray(mask_hwD.any(2))  # once for both axes, since this takes most of the time
     rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
     if not len(rows):
         return None

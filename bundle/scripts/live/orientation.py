@@ -1,4 +1,4 @@
-"""From a source's axis order to the order in which the network was trained, and back: whole axes, views."""
+"""Change from a source's axis order to the network's and back, by whole axes, as views."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from scripts.cine.transforms import working_order
 
 
 class Orientation:
-    """The working order of a source's volumes, as ``ShortAxisOrder`` finds it.
+    """The working order of a source's volumes, determined by ``ShortAxisOrder``.
 
     Args:
         affine: 4x4, voxel indices to RAS (mm).
-        shape: of a volume, in the source's order.
+        shape: the shape of a volume, in the source's order.
     """
 
     def __init__(self, affine: np.ndarray, shape: Sequence[int]):

@@ -1,4 +1,4 @@
-"""What a network reads of a volume, and how its answer returns; equal to the step infer, but quick.
+"""Preprocess volumes for a network and bring its output back; equal to the step infer, but faster.
 
 Tensors: K classes, H W in-plane (of the volume; h w on the network's grid), D slices.
 """
@@ -19,15 +19,15 @@ MAX_VOXELS = 2048
 
 
 class InPlaneGrid:
-    """The network's in-plane grid over that of a volume; the centres of their first voxels coincide.
+    """The network's in-plane grid and that of a volume; the centres of their first voxels coincide.
 
     Args:
         size: H, W of the volume.
-        spacing_mm: distance of its voxels along H and W.
-        network_spacing_mm: distance of the network's.
+        spacing_mm: distance of its voxels along H and W (mm).
+        network_spacing_mm: distance of the network's voxels (mm).
 
     Raises:
-        CineError: the spacing makes the network's grid larger than an image can be.
+        CineError: the spacing makes the network's grid impossibly large.
     """
 
     def __init__(self, size: tuple[int, int], spacing_mm: tuple[float, float], network_spacing_mm: tuple[float, float]):
@@ -37,13 +37,15 @@ class InPlaneGrid:
         self.size = height, width
         if max(self.size) > MAX_VOXELS:
             found = f"{spacing_mm} mm, a field of {self.size} voxels of {network_spacing_mm} mm"
-            raise CineError("spacing", found, f"at most {MAX_VOXELS} a side", "Take it from the volume's header.")
+            raise CineError(
+                "spacing", found, f"at most {MAX_VOXELS} voxels per side", "Take it from the volume's header."
+            )
         self.is_same = self.ratio == (1.0, 1.0)
         rows, columns = (torch.arange(n) * ratio for n, ratio in zip(self.size, self.ratio, strict=True))
         self._to_network = _sampling_grid(rows, columns, size)
 
     def to_network(self, volume_HWD: torch.Tensor) -> torch.Tensor:
-        """H W D to h w D, bilinear; beyond the volume its border goes on."""
+        """H W D to h w D, bilinear; outside the volume, its border is repeated."""
         if self.is_same:
             return volume_HWD.float()
         planes = volume_HWD.permute(2, 0, 1)[None].float()
@@ -51,10 +53,10 @@ class InPlaneGrid:
         return planes[0].permute(1, 2, 0)
 
     def to_volume(self, logits_KhwD: torch.Tensor, start: tuple[int, int]) -> tuple[torch.Tensor, tuple[slice, slice]]:
-        """Logits of a window, which starts at ``start`` of the network's grid, on the volume's grid, bilinear.
+        """Logits of a window at ``start`` of the network's grid, interpolated to the volume's grid, bilinear.
 
         Returns:
-            K H' W' D, the voxels of the volume that lie within the window; and where these are in the volume.
+            K H' W' D, for the voxels of the volume within the window; and their position in the volume.
         """
         classes, height, width, depth = logits_KhwD.shape
         if self.is_same:
@@ -64,7 +66,7 @@ class InPlaneGrid:
         positions = []
         for axis, length in enumerate((height, width)):
             first, last = start[axis] * self.ratio[axis], (start[axis] + length - 1) * self.ratio[axis]
-            # beyond the outermost voxels of the network's grid the volume may have a fraction of a voxel more
+            # the volume may extend beyond the network's grid by a fraction of a voxel
             low = 0 if start[axis] == 0 else int(np.ceil(first))
             high = self.volume_size[axis]
             high = high if start[axis] + length >= self.size[axis] else min(high, int(np.floor(last)) + 1)
@@ -83,7 +85,7 @@ class InPlaneGrid:
 
 
 def _sampling_grid(rows: torch.Tensor, columns: torch.Tensor, size: tuple[int, int]) -> torch.Tensor:
-    """Voxel positions as grid_sample wants them: 1 H W 2, (column, row) from -1 to 1."""
+    """Voxel positions in the format of grid_sample: 1 H W 2, (column, row) from -1 to 1."""
     row, column = (2 * x / max(n - 1, 1) - 1 for x, n in zip((rows, columns), size, strict=True))
     return torch.stack(torch.meshgrid(row.float(), column.float(), indexing="ij")[::-1], dim=-1)[None]
 
@@ -91,17 +93,17 @@ def _sampling_grid(rows: torch.Tensor, columns: torch.Tensor, size: tuple[int, i
 def normalise(volume_hwD: torch.Tensor, percentiles: Sequence[float]) -> torch.Tensor:
     """Clip to the lower and upper percentile, then zero mean and unit variance."""
     values = volume_hwD.numpy().ravel(order="K")
-    ordered = np.sort(values)  # faster than a partition around four places
-    least, most = (_percentile(ordered, percent) for percent in percentiles)
-    centred = np.clip(volume_hwD.numpy(), least, most)
+    ordered = np.sort(values)  # faster than a partition around four positions
+    lower, upper = (_percentile(ordered, percent) for percent in percentiles)
+    centred = np.clip(volume_hwD.numpy(), lower, upper)
     centred -= centred.mean()
-    if most > least:
+    if upper > lower:
         centred /= np.sqrt(np.square(centred).mean())
     return torch.from_numpy(centred)
 
 
 def _percentile(ordered: np.ndarray, percent: float) -> float:
-    """As numpy.percentile."""
+    """Like numpy.percentile."""
     place = percent / 100 * (len(ordered) - 1)
     low = int(place)
     high = min(low + 1, len(ordered) - 1)

@@ -1,4 +1,4 @@
-"""Segmenter: volume after volume, as they come from a scanner.
+"""Segmenter: segments volume after volume, as they come from a scanner.
 
 Tensors: H W in-plane, D slices; h w on the network's in-plane grid.
 """
@@ -33,7 +33,7 @@ from scripts.space.provenance import PREDICTED
 from scripts.train.weights import load_model
 
 logger = logging.getLogger(__name__)
-LARGEST = 1e15  # the squares of what is larger overflow
+LARGEST = 1e15  # squares of larger values overflow
 
 
 @dataclass(frozen=True)
@@ -41,8 +41,8 @@ class Status:
     """How one volume was segmented.
 
     Attributes:
-        milliseconds: from the call of ``segment`` to the mask.
-        network_ms: of these, the network alone.
+        milliseconds: time from the call of ``segment`` to the mask.
+        network_ms: the part of this time in the network.
         whole_field: whether the network saw the whole field of view.
         volumes_ml: structure -> ml.
         flags: doubts: "no contrast" (a constant volume), "heart lost", and "missing", "fragments" or "sudden change"
@@ -59,19 +59,19 @@ class Status:
 class Segmenter:
     """Segments the volumes of one stream, all of one shape and spacing.
 
-    The first volume is segmented over its whole field of view, later ones in a window of the deployment size that
-    follows the heart; where the heart is lost there, the same volume is segmented over the whole field again. It serves
-    one thread.
+    The first volume is segmented over its whole field of view. Later ones are segmented in a window of the deployment
+    size that follows the heart. If the heart is lost there, the same volume is segmented again over the whole field.
+    Use it from only one thread.
 
     Args:
-        model_dir: holds ``model.pt``, and ``architecture.json`` unless the network is given.
-        runtime: how the network runs; None, as fast as it can on the CPU, in the precision in which it was accepted.
-        spacing_mm: in-plane spacing that the network was trained at.
-        percentiles: lower and upper, to which intensities are clipped, as in training.
-        network: what the weights are for; None, the derived network of ``architecture.json``.
+        model_dir: the folder with ``model.pt``, and with ``architecture.json`` unless the network is given.
+        runtime: how the network runs; None: the fastest on the CPU, in the precision in which it was accepted.
+        spacing_mm: in-plane spacing at which the network was trained.
+        percentiles: lower and upper percentile to which intensities are clipped, as in training.
+        network: the network for the weights; None: the derived network of ``architecture.json``.
 
     Raises:
-        CineError: no trained network there, or one whose latency was predicted but never measured.
+        CineError: there is no trained network, or its latency was predicted but never measured.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Segmenter:
         measured_on, here = network.provenance.device, describe_device(self.runtime.device)
         if measured_on not in (None, here):
             logger.warning(
-                "The network was accepted on %s, this is %s: see how long its volumes take", measured_on, here
+                "The network was accepted on %s, but this is %s: check the time per volume", measured_on, here
             )
         model_path = Path(model_dir) / "model.pt"
         self.spacing_mm, self.percentiles = distances("spacing_mm", spacing_mm, 2), percentiles
@@ -106,14 +106,14 @@ class Segmenter:
         self._last_ml: dict[str, float] | None = None
 
     def prepare(self, shape: Sequence[int], spacing_mm: Sequence[float]) -> None:
-        """Compile for volumes of a shape H, W, D and a spacing (mm), so that the first of them does not wait for it.
+        """Compile for volumes of a shape H, W, D and a spacing (mm), so that the first volume does not wait.
 
         Raises:
-            CineError: the shape or spacing cannot be, or is not that of the stream so far.
+            CineError: the shape or spacing is impossible, or differs from the earlier volumes.
         """
         shape, spacing = tuple(int(n) for n in shape), distances("spacing", spacing_mm, 3)
         if len(shape) != 3 or min(shape) < 1:
-            raise CineError("volume", f"shape {shape}", "H, W, D", "Hand over one volume at a time, slices last.")
+            raise CineError("volume", f"shape {shape}", "H, W, D", "Give one volume at a time, slices last.")
         if self.shape is None:
             grid = InPlaneGrid(shape[:2], spacing[:2], self.spacing_mm)  # type: ignore[arg-type]
             self._warm_up(grid, shape[2])
@@ -122,8 +122,8 @@ class Segmenter:
             raise CineError(
                 "volume",
                 f"shape {shape} and spacing {spacing} mm",
-                f"{self.shape} and {self.volume_spacing_mm} mm, as the volumes before",
-                "A stream keeps its geometry: make a new Segmenter where the scanner's protocol changes.",
+                f"{self.shape} and {self.volume_spacing_mm} mm, like the volumes before",
+                "The geometry of a stream is fixed: make a new Segmenter if the scanner's protocol changes.",
             )
 
     def segment(self, volume_HWD: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]) -> tuple[np.ndarray, Status]:
@@ -138,27 +138,27 @@ class Segmenter:
             The mask, uint8 H W D, 0 background, 1 RV, 2 MYO, 3 LV; and its status.
 
         Raises:
-            CineError: another shape or spacing than before, or voxels that are not finite.
+            CineError: the shape or spacing differs from earlier volumes, or voxels are not finite.
         """
         begin = time.perf_counter()
         volume = voxels(volume_HWD)
         self.prepare(volume.shape, spacing_mm)
-        with self._alone():
+        with self._engine_only():
             image_hwD = self._grid.to_network(volume)
-            least, most = (float(value) for value in image_hwD.aminmax())
-            if not (abs(least) < LARGEST and abs(most) < LARGEST):
+            low, high = (float(value) for value in image_hwD.aminmax())
+            if not (abs(low) < LARGEST and abs(high) < LARGEST):
                 expected = f"finite voxels of at most {LARGEST:g}"
-                raise CineError("volume", f"voxels from {least} to {most}", expected, "Drop this volume.")
+                raise CineError("volume", f"voxels from {low} to {high}", expected, "Drop this volume.")
             image_hwD = normalise(image_hwD, self.percentiles)
             start = self.window.start(self._grid.size)
             mask, network_ms = self._segment(image_hwD, start)
-            flags = ["no contrast"] if least == most else []
+            flags = ["no contrast"] if low == high else []
             if start is not None and self._is_lost(mask):
                 flags.append("heart lost")
                 start = None
                 mask, again_ms = self._segment(image_hwD, None)
                 network_ms += again_ms
-            labels = mask[bounding_box(mask) or ()]  # a view; of all, where there is nothing
+            labels = mask[bounding_box(mask) or ()]  # a view; of the whole mask if it is empty
             parts = find_parts(labels)
             keep_heart(labels, parts)
             volumes_ml = volume_ml(labels, self.volume_spacing_mm)
@@ -171,7 +171,7 @@ class Segmenter:
         return mask, Status(milliseconds, network_ms, start is None, volumes_ml, flags)
 
     def _segment(self, image_hwD: torch.Tensor, start: tuple[int, int] | None) -> tuple[np.ndarray, float]:
-        """The mask of the whole field or of the window, on the volume's grid; and the network's ms."""
+        """The mask of the whole field or of the window, on the volume's grid; and the network's time in ms."""
         if start is None:
             start, size = (0, 0), self._grid.size
         else:
@@ -180,13 +180,13 @@ class Segmenter:
         begin = time.perf_counter()
         window_hwD = image_hwD[top : top + height, left : left + width]
         beyond = (0, 0, 0, width - window_hwD.shape[1], 0, height - window_hwD.shape[0])
-        image = F.pad(window_hwD, beyond)[None, None].contiguous()  # as the network pads
-        logits = self.network(image)[0].cpu().float()  # NumPy knows no bfloat16
+        image = F.pad(window_hwD, beyond)[None, None].contiguous()  # in the same way as the network pads
+        logits = self.network(image)[0].cpu().float()  # NumPy does not support bfloat16
         network_ms = 1000 * (time.perf_counter() - begin)
         assert self.shape is not None
         mask = np.zeros(self.shape, np.uint8)
         field = self._grid.size
-        logits = logits[:, : field[0] - top, : field[1] - left]  # the window may reach beyond the field
+        logits = logits[:, : field[0] - top, : field[1] - left]  # the window may extend beyond the field
         heart = where_labelled(logits)
         if heart is not None:
             start = top + heart[0].start, left + heart[1].start
@@ -195,18 +195,18 @@ class Segmenter:
         return mask, network_ms
 
     def _warm_up(self, grid: InPlaneGrid, depth: int) -> None:
-        """Compile for the whole field and for the window, and run all that a volume will need."""
+        """Compile for the whole field and for the window, and run everything that a volume needs."""
         for size in {grid.size, self._window_size(grid)}:
             image = torch.zeros(1, 1, *size, depth)
             self.network(image)
-            with self._alone():
+            with self._engine_only():
                 for _ in range(3):
                     self.network(image)
                     normalise(grid.to_network(torch.zeros(*grid.volume_size, depth)), self.percentiles)
                     labels_of(grid.to_volume(torch.zeros(4, *size, depth), (0, 0))[0])
 
     def _window_size(self, grid: InPlaneGrid) -> tuple[int, int]:
-        height, width = (min(n, most) for n, most in zip(grid.size, self.window.size, strict=True))
+        height, width = (min(n, limit) for n, limit in zip(grid.size, self.window.size, strict=True))
         return height, width
 
     def _is_lost(self, mask: np.ndarray) -> bool:
@@ -234,8 +234,8 @@ class Segmenter:
         ]
 
     @contextmanager
-    def _alone(self) -> Iterator[None]:
-        """No threads of PyTorch's while an engine with threads of its own runs: they would spin on its cores."""
+    def _engine_only(self) -> Iterator[None]:
+        """Use one thread in PyTorch while an engine runs with its own: PyTorch's would block its cores by spinning."""
         threads = torch.get_num_threads()
         own = BACKENDS[self.runtime.backend].own_threads
         try:

@@ -1,4 +1,4 @@
-"""The stream: volumes arrive, are segmented in time or late, and everything is reported."""
+"""The stream: volumes arrive and are segmented, in time or late, and everything is reported."""
 
 from __future__ import annotations
 
@@ -41,12 +41,12 @@ class Record:
 
     @property
     def latency_ms(self) -> float:
-        """From arrival to mask."""
+        """Time from arrival to mask."""
         return 1000 * (self.done_s - self.arrived_s)
 
 
 def consume(inbox: Inbox, segmenter: Segmenter, spacing_mm: Sequence[float], total: int | None = None):
-    """Segment what comes out of an inbox until it closes.
+    """Segment the volumes of an inbox until it closes.
 
     Yields:
         (Record, mask uint8 H W D) of every volume that was not dropped.
@@ -63,7 +63,7 @@ def consume(inbox: Inbox, segmenter: Segmenter, spacing_mm: Sequence[float], tot
 
 
 def summarise(records: Sequence[Record], dropped: Sequence[int], deadline_ms: float) -> dict[str, Any]:
-    """The figures of a stream; the first volume, over the whole field, is reported apart."""
+    """The figures of a stream; the first volume, over the whole field, is reported separately."""
     first, rest = records[0], records[1:]
     latencies = [record.latency_ms for record in rest] or [first.latency_ms]
     network_ms = [record.status.network_ms for record in rest or [first]]
@@ -104,21 +104,21 @@ def stream_cine(
     late: Late = "newest",
     existing: str = "error",
 ) -> dict[str, Any]:
-    """Replay a cine as a scanner would send it, segment it live, and write masks and figures.
+    """Replay a cine at a scanner's rate, segment it live, and write masks and figures.
 
     Args:
         input: a 4D NIfTI.
         segmenter: segments its volumes.
-        output_dir: ``NAME_seg.nii.gz`` (every frame's last mask; frames that were always dropped are empty) and
-            ``NAME_stream.json`` go there.
-        per_second: the scanner's rate; 0 or None, as fast as the segmenter takes volumes, none dropped.
-        seconds: how long to go on, over and over; None, the cine once.
-        deadline_ms: a mask later than this after its volume's arrival is a miss.
-        queue_size, late: of the ``Inbox``.
-        existing: "error" or "overwrite", where results exist.
+        output_dir: the folder for ``NAME_seg.nii.gz`` (the last mask of every frame; empty for frames that were always
+            dropped) and ``NAME_stream.json``.
+        per_second: the scanner's rate; 0 or None: as fast as the segmenter takes volumes, without drops.
+        seconds: how long to replay the cine repeatedly; None: only once.
+        deadline_ms: a mask that comes later than this after its volume's arrival is a miss.
+        queue_size, late: see ``Inbox``.
+        existing: "error" or "overwrite", if results exist.
 
     Returns:
-        What the JSON holds, with the path of the results without their endings.
+        The content of the JSON, with the path of the results without their endings.
     """
     per_second = per_second or None
     frames_THWD, header = read_volume(input)
@@ -141,7 +141,7 @@ def stream_cine(
     except KeyboardInterrupt as error:
         if not records:
             raise
-        interrupted = error  # what there is, is written first
+        interrupted = error  # the results so far are written first
     finally:
         inbox.close()
     seen = {record.number % len(masks_THWD) for record in records}
@@ -178,7 +178,7 @@ def _check(
             raise CineError(name, repr(value), "a number above 0", "Change the key.")
     if not header.is_cine:
         found = f"{len(header.file_shape)} dimensions"
-        raise CineError(header.path, found, "a cine of 4, H W D T", "Use the step infer for single volumes.")
+        raise CineError(header.path, found, "a cine of 4 dimensions, H W D T", "Use the step infer for single volumes.")
     if existing not in ("error", "overwrite"):
         raise CineError("existing", repr(existing), "error or overwrite", "Change the key.")
     check_writable(output.parent)
@@ -186,15 +186,15 @@ def _check(
     begun = [path for suffix in suffixes if (path := Path(f"{output}{suffix}")).exists()]
     if begun and existing == "error":
         action = "Set existing to overwrite, or choose another output_dir."
-        raise CineError(begun[0], "a result that exists", "none", action)
+        raise CineError(begun[0], "an existing result", "none", action)
 
 
 def _log(summary: dict[str, Any], output: Path) -> None:
     per_second = summary["per_second"]
     logger.info(
-        "%d of %d volumes segmented, %d dropped, %d later than %g ms (first volume apart: %.1f ms)\n"
+        "%d of %d volumes segmented, %d dropped, %d later than %g ms (first volume separately: %.1f ms)\n"
         "arrival to mask p50 %.1f, p95 %.1f, p99 %.1f, max %.1f ms; network p50 %.1f, p95 %.1f ms; %s a second\n"
-        "the device was in a slower state, as the network's ms show, during %.0f %% of the volumes\n"
+        "the device was in a slower state during %.0f %% of the volumes, as the network's ms show\n"
         "flags: %s; results in %s",
         *(summary[name] for name in ("segmented", "volumes", "dropped", "missed", "deadline_ms", "first_ms")),
         *(summary[name] for name in ("p50_ms", "p95_ms", "p99_ms", "max_ms", "network_p50_ms", "network_p95_ms")),

@@ -18,9 +18,9 @@ Late = Literal["newest", "wait"]
 
 @dataclass(frozen=True, eq=False)
 class Arrival:
-    """A volume H W D, its place in the stream (from 0), and when it arrived (s, of time.perf_counter).
+    """A volume H W D, its number in the stream (from 0), and when it arrived (s, of time.perf_counter).
 
-    A source that waits for the segmenter has volumes that arrive as they are taken: None.
+    The arrival is None for a source that waits for the segmenter: its volumes arrive when they are taken.
     """
 
     number: int
@@ -29,19 +29,19 @@ class Arrival:
 
 
 class Inbox:
-    """A thread-safe queue: a source puts volumes, the segmenter gets them.
+    """A thread-safe queue: a source puts volumes in, the segmenter takes them out.
 
     Args:
-        size: volumes that may wait.
-        late: what to do when it is full. "newest": the oldest that waits is dropped, so that the segmenter always
-            goes on with what the heart does now; "wait": the source waits, and nothing is dropped.
+        size: the maximum number of waiting volumes.
+        late: what to do when it is full. "newest": drop the oldest waiting volume, so that the segmenter always works
+            on the newest; "wait": the source waits, and nothing is dropped.
     """
 
     def __init__(self, size: int = 1, late: Late = "newest"):
         if late not in ("newest", "wait"):
             raise CineError("late", repr(late), "newest or wait", "Change the key.")
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
-            raise CineError("queue_size", repr(size), "a whole number from 1 up", "Change the key.")
+            raise CineError("queue_size", repr(size), "a whole number of at least 1", "Change the key.")
         self.size, self.late = size, late
         self.dropped: list[int] = []
         self._waiting: deque[Arrival] = deque()
@@ -49,7 +49,7 @@ class Inbox:
         self._changed = threading.Condition()
 
     def put(self, arrival: Arrival) -> None:
-        """Hand over a volume; blocks only where late volumes wait. After ``close`` it does nothing."""
+        """Add a volume; blocks only if late volumes wait. After ``close`` it does nothing."""
         with self._changed:
             if self.late == "wait":
                 self._changed.wait_for(lambda: len(self._waiting) < self.size or self._closed)
@@ -61,7 +61,7 @@ class Inbox:
             self._changed.notify_all()
 
     def get(self) -> Arrival | None:
-        """The oldest volume that waits, or None once the source has closed and nothing waits."""
+        """The oldest waiting volume, or None if the source has closed and no volume waits."""
         with self._changed:
             self._changed.wait_for(lambda: self._waiting or self._closed)
             arrival = self._waiting.popleft() if self._waiting else None
@@ -69,21 +69,21 @@ class Inbox:
             return arrival
 
     def close(self) -> None:
-        """Say that no more volumes come."""
+        """Mark the end: no more volumes come."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
 
 
 class Replay(threading.Thread):
-    """Puts the frames of a cine into an inbox at a scanner's rate, over and over.
+    """Puts the frames of a cine into an inbox at a scanner's rate, repeatedly.
 
     Args:
-        inbox: where they go; closed at the end.
+        inbox: receives the frames; closed at the end.
         frames_THWD: the cine.
-        volumes: how many to put; None, for so many seconds.
-        per_second: the rate; None, as fast as the inbox takes them.
-        seconds: how long to go on at most.
+        volumes: the number of volumes; None: limited by time.
+        per_second: the rate; None: as fast as the inbox takes them.
+        seconds: the maximum time.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Replay(threading.Thread):
                 break
             at = None
             if self.per_second is not None:
-                at = start + number / self.per_second  # though this thread may wake later
+                at = start + number / self.per_second  # the nominal time, since this thread may wake later
                 time.sleep(max(0.0, at - time.perf_counter()))
             self.inbox.put(Arrival(number, self.frames_THWD[number % len(self.frames_THWD)], at))
         self.inbox.close()

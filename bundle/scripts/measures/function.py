@@ -1,4 +1,4 @@
-"""What the heart does: volumes (ml) of every frame, ejection fraction (%), myocardial mass (g), and doubts."""
+"""Heart function: volumes (ml) of every frame, ejection fraction (%), myocardial mass (g), and doubts."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from scripts.quality.image_check import AXES, DOUBTS, GAPS, IMAGE_DOUBTS, INVERT
 from scripts.quality.plausibility import edv_doubt, field_doubt
 
 MIN_EXTENT_MM = 40.0
-"""A shorter stack holds no whole ventricle: the hearts of ACDC are 50 to 110 mm long."""
+"""A shorter stack cannot contain a whole ventricle: the hearts of ACDC are 50 to 110 mm long."""
 
 UNITS = {"volume": "ml", "mass": "g", "ef": "%", "frames": "counted from 1"}
 
 
 def volume_ml(labels: np.ndarray, spacing_mm: Sequence[float]) -> dict[str, float]:
-    """Volume of each structure (ml) in labels H W D whose voxels measure ``spacing_mm``."""
+    """Volume of each structure (ml) in labels H W D with voxels of ``spacing_mm``."""
     voxel_ml = float(np.prod(np.asarray(spacing_mm, dtype=np.float64))) / 1000.0
     return {name: int(np.count_nonzero(labels == label)) * voxel_ml for name, label in STRUCTURES.items()}
 
@@ -45,25 +45,25 @@ def cardiac_function(
     affine: np.ndarray | None = None,
     doubts: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
-    """Volumes of every frame and what follows from them; what cannot be told is None, and ``reasons`` says why.
+    """The volumes of every frame and the values derived from them; unknown values are None, with ``reasons``.
 
     Args:
         labels_THWD: integer labels as in STRUCTURES.
         spacing_mm: voxel size along H, W and D (mm).
         ed: the end-diastolic frame, counted from 1; None finds it: the largest LV.
-        es: the end-systolic frame, counted from 1; None finds it: the smallest LV that is there.
-        all_parts_THWD: the labels before all but the largest part of each structure were cleared: there fragments show.
-        blank: frames, counted from 1, whose image shows nothing: neither ED nor ES is looked for in them.
-        affine: 4x4, voxel indices of the labels to RAS (mm); where the labels contradict it, a flag says so.
-        doubts: flags that header and image raise, each with what is wrong.
+        es: the end-systolic frame, counted from 1; None finds it: the smallest LV that is not empty.
+        all_parts_THWD: the labels before only the largest part of each structure was kept; they show fragments.
+        blank: frames, counted from 1, without contrast: neither ED nor ES is searched in them.
+        affine: 4x4, voxel indices of the labels to RAS (mm); if the labels contradict it, a flag is added.
+        doubts: flags from header and image, each with its explanation.
 
     Returns:
-        frames, ed_frame, es_frame, volumes_ml (structure -> one value a frame), LV and RV (edv_ml, esv_ml, sv_ml,
-        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags (of ``flags.EXPLAINED``, "no
-        contrast", "missing" and "fragments"; each with the frame and the structure that it is about, if any).
+        frames, ed_frame, es_frame, volumes_ml (structure -> one value per frame), LV and RV (edv_ml, esv_ml, sv_ml,
+        ef_percent), myocardial_mass_g (at ED), reasons (key -> why it is None), flags. Flags are those of
+        ``flags.EXPLAINED``, "no contrast", "missing" and "fragments", each with its frame and structure, if any.
 
     Raises:
-        CineError: ``ed`` or ``es`` is no frame of the cine.
+        CineError: ``ed`` or ``es`` is not a frame of the cine.
     """
     labels_THWD = np.asarray(labels_THWD)
     frames = len(labels_THWD)
@@ -81,7 +81,7 @@ def cardiac_function(
     if wrong_field := field_doubt(labels_THWD.shape[1:], spacing_mm):
         doubts[FIELD] = wrong_field
     if (extent_mm := _extent_mm(labels_THWD, spacing_mm)) < MIN_EXTENT_MM:
-        doubts[FEW_SLICES] = f"a stack of {extent_mm:.3g} mm holds no whole ventricle"
+        doubts[FEW_SLICES] = f"a stack of {extent_mm:.3g} mm cannot contain a whole ventricle"
     else:
         largest = (ed or 1 + int(np.argmax(volumes["LV"]))) - 1
         smallest_HWD = None if es is None or es - 1 == largest else labels_THWD[es - 1]
@@ -112,13 +112,13 @@ def cardiac_function(
 
 
 def _extent_mm(labels_THWD: np.ndarray, spacing_mm: Sequence[float]) -> float:
-    """Length of the stack through its slices."""
+    """Length of the stack across its slices (mm)."""
     axis = slice_axis(np.asarray(spacing_mm, dtype=float), labels_THWD.shape[1:])
     return float(labels_THWD.shape[1 + axis] * spacing_mm[axis])
 
 
 def _no_scale(doubts: Mapping[str, str], largest_lv_ml: float) -> str:
-    """Why nothing that was measured is in ml; empty where it is."""
+    """Why measurements cannot be given in ml; empty if they can."""
     if why := doubts.get(AXES) or doubts.get(FIELD):
         return why
     implausible = edv_doubt("LV", largest_lv_ml)
@@ -128,11 +128,11 @@ def _no_scale(doubts: Mapping[str, str], largest_lv_ml: float) -> str:
 def function_of(item: Mapping[str, Any]) -> dict[str, Any]:
     """``cardiac_function`` of ``item["pred"]`` (T H W D, in the order of the file ``item["source"]``).
 
-    Fragments, blank frames and doubts about the image are flagged where the item holds ``all_parts``, the metadata of
+    Fragments, blank frames and doubts about the image are flagged if the item has ``all_parts``, the metadata of
     ``image`` and ``doubts``.
 
     Raises:
-        CineError: the labels have another shape than the file.
+        CineError: the labels and the file differ in shape.
     """
     header = read_header(item["source"])
     labels_THWD = np.asarray(item["pred"])
@@ -140,7 +140,7 @@ def function_of(item: Mapping[str, Any]) -> dict[str, Any]:
         raise CineError(
             header.path,
             f"labels of shape {labels_THWD.shape}",
-            f"{(header.frames, *header.shape)} (T H W D), as the image",
+            f"{(header.frames, *header.shape)} (T H W D), like the image",
             "Invert the spatial transforms before the results are written.",
         )
     constant = getattr(item.get("image"), "meta", {}).get(CONSTANT, ())
@@ -175,8 +175,8 @@ def _phases(
     lv_ml: list[float], ed: int | None, es: int | None, blank: Collection[int], reasons: dict[str, str]
 ) -> tuple[int | None, int | None]:
     filled = [frame for frame, volume in enumerate(lv_ml, start=1) if volume and frame not in blank]
-    nowhere = "no LV in any frame" + (" that shows something" if blank else "")
-    unknown = "one frame only" if len(lv_ml) == 1 else nowhere if not filled else None
+    nowhere = "no LV in any frame" + (" with contrast" if blank else "")
+    unknown = "only one frame" if len(lv_ml) == 1 else nowhere if not filled else None
     if ed is None and unknown is None:
         ed = max(filled, key=lambda frame: lv_ml[frame - 1])
     if es is None and unknown is None:

@@ -1,4 +1,4 @@
-"""How volumes change over a cine: a heart moves smoothly, so that a jump shows a frame that was segmented badly."""
+"""Detect badly segmented frames by their volumes: a heart moves smoothly, so its volumes do not jump."""
 
 from __future__ import annotations
 
@@ -10,17 +10,19 @@ from scipy.ndimage import median_filter
 SUDDEN_SHARE = 0.4
 """A change between neighbouring frames beyond this share of the structure's largest volume is flagged."""
 CINE_FRAMES = 5
-"""Fewer frames are no time series whose changes could be judged."""
+"""With fewer frames, changes cannot be judged."""
 ODD_SHARE, ODD_PER_FRAME = 0.15, 2.5
-"""How far a frame may lie off the median of its neighbours, as a share of the largest volume. The former holds in long
-cines; the latter, over the number of frames, in short ones, in which a heart moves more from frame to frame."""
+"""The largest deviation of a frame from the median of its neighbours, as a share of the largest volume.
+
+Long cines use the first value. Short cines use the second divided by the number of frames, since a heart moves more
+between their frames."""
 
 
 def sudden_frames(volumes_ml: Mapping[str, Sequence[float]]) -> dict[str, list[int]]:
-    """Frames, counted from 1, in which a structure's volume jumps; none in less than ``CINE_FRAMES``.
+    """Frames, counted from 1, in which a structure's volume jumps; none if there are fewer than ``CINE_FRAMES``.
 
-    A cine is a loop: the first frame is judged by the last ones too. A frame far off the median of its quarter of the
-    beat is odd. Of a step between two frames that are not odd, the later one is named.
+    A cine is a loop, so the first frame is also compared with the last ones. A frame far from the median of its quarter
+    of the beat is odd. If a volume jumps between two frames that are not odd, the later one is reported.
     """
     return {name: _sudden(np.asarray(curve, dtype=float)) for name, curve in volumes_ml.items()}
 

@@ -1,4 +1,4 @@
-"""What follows from a heart's volumes at ED and ES, and why a value cannot be told."""
+"""The values derived from volumes at ED and ES, and why a value is unknown."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ def function_of_volumes(
     implausible: list[str] | None = None,
     judged: bool = True,
 ) -> dict[str, Any]:
-    """What follows from the volumes at ED and ES: LV and RV (edv_ml, esv_ml, sv_ml, ef_percent), myocardial_mass_g.
+    """Derive from the volumes at ED and ES: LV and RV (edv_ml, esv_ml, sv_ml, ef_percent), myocardial_mass_g.
 
     Args:
-        volumes_ml: structure -> one value a frame.
-        ed, es: frames, counted from 1; where one is None, ``reasons`` holds why, under "ed_frame" and "es_frame".
-        reasons: takes up why a value is None.
-        sudden: structure -> frames in which its volume jumps. At ED or ES, or beside them, the structure has no
-            ejection fraction; where the myocardium jumps, which keeps its volume, neither ventricle has one.
-        implausible: takes up the structures whose values no heart has.
+        volumes_ml: structure -> one value per frame.
+        ed, es: frames, counted from 1; if one is None, ``reasons`` has the reason under "ed_frame" or "es_frame".
+        reasons: the reason why a value is None is added here.
+        sudden: structure -> frames in which its volume jumps. If it jumps at or next to ED or ES, the structure has no
+            ejection fraction. If the myocardium jumps, which keeps its volume, no ventricle has one.
+        implausible: structures with values that no heart can have are added here.
         judged: whether such values are withheld. An evaluation shows them, since they count as errors of a network.
     """
     odd = sudden or {}
@@ -55,7 +55,7 @@ def function_of_volumes(
 
 
 def without_function(function: Mapping[str, Any], reason: str) -> tuple[dict[str, Any], dict[str, str]]:
-    """The same keys without values, and the reason of each."""
+    """The same keys without values, and the reason for each."""
     empty = {name: dict.fromkeys(value) if isinstance(value, dict) else None for name, value in function.items()}
     keys = [f"{name}.{key}" for name, value in empty.items() if value for key in value]
     return empty, dict.fromkeys([*keys, "myocardial_mass_g"], reason)
@@ -92,7 +92,7 @@ def _ventricle(
     elif ed == es:
         doubt = "ED and ES are the same frame"
     elif jumped := sorted(sudden & beside):
-        doubt = f"a volume jumps at frame {jumped[0]}: ED or ES may be this frame, which was segmented badly"
+        doubt = f"a volume jumps at frame {jumped[0]}: ED or ES may be this badly segmented frame"
     elif changed:
         doubt = changed
     elif esv > edv:

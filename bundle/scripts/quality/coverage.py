@@ -1,7 +1,7 @@
-"""Whether a stack holds the whole heart: masks that the stack's ends cut off, hearts too short, slices far apart.
+"""Check that a stack contains the whole heart: masks cut off at its ends, hearts too short, slices far apart.
 
-Complete stacks of real exams end in the heart too: the LV reaches the basal end at ED in 95 of 100 exams of ACDC. So
-each rule asks for more than a touch. docs/decisions.md says how often each fires on whole and on cut stacks.
+Complete stacks of real exams also end within the heart: the LV reaches the basal end at ED in 95 of 100 exams of ACDC.
+So each rule requires more than contact. docs/decisions.md gives how often each rule fires on whole and on cut stacks.
 """
 
 from __future__ import annotations
@@ -21,30 +21,30 @@ COVERAGE = {
     BASE_CUT: "the ventricles fill the first slice at ED and at ES: volumes and mass may be too small",
     SIDE_CUT: "the heart lies at the image's edge in plane: volumes and mass may be too small",
     SHORT_HEART: "the LV is too short for its width: slices are missing, or the distance of slices is wrong",
-    LONG_HEART: "the LV is too long for its width: the spacing is wrong, as of an image that was resized",
-    FAR_APART: "the heart between the slices is not seen: volumes and mass are coarse",
+    LONG_HEART: "the LV is too long for its width: the spacing is wrong, as after resizing an image",
+    FAR_APART: "the heart between the slices is not visible: volumes and mass are coarse",
 }
-"""Flag -> what it means."""
+"""Flag -> its meaning."""
 APEX_SHARE = 0.4
-"""Area of the LV's cavity at ED in the slice at the apical end, over the largest."""
+"""Area of the LV's cavity at ED in the slice at the apical end, divided by the largest area."""
 BASE_SHARE = 0.6
-"""Area of the RV at ES in the slice at the basal end, over the largest: there the base of a whole heart moves out."""
+"""Area of the RV at ES in the basal end slice, divided by the largest; in whole hearts the base has moved out there."""
 BASE_LENGTH, MIN_LENGTH = 0.9, 0.8
-"""Length of the LV with its wall over its width, for a heart that fills the basal end, and for any heart."""
+"""Length of the LV with its wall divided by its width: for a heart that reaches the basal end, and for any heart."""
 MAX_LENGTH = 1.8
-"""The same length over width: 0.72 to 1.5 in ACDC's 100 exams."""
+"""The same ratio: 0.72 to 1.5 in ACDC's 100 exams."""
 SIDE_SHARE = 0.02
-"""Voxels of the heart at the image's edge in plane, over all of it: none in ACDC's 100 exams."""
+"""Voxels of the heart at the image's in-plane edge, divided by all its voxels: none in ACDC's 100 exams."""
 MAX_DISTANCE_MM = 12.0
-"""Distance of slices: protocols have 6 to 10 mm, gaps included."""
+"""Distance of slices: protocols have 6 to 10 mm, including gaps."""
 
 
 def coverage_flags(ed_HWD: np.ndarray, es_HWD: np.ndarray | None, spacing_mm: Sequence[float]) -> list[str]:
-    """Flags of COVERAGE that hold.
+    """The flags of COVERAGE for an exam.
 
     Args:
         ed_HWD: labels at ED, or of the only frame.
-        es_HWD: labels at ES; None where there are none: then nobody knows whether the base is cut off.
+        es_HWD: labels at ES; None if there are none: then it is unknown whether the base is cut off.
         spacing_mm: voxel size along H, W and D (mm).
     """
     axis = slice_axis(np.asarray(spacing_mm, dtype=float), ed_HWD.shape)

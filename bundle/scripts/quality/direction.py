@@ -1,4 +1,4 @@
-"""Whether a header's directions fit the heart that was found: the RV lies towards the right and front of the LV."""
+"""Check a header's directions against the segmented heart: the RV lies to the right and front of the LV."""
 
 from __future__ import annotations
 
@@ -10,26 +10,27 @@ from scripts.cine import STRUCTURES
 from scripts.cine.transforms import slice_axis
 
 DOUBTFUL = "orientation doubtful"
-DOUBT = "the RV lies on a side of the LV where it cannot be by the header's directions. Masks and volumes stay valid"
+DOUBT = "by the header's directions, the RV lies on an impossible side of the LV. Masks and volumes stay valid"
 TOWARDS_RV = np.array([math.cos(math.radians(20)), math.sin(math.radians(20)), 0.0])
-"""Where the RV lies, seen from the LV, in RAS: right, and somewhat to the front. docs/decisions.md has the figures."""
+"""The direction from LV to RV in RAS: right, and slightly to the front. docs/decisions.md has the measured values."""
 MIN_SHARE = 0.3
-"""Area of the RV over that of the LV's cavity in slices that count: near the apex, slivers lie anywhere."""
+"""Slices count if the RV's area is at least this share of the LV cavity's: near the apex, thin parts lie anywhere."""
 MIN_DISTANCE_MM = 10.0
-"""The centres of RV and LV are 28 mm apart at least (ACDC); what is much nearer shows no direction."""
+"""The centres of RV and LV are at least 28 mm apart (ACDC); much nearer centres give no direction."""
 
 
 def rv_direction(labels_THWD: np.ndarray, affine: np.ndarray) -> np.ndarray | None:
-    """From the LV's centre to the RV's, RAS in mm: mean over slices of all frames, weighted by the RV's area.
+    """The vector from the LV's centre to the RV's, RAS in mm: mean over slices of all frames, weighted by the RV's
+    area.
 
-    Slice by slice, so that a tilt of the long axis does not count; slices with a sliver of RV do not count either.
+    It is computed slice by slice, so that a tilt of the long axis does not matter; slices with little RV do not count.
 
     Args:
         labels_THWD: labels as in STRUCTURES, in the order of the file, on any axes.
         affine: 4x4, voxel indices to RAS (mm).
 
     Returns:
-        The vector, or None where no slice holds both ventricles: then nothing can be doubted, nor confirmed.
+        The vector, or None if no slice has both ventricles: then the directions cannot be checked.
     """
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     through = slice_axis(spacing, labels_THWD.shape[1:])
@@ -45,9 +46,10 @@ def rv_direction(labels_THWD: np.ndarray, affine: np.ndarray) -> np.ndarray | No
 
 
 def is_doubtful(labels_THWD: np.ndarray, affine: np.ndarray) -> bool:
-    """Whether the RV lies where, by these directions, it cannot be; see ``rv_direction``.
+    """Whether the RV lies where it cannot be by these directions; see ``rv_direction``.
 
-    It shows x and y of the wrong sign, and x only. It does not show y only, which moves the RV too little.
+    It detects wrong signs of both x and y, and of only x. It does not detect a wrong sign of only y, which moves the RV
+    too little.
     """
     towards = rv_direction(labels_THWD, affine)
     if towards is None or np.linalg.norm(towards) < MIN_DISTANCE_MM:
@@ -56,7 +58,7 @@ def is_doubtful(labels_THWD: np.ndarray, affine: np.ndarray) -> bool:
 
 
 def _centres(mask_THWD: np.ndarray) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
-    """Voxels of each slice, T D, and their mean row and column, 0 where there are none."""
+    """Voxels of each slice, T D, and their mean row and column (0 if there are none)."""
     area_TD = np.count_nonzero(mask_THWD, axis=(1, 2))
     rows = np.einsum("thd,h->td", np.count_nonzero(mask_THWD, axis=2), np.arange(mask_THWD.shape[1]))
     columns = np.einsum("twd,w->td", np.count_nonzero(mask_THWD, axis=1), np.arange(mask_THWD.shape[2]))

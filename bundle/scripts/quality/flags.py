@@ -1,4 +1,4 @@
-"""Doubts about an exam, as ``flags`` in function.json, in the log and on the picture."""
+"""Doubts about an exam: they appear as ``flags`` in function.json, in the log and on the picture."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ EXPLAINED: Mapping[str, str] = {
     FEW_SLICES: "the stack is too short for a ventricle",
     FIELD: "an image of this size cannot show a heart: correct spacing, units or order of axes in the header",
     SPACING: "the header's spacing may be wrong, and with it volumes and mask: correct pixdim and affine",
-    IMPLAUSIBLE: "a ventricle or the myocardium has a size or an ejection fraction that no heart has",
-    SUDDEN: "a volume jumps from frame to frame: frames that were segmented badly",
+    IMPLAUSIBLE: "a ventricle or the myocardium has a size or an ejection fraction that is impossible for a heart",
+    SUDDEN: "a volume jumps from frame to frame: some frames are badly segmented",
     **IMAGE_DOUBTS,
     **COVERAGE,
 }
-"""Flag -> what it means; the others name a frame and explain themselves."""
+"""Flag -> its meaning; the other flags name a frame and need no explanation."""
 
 
 def image_flags(frames_THWD: np.ndarray, header: Header) -> list[str]:
-    """What header and image say against an image before it is segmented.
+    """The doubts of header and image about an image before it is segmented.
 
     Raises:
         CineError: it is a label map.
@@ -63,14 +63,14 @@ def spatial_flags(labels_THWD: np.ndarray, volumes_ml: Mapping[str, Sequence[flo
 
 
 def of_exam(flags: Iterable[Flag]) -> list[str]:
-    """The flags that are about the exam rather than about a frame or a structure of it."""
+    """The flags that are about the whole exam, not about a frame or a structure."""
     return [flag["flag"] for flag in flags if set(flag) == {"flag"}]
 
 
 def log_flags(flags: Iterable[Flag], path: Path) -> None:
-    """Warn of each kind of flag once; the file's name, which may be a patient's, only at debug."""
+    """Warn about each kind of flag once. The file's name may be a patient's, so it is logged only at debug level."""
     kinds = dict.fromkeys(flag["flag"] for flag in flags)
     for kind in kinds:
-        logger.warning("%s: %s", kind, EXPLAINED.get(kind, "see the frames in function.json"))
+        logger.warning("%s: %s", kind, EXPLAINED.get(kind, "function.json lists the frames"))
     if kinds:
-        logger.debug("%s is the file with these flags: %s", path, ", ".join(kinds))
+        logger.debug("%s has these flags: %s", path, ", ".join(kinds))

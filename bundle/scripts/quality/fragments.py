@@ -1,4 +1,4 @@
-"""The connected parts of each structure: what post-processing keeps, and what counts as a fragment."""
+"""The connected parts of each structure: post-processing keeps the largest, and a large second one is a fragment."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 from scripts.cine import STRUCTURES
 
 FRAGMENT_SHARE = 0.05
-"""A second component of at least this share of a structure's volume is flagged."""
+"""A second part with at least this share of a structure's volume is flagged."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -19,9 +19,9 @@ class Parts:
 
     Attributes:
         components: the number of each voxel's part, H W D.
-        runs: where runs of one number begin along the last axis, as flat indices: there are far fewer than voxels.
-        labels: of each part.
-        voxels: of each part; none of the background.
+        runs: flat indices of the starts of runs of one number along the last axis; far fewer than voxels.
+        labels: the label of each part.
+        voxels: the number of voxels of each part; 0 for the background.
     """
 
     components: np.ndarray
@@ -30,7 +30,7 @@ class Parts:
     voxels: np.ndarray
 
     def fragmented(self, structure: str) -> bool:
-        """Whether a second part of a structure is too large to be noise."""
+        """Whether a structure has a second part that is too large to be noise."""
         voxels = self.voxels[self.labels == STRUCTURES[structure]]
         return len(voxels) > 1 and np.sort(voxels)[-2] >= FRAGMENT_SHARE * voxels.sum()
 
@@ -46,9 +46,9 @@ def find_parts(labels_HWD: np.ndarray) -> Parts:
 
 
 def keep_heart(labels_HWD: np.ndarray, parts: Parts) -> None:
-    """Clear, in place, all but the largest part of all structures together, and in it of each structure.
+    """Keep, in place, only the largest part of all structures together, and in it the largest part of each structure.
 
-    What looks like myocardium in the liver may be larger than the real one, but it touches no ventricle.
+    A region in the liver that looks like myocardium may be larger than the real one, but it touches no ventricle.
 
     Args:
         labels_HWD: labels.
@@ -68,12 +68,12 @@ def keep_heart(labels_HWD: np.ndarray, parts: Parts) -> None:
 
 
 def _connected(mask_HWD: np.ndarray) -> tuple[np.ndarray, int]:
-    # of a view with one axis longer than 1, cc3d 4.1.1 mixes up the axes
+    # cc3d 4.1.1 confuses the axes of a view with only one axis longer than 1
     return cc3d.connected_components(np.ascontiguousarray(mask_HWD, np.uint8), connectivity=26, return_N=True)
 
 
 def _of_parts(values_HWD: np.ndarray, components: np.ndarray, runs: np.ndarray, count: int) -> np.ndarray:
-    """The value that all voxels of a part share, for each number."""
+    """For each part, the value that all its voxels have."""
     of_parts = np.zeros(1 + count, values_HWD.dtype)
     of_parts[components.ravel()[runs]] = values_HWD.ravel()[runs]
     return of_parts

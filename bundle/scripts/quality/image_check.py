@@ -1,7 +1,7 @@
-"""What an image says about itself before it is segmented: a label map is refused, and doubts are noted.
+"""Check an image before it is segmented: a label map is refused, and doubts are noted.
 
-Lengths of time and space axes are no help: 10 may be slices or frames. Neighbouring frames are alike, as most of the
-chest rests, while neighbouring slices differ. docs/decisions.md says what was measured on real exams.
+The lengths of time and space axes do not help: 10 may be slices or frames. Neighbouring frames are similar, as most of
+the chest rests, but neighbouring slices differ. docs/decisions.md gives the measurements on real exams.
 """
 
 from __future__ import annotations
@@ -19,32 +19,32 @@ from scripts.cine.label_maps import refuse_labels, sample
 from scripts.cine.transforms import slice_axis
 
 DOUBTS = "doubts"
-"""Where an item holds the flags of its image, separated by commas; a text, as MONAI's collation keeps it."""
+"""The key of an image's flags in an item, separated by commas: MONAI's collation preserves text."""
 AXES, INVERTED, STILL, GAPS = "axes doubtful", "contrast inverted", "no motion", "empty slices"
 IMAGE_DOUBTS = {
-    AXES: "frames differ more than slices do: time and slices seem to have changed places; store H x W x D x T",
-    INVERTED: "most of the image is bright, as where black and white have changed places; the network expects dark air",
-    GAPS: "some slices show nothing in some frames, so that the heart is not whole there",
-    STILL: "all frames show the same: they are no cine, such as the colours of a picture",
+    AXES: "frames differ more than slices do: the axes of time and slices seem to be swapped; store H x W x D x T",
+    INVERTED: "most of the image is bright, as if black and white were swapped; the network expects dark air",
+    GAPS: "some slices show nothing in some frames, so the heart is incomplete there",
+    STILL: "all frames are equal: this is not a cine; they may be the colours of a picture",
 }
-"""Flag -> what it means."""
+"""Flag -> its meaning."""
 MIN_FRAMES = 3
-"""Two frames may be ED and ES, which differ as much as slices do where the image is cropped to the heart."""
+"""Two frames may be ED and ES, which differ as much as slices do if the image is cropped to the heart."""
 SLICE_STEP_MM = 8.0
-"""Slices are compared at this distance, so that thin ones do not look like frames."""
+"""Slices are compared at this distance, since thin slices would be as similar as frames."""
 MAX_FRAME_CHANGE, MIN_FRAME_CHANGE = 1.2, 0.01
-"""Change between neighbouring frames over that between slices: at most 0.7 in cines, 1.5 and more in swapped ones."""
+"""Difference between frames divided by that between slices: at most 0.7 in cines, at least 1.5 if axes are swapped."""
 MAX_MEDIAN = 0.6
-"""The median's place between the darkest and the brightest voxels: at most 0.52 in exams, also in cropped ones."""
+"""The median's position from darkest to brightest voxels: at most 0.52 in exams, also in cropped ones."""
 
 
 class CheckedImaged(MapTransform):
-    """Refuse label maps, and note under DOUBTS what speaks against an image, T H W D as it was loaded.
+    """Refuse label maps, and note doubts about an image, T H W D as it was loaded, under DOUBTS.
 
-    Where frames come one by one (``frame_items``), the last one carries the doubts about them all.
+    If frames come one by one (``frame_items``), the last one carries the doubts about all of them.
 
     Raises:
-        CineError: a frame holds a handful of whole values only.
+        CineError: a frame has only a few different values, all whole numbers.
     """
 
     def __init__(self, keys: KeysCollection):
@@ -67,7 +67,7 @@ class CheckedImaged(MapTransform):
 
 
 class ImageStatistics:
-    """What tells an image's doubts, taken up frame by frame.
+    """Statistics for the doubts about an image, collected frame by frame.
 
     Args:
         spacing_mm: size of a voxel.
@@ -82,7 +82,7 @@ class ImageStatistics:
         self._last_HWD: np.ndarray | None = None
 
     def add(self, frame_HWD: np.ndarray) -> None:
-        """Take up the next frame. One without any contrast says nothing of the others."""
+        """Add the next frame. A frame without contrast is not compared with others."""
         axis = slice_axis(self.spacing_mm, frame_HWD.shape)
         step = max(1, round(SLICE_STEP_MM / self.spacing_mm[axis]))
         stack = np.moveaxis(frame_HWD, axis, 0)
@@ -98,7 +98,7 @@ class ImageStatistics:
         self._last_HWD = frame_HWD
 
     def doubts(self) -> list[str]:
-        """The flags of IMAGE_DOUBTS that hold for the frames so far."""
+        """The flags of IMAGE_DOUBTS for the frames so far."""
         if not self._samples:
             return []
         low, median, high = np.percentile(np.concatenate(self._samples), (0.5, 50, 99.5))
@@ -107,7 +107,7 @@ class ImageStatistics:
             flags.append(GAPS)
         if not self._frame_changes:
             return flags
-        between_frames = float(np.median(self._frame_changes))  # one frame may be spoilt
+        between_frames = float(np.median(self._frame_changes))  # the median, since one frame may be bad
         between_slices = float(np.mean(self._slice_changes)) if self._slice_changes else 0.0
         if between_frames <= MIN_FRAME_CHANGE * between_slices:
             flags.append(STILL)
@@ -117,7 +117,7 @@ class ImageStatistics:
 
 
 def image_doubts(image_THWD: np.ndarray, spacing_mm: np.ndarray) -> list[str]:
-    """The flags of IMAGE_DOUBTS that hold for an image whose voxels measure ``spacing_mm``."""
+    """The flags of IMAGE_DOUBTS for an image with voxels of ``spacing_mm``."""
     statistics = ImageStatistics(spacing_mm)
     for frame_HWD in image_THWD:
         statistics.add(frame_HWD)

@@ -1,4 +1,4 @@
-"""How well the heart's function that follows from the masks agrees with that of the reference."""
+"""How well heart function from the masks agrees with heart function from the reference."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ MEASURES = {
     "RV_esv_ml": "RV ESV (ml)",
     "myocardial_mass_g": "mass (g)",
 }
-"""Key -> name and unit; the mass is that at ED."""
+"""Key -> name and unit; the mass is measured at ED."""
 
 
 def function_of_patients(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-    """Function of each patient with an exam at ED or ES, predicted and reference.
+    """The heart function of each patient with an exam at ED or ES, from prediction and reference.
 
     Args:
-        rows: as in ``metrics.csv``; of them patient, group, phase, structure, volume_ml and reference_ml are read.
+        rows: as in ``metrics.csv``, with patient, group, phase, structure, volume_ml and reference_ml.
 
     Returns:
-        patient, group, predicted and reference, which hold a value or None for each of MEASURES: None where its phase
-        or its structure is missing, or where ES is above ED. Patients with a phase twice are left out, since nobody
-        knows which ED and ES belong together.
+        patient, group, predicted and reference; the last two have a value or None for each of MEASURES. It is None if
+        its phase or structure is missing, or if ES is larger than ED. A patient with several exams of one phase is left
+        out, since it is unknown which ED and ES belong together.
     """
     patients: dict[str, list[Mapping[str, Any]]] = {}
     for row in rows:
@@ -48,7 +48,7 @@ def function_of_patients(rows: Sequence[Mapping[str, Any]]) -> list[dict[str, An
 
 
 def _function(by_place: Mapping[tuple[str, str], Mapping[str, Any]], column: str) -> dict[str, float | None]:
-    """MEASURES of the volumes in a column; ED is the first frame and ES the second."""
+    """MEASURES from the volumes in a column; ED is the first frame and ES the second."""
     known = {phase for phase, _ in by_place}
     volumes = {
         name: [by_place[phase, name][column] if phase in known else 0.0 for phase in PHASES] for name in STRUCTURES
@@ -61,7 +61,7 @@ def _function(by_place: Mapping[tuple[str, str], Mapping[str, Any]], column: str
 
 
 def pairs_of(functions: Sequence[Mapping[str, Any]], measure: str) -> list[tuple[float, float]]:
-    """(predicted, reference) of the patients in whom both are known."""
+    """(predicted, reference) for the patients with both values."""
     pairs = ((entry["predicted"][measure], entry["reference"][measure]) for entry in functions)
     return [pair for pair in pairs if None not in pair]
 
@@ -70,8 +70,8 @@ def bland_altman(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
     """Agreement of predicted with reference values: Bland and Altman, Lancet 1986;327:307-310.
 
     Returns:
-        mean_error (of predicted - reference), std (of n - 1), limits (mean -+ 1.96 std), correlation (Pearson's),
-        count; None where there are too few values, or where one side does not vary.
+        mean_error (of predicted - reference), std (with n - 1), limits (mean -+ 1.96 std), correlation (Pearson's),
+        count. A value is None if there are too few pairs, or if one side does not vary.
     """
     errors = [predicted - reference for predicted, reference in pairs]
     mean = fmean(errors) if errors else None
@@ -90,7 +90,7 @@ def bland_altman(pairs: Sequence[tuple[float, float]]) -> dict[str, Any]:
 
 
 def agreement(functions: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """``bland_altman`` for each of MEASURES, and "undefined": patients whose reference alone gives a value."""
+    """``bland_altman`` for each of MEASURES, and "undefined": the number of patients with only a reference value."""
     return {
         measure: {
             **bland_altman(pairs_of(functions, measure)),
@@ -115,7 +115,7 @@ def agreement_cells(found: Mapping[str, Any]) -> tuple[str, str, str]:
 
 
 def format_agreement(agreements: Mapping[str, Mapping[str, Any]]) -> str:
-    """The agreement as a table for the terminal, without measures of which no reference is known."""
+    """The agreement as a table for the terminal, without measures that have no reference."""
     lines = [f"{'':12}{'mean error':>16}{'limits of agreement':>22}{'correlation':>13}{'patients':>10}"]
     for measure, name in MEASURES.items():
         found = agreements[measure]

@@ -1,4 +1,4 @@
-"""What a cell computes: its nodes, the operation that makes each, and its way to the output."""
+"""Figures of cells: the nodes, the operation of each, and the way to the output."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCALING = {
 
 
 def cells_figure(architecture: Architecture) -> Figure:
-    """For each group of cells its nodes X_0..X_N, the operation that makes each, and what leads to the output."""
+    """For each group of cells its nodes X_0..X_N, the operation of each, and the operations before the output."""
     groups = list(architecture.cells)
     count = architecture.space.nodes
     places = {group: _place(nodes) for group, nodes in architecture.cells.items()}
@@ -40,7 +40,7 @@ def cells_figure(architecture: Architecture) -> Figure:
 
 
 def _place(nodes: tuple[Node, ...]) -> list[tuple[int, int]]:
-    """Column and row of X_0..X_N: depth first, so that no arrow crosses a row or another arrow."""
+    """Column and row of X_0..X_N, depth first, so that no arrow crosses a row or another arrow."""
     places = {0: (0, 0)}
     rows = iter(range(len(nodes)))
 

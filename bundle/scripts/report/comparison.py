@@ -1,4 +1,4 @@
-"""A comparison's results: one row a network, as CSV, JSON, the papers' tables and the scatter of Dice against time."""
+"""The results of a comparison: one row per network, as CSV, JSON, tables, and a scatter plot of Dice against time."""
 
 from __future__ import annotations
 
@@ -41,8 +41,8 @@ def report_comparison(plan: Plan, failures: Mapping[str, str], costs: Mapping[st
 
     Args:
         plan: what was compared.
-        failures: networks that have no results, and why.
-        costs: of ``measure_costs``.
+        failures: the networks without results, and why.
+        costs: the result of ``measure_costs``.
         runtime: how networks run.
     """
     constraint, folder = plan.resolved_constraint(), Path(plan.work_dir)
@@ -77,13 +77,13 @@ def row_of(
     constraint: Constraint | None,
     runtime: Runtime,
 ) -> Row:
-    """What is known of a network.
+    """The known values of a network.
 
     Returns:
-        name, system, search, random; method and number of paths where it was derived; dice, its statistics by
-        structure and their "mean"; predicted_ms; what was measured; kept, whether the 95th percentile and the
-        throughput keep the constraint; patients, the number that it was scored on; seen, whether its search read any
-        of them; failure, why there is nothing. None where something is not known.
+        The entries name, system, search and random; method and number of paths if it was derived; predicted_ms and the
+        measured values. The entry dice has the statistics by structure and of the "mean". kept says whether the 95th
+        percentile and the throughput meet the constraint. patients is the number of scored patients, and seen says
+        whether its search read any of them. failure says why there are no results. Unknown values are None.
     """
     row: Row = {
         **dict.fromkeys(COLUMNS[:4] + COLUMNS[4 + 2 * (len(STRUCTURES) + 1) :]),
@@ -113,19 +113,19 @@ def row_of(
 
 
 def _predicted_ms(network: Network, plan: Plan, architecture: Architecture, runtime: Runtime) -> float | None:
-    """As its provenance says; of a random network, by the latency table of the search whose space it is of."""
+    """The prediction in its provenance; for a random network, from the latency table of its space."""
     known = architecture.provenance.predicted_ms
     if known is not None or network.search is None:
         return known
     path = Path(plan.latency_file(network.search))
     if not path.exists():
         return None
-    # of whichever device: what it predicts is held against what is measured here
+    # a table of any device: its predictions are compared with measurements here
     return LatencyTable.load(path, architecture.space, runtime, target="foreign").predict(architecture)
 
 
 def _seen(network: Network) -> bool | None:
-    """Whether the search read exams of patients on which the network was scored; None: nobody knows."""
+    """Whether the search read exams of patients on which the network was scored; None if unknown."""
     if not network.searched:
         return None if network.architecture is not None else False
     assert network.search is not None

@@ -1,4 +1,4 @@
-"""Dice against latency and throughput, with the Pareto front and the real-time region (RT-DNAS Fig. 2)."""
+"""Dice against latency and against throughput, with the Pareto front and the real-time region (RT-DNAS Fig. 2)."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from scripts.report.style import tidy
 from scripts.search.constraint import Constraint
 
 Row = Mapping[str, Any]
-# Okabe and Ito's palette, which colour-blind readers can tell apart; shapes tell the systems apart in print
+# the palette of Okabe and Ito, which colour-blind readers can distinguish; shapes distinguish the systems in print
 STYLES = (
     *(("#d55e00", "o"), ("#0072b2", "s"), ("#009e73", "^"), ("#cc79a7", "D")),
     *(("#e69f00", "v"), ("#56b4e9", "P"), ("#222222", "X"), ("#8c6d31", "*")),
 )
 CLOUD, REGION = "#b5b5b5", "#e6f4e6"
-WIDE = 5.0  # a range of more than this factor is shown in decades
+WIDE = 5.0  # a range of more than this factor gets a logarithmic axis
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Indices of the points (cost, gain) that no other point beats in one without losing in the other; by cost."""
+    """Indices of the Pareto-optimal points (cost, gain), sorted by cost."""
     front: list[int] = []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
         if not front or points[i][1] > points[front[-1]][1] or points[i] == points[front[-1]]:
@@ -38,8 +38,8 @@ def scatter_figure(rows: Sequence[Row], constraint: Constraint | None) -> Figure
     """Mean Dice against latency, and against throughput.
 
     Args:
-        rows: of ``comparison.row_of``; those that failed, or have no Dice, are left out.
-        constraint: its region is shaded; hollow marks miss it.
+        rows: rows of ``comparison.row_of``; failed networks and networks without a Dice are left out.
+        constraint: its region is shaded; hollow marks are networks that miss it.
     """
     rows = [row for row in rows if row["failure"] is None and row["dice"]["mean"]["mean"] is not None]
     figure = Figure(figsize=(13, 6.2), layout="constrained")
@@ -53,7 +53,7 @@ def scatter_figure(rows: Sequence[Row], constraint: Constraint | None) -> Figure
     tidy(right, "throughput, volumes a second", "", "Dice against throughput")
     handles, labels = left.get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside lower center", ncols=min(8, len(labels)), fontsize=9, frameon=False)
-    FigureCanvasAgg(figure).draw()  # places the axes, which labels are placed in
+    FigureCanvasAgg(figure).draw()  # fixes the positions of the axes before labels are placed
     figure.set_layout_engine("none")
     for axes, value in ((left, "median_ms"), (right, "volumes_per_second")):
         shown = [(row[value], row["dice"]["mean"]["mean"]) for row in rows]
@@ -89,7 +89,7 @@ def _panel(axes: Axes, rows: Sequence[Row], x_of: Callable[[Row], float], lower_
 
 
 def _shade(axes: Axes, low: float | None, high: float | None, text: str) -> None:
-    """Shade from or up to a bound; the axis is widened to show the bound itself."""
+    """Shade the region above or below a limit; the axis is extended to show the limit itself."""
     bound = low if low is not None else high
     assert bound is not None
     first, last = axes.get_xlim()
@@ -110,5 +110,5 @@ def _shade(axes: Axes, low: float | None, high: float | None, text: str) -> None
 
 
 def _short(row: Row) -> str:
-    """A name without that of its system, which the legend tells."""
+    """A name without that of its system, which is in the legend."""
     return row["name"].removeprefix(row["system"]).strip(" ,:") or row["name"]

@@ -1,4 +1,4 @@
-"""A comparison as the papers' tables, in Markdown, each beside what the paper reports."""
+"""A comparison in the form of the papers' tables, in Markdown, next to the values that the papers report."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
             f"network took {states['slowdown']:.2f} times as long."
         )
     if comparison["slow_only"]:
-        lines.append(f"**Only slower states were met by {', '.join(comparison['slow_only'])}**: measure these again.")
+        lines.append(f"**Never timed in the fast state: {', '.join(comparison['slow_only'])}**. Measure these again.")
     if limit:
         lines.append(
             f"{MISSES} misses the constraint: a 95th percentile of at most {limit['budget_ms']:g} ms, at least "
@@ -75,9 +75,9 @@ def _facts(comparison: Mapping[str, Any], rows: Sequence[Row]) -> str:
 
 
 def best_of_each_system(rows: Iterable[Row]) -> list[Row]:
-    """Of each system the network of the highest mean Dice, and of those that keep the constraint, if that is another.
+    """For each system, the network with the highest mean Dice, and the best one that meets the constraint.
 
-    Systems come in the order of their first network.
+    Both may be the same. Systems are in the order of their first network.
     """
     systems: dict[str, list[Row]] = {}
     for row in rows:
@@ -121,7 +121,7 @@ def _marked(text: str, misses: bool) -> str:
 
 
 def _reported(source: Source) -> str:
-    """A paper's table, whose averages are those of its columns."""
+    """A paper's table; the averages are computed from its columns."""
     title = (
         f"**Reported** by {source.title}, on {source.device}, {source.data}; not measured here. "
         f"{MISSES}: above {PAPER_MS:g} ms or below {PAPER_PER_SECOND:g}/s."
@@ -139,7 +139,7 @@ def _reported_row(row: Reported) -> tuple[str, ...]:
 
 
 def everything(comparison: Mapping[str, Any]) -> str:
-    """One table of all networks, with what they cost; arguments as of ``tables``."""
+    """One table of all networks with their costs; for the arguments see ``tables``."""
     rows, limit = [row for row in comparison["networks"] if row["failure"] is None], comparison["constraint"]
     header = (
         *("Network", "System", "Average Dice", "predicted, ms", "LT, ms", "TP, volumes/s"),
@@ -159,13 +159,13 @@ def everything(comparison: Mapping[str, Any]) -> str:
         for row in rows
     ]
     note = (
-        "A multiply-add counts as two operations. Peak memory: weights, and the most tensors that live at once in one "
-        "inference. Exams seen: whether the search read exams of patients that Dice is scored on."
+        "A multiply-add counts as two operations. Peak memory: weights, and the largest set of tensors in memory "
+        "in one inference. Exams seen: whether the search read exams of the scored patients."
     )
     return f"{markdown(header, lines)}\n\n{note}"
 
 
 def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table, names to the left and figures to the right."""
+    """A Markdown table with names aligned left and figures aligned right."""
     rule = ["---", *["---:"] * (len(header) - 1)]
     return "\n".join(f"| {' | '.join(cells)} |" for cells in (header, rule, *rows))

@@ -1,4 +1,4 @@
-"""Where an evaluated network is good and where it is not: by group, phase and level, and in the heart's function."""
+"""Where an evaluated network is good or bad: by group, phase and level, and in heart function."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from scripts.report.agreement import MEASURES, bland_altman, pairs_of
 from scripts.report.style import STRUCTURE_COLOURS, spread, tidy
 
 SHOWN = ("LV_ef_percent", "RV_ef_percent", "LV_edv_ml", "RV_edv_ml", "myocardial_mass_g")
-# Okabe and Ito's palette, as in style.py
+# the palette of Okabe and Ito, as in style.py
 _COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#222222")
 _MARKERS = ("o", "s", "^", "D")
 _SLOT = 0.13
-"""Width that the points of one structure and phase take, where groups and levels are 1 apart."""
+"""Width of the points of one structure and phase; groups and levels are 1 apart."""
 
 
 def agreement_figure(functions: Sequence[Mapping[str, Any]]) -> Figure:
-    """Bland-Altman plots: error of the prediction over the mean of both; mean error and limits of agreement as lines.
+    """Bland-Altman plots: error of the prediction against the mean of both, with mean error and limits of agreement.
 
     Args:
-        functions: of ``function_of_patients``.
+        functions: the result of ``function_of_patients``.
     """
     groups = sorted({entry["group"] for entry in functions})
     colours = {group: _COLOURS[i % len(_COLOURS)] for i, group in enumerate(groups)}
@@ -72,10 +72,10 @@ def _draw_limits(axes: Axes, found: Mapping[str, Any], name: str) -> None:
 
 
 def groups_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
-    """Dice of single exams by structure and phase, for each group (above) and level (beneath), with their means.
+    """Dice of single exams by structure and phase, for each group (top) and level (bottom), with their means.
 
     Args:
-        rows: as in ``metrics.csv``; of them group, phase, structure, dice and its columns by level are read.
+        rows: as in ``metrics.csv``, with group, phase, structure, dice and its columns by level.
     """
     phases = sorted({row["phase"] for row in rows})
     groups = sorted({row["group"] for row in rows})
@@ -111,7 +111,7 @@ def _offsets(axes: Axes) -> list[np.ndarray]:
 def _draw_means(
     axes: Axes, parts: Mapping[str, tuple[Sequence[Mapping[str, Any]], str]], phases: Sequence[str]
 ) -> None:
-    """Each part of the rows, and the column to take of them, at one tick."""
+    """Draw each part of the rows at one tick, from the given column."""
     width = _SLOT * len(phases)
     middle = (len(STRUCTURES) * width - _SLOT) / 2
     spread = width * len(STRUCTURES) + 0.2

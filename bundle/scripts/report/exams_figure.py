@@ -24,7 +24,7 @@ _PANEL = 3.0  # inches
 def view_exam(
     image_HWD: np.ndarray, pred_HWD: np.ndarray, label_HWD: np.ndarray, spacing_mm: Sequence[float]
 ) -> dict[str, Any]:
-    """What a figure shows of an exam, little enough to keep it of every exam until the worst is known.
+    """The data that a figure shows of an exam; small enough to keep for every exam until the worst is known.
 
     Returns:
         spacing_mm, of (number of slices) and slices: (level, index, image, prediction, label) of the three shown
@@ -37,17 +37,17 @@ def view_exam(
 
 
 def exams_figure(views: Sequence[Mapping[str, Any]]) -> Figure:
-    """Base, middle and apex of the exam of median mean Dice (of two, the lower) and of that of the lowest.
+    """Base, middle and apex of two exams: the median (the lower of two) and the lowest by mean Dice.
 
     Args:
-        views: of ``view_exam``, each with patient, group, phase and dice, the mean over the exam's structures or None.
+        views: results of ``view_exam``, each with patient, group, phase and dice (mean over structures, or None).
 
     Raises:
         CineError: no exam has a dice.
     """
     ranked = sorted((view for view in views if view["dice"] is not None), key=lambda view: view["dice"])
     if not ranked:
-        raise CineError("metrics", "no exam with a dice", "at least one", "Evaluate exams that carry labels.")
+        raise CineError("metrics", "no exam with a dice", "at least one", "Evaluate exams with labels.")
     shown = {"typical": ranked[(len(ranked) - 1) // 2], "worst": ranked[0]}
     columns = max(len(view["slices"]) for view in shown.values())
     height = sum(_PANEL * min(2.0, _tallness(view)) + 0.75 for view in shown.values()) + 0.3

@@ -1,4 +1,4 @@
-"""Dice against latency of the networks that were found under several budgets."""
+"""Dice against latency of the networks for several budgets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def report_front(work_dir: str) -> None:
 
 
 def evaluated(work_dir: str | Path, networks: Sequence[Mapping[str, Any]]) -> list[float] | None:
-    """The mean Dice on unseen exams, once every network's folder was trained and evaluated."""
+    """The mean Dice on unseen exams, if the network of every folder was trained and evaluated; else None."""
     files = [Path(work_dir) / network["folder"] / "metrics.json" for network in networks]
     if not all(file.exists() for file in files):
         return None
@@ -33,11 +33,11 @@ def evaluated(work_dir: str | Path, networks: Sequence[Mapping[str, Any]]) -> li
 
 
 def front_figure(networks: Sequence[Mapping[str, Any]], unseen: Sequence[float] | None = None) -> Figure:
-    """Dice against measured latency, with each budget as a line; a bar leads to the 95th percentile.
+    """Dice against measured latency, with a line for each budget; a bar extends to the 95th percentile.
 
     Args:
-        networks: of ``front.json``.
-        unseen: their Dice on unseen exams; None, that of the fine-tuned shared weights is shown.
+        networks: the networks of ``front.json``.
+        unseen: their Dice on unseen exams; None: the Dice of the fine-tuned shared weights is shown.
     """
     figure = Figure(figsize=(7.5, 4.8), layout="constrained")
     axes = figure.add_subplot()
@@ -57,12 +57,12 @@ def front_figure(networks: Sequence[Mapping[str, Any]], unseen: Sequence[float] 
     if points:
         axes.plot(*zip(*sorted(points), strict=True), color=FOUND, linewidth=1, zorder=2)
     else:
-        text = "No Dice is known yet: train and evaluate the network in each folder."
+        text = "No Dice yet: train and evaluate the network in each folder."
         axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center")
     axes.plot([], [], color=BUDGET, linewidth=1, linestyle="--", label="budget")
     source = "unseen exams" if unseen else "architecture half, shared weights fine-tuned"
     state = "measured" if all(network.get("measured_ms") for network in networks) else "predicted"
-    tidy(axes, f"latency of a volume ({state}), ms", f"mean Dice ({source})", "What each budget buys")
+    tidy(axes, f"latency of a volume ({state}), ms", f"mean Dice ({source})", "Dice for each budget")
     axes.margins(x=0.1, y=0.2)
     axes.set_xlim(left=0)
     axes.legend(loc="lower right", fontsize=9, frameon=False)

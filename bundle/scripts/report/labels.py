@@ -1,4 +1,4 @@
-"""Names beside points, where they hide the least."""
+"""Place names next to points, where they cover as little as possible."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from matplotlib.text import Annotation, Text
 from matplotlib.transforms import Bbox
 
 DISTANCES, ANGLES = (11, 20, 32, 46), range(0, 360, 30)  # points, degrees
-BESIDE = 15  # points; from further away, a line leads to the point
-MARK = 7  # points, the radius that a mark takes
+NEAR = 15  # points; a more distant name gets a line to its point
+MARK = 7  # points, the radius of a mark
 
 
 def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Sequence[str | None]) -> list[Annotation]:
-    """Write each name at the place around its point that covers least of the points, other names and the frame's edge.
+    """Write each name next to its point, where it covers the least of points, other names and the frame's edge.
 
     Args:
-        axes: drawn before, in a layout that does not change any more.
-        points: in data coordinates; those without a name are kept clear too.
-        names: one a point, or None.
+        axes: already drawn, with a final layout.
+        points: in data coordinates; points without a name are not covered either.
+        names: one per point, or None.
     """
     renderer = FigureCanvasAgg(axes.figure).get_renderer()  # type: ignore[arg-type]
     spots = axes.transData.transform(np.asarray(points, dtype=float))
@@ -38,7 +38,7 @@ def place_labels(axes: Axes, points: Sequence[tuple[float, float]], names: Seque
         for number, (distance, angle) in enumerate(itertools.product(DISTANCES, ANGLES)):
             label = _write(axes, names[i] or "", points[i], distance, math.radians(angle))
             label.update_positions(renderer)
-            box = Text.get_window_extent(label, renderer)  # an annotation's own would count its line
+            box = Text.get_window_extent(label, renderer)  # the extent of an annotation would include its line
             outside = box.width * box.height - _common(box, frame)
             hidden = sum(_common(box, other) for other in taken) + 5 * outside
             tried.append((hidden + 3 * distance, number, label, box))
@@ -63,7 +63,7 @@ def _write(axes: Axes, name: str, point: tuple[float, float], distance: float, a
         ha="left" if dx > 1 else "right" if dx < -1 else "center",
         va="center",
         zorder=4,
-        arrowprops=line if distance > BESIDE else None,
+        arrowprops=line if distance > NEAR else None,
         path_effects=[withStroke(linewidth=2, foreground="white", alpha=0.8)],
     )
 

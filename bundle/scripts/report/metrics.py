@@ -1,4 +1,4 @@
-"""Dice, also by level, Hausdorff distance and volumes of every exam, and their summary, also by group."""
+"""Dice, also by level, Hausdorff distance and volumes of every exam, with a summary over all and by group."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ COLUMNS = (
     *("scored_slices", "slices"),
 )
 MIN_LABELLED = 0.5
-"""Share of the slices that a label names at least, if it is not of some slices only."""
+"""A whole label has structures in at least this share of the slices; with fewer, only some slices were labelled."""
 Row = dict[str, Any]
 
 
@@ -51,17 +51,17 @@ def measure_exam(
     spacing_mm: tuple[float, ...],
     structures: Collection[str] = tuple(STRUCTURES),
 ) -> list[Row]:
-    """One row a structure: dice, hd95_mm, volumes, Dice by level (dice_base, _middle, _apex), and slices that count.
+    """One row per structure: dice, hd95_mm, volumes, Dice by level (dice_base, _middle, _apex), and scored slices.
 
-    A structure that the label never names is not scored: all its values are None but volume_ml. Of a partly labelled
-    exam only the labelled slices count (``scored_slices``). Of others, slices without label count as background. They
-    lower the Dice of the exam and of no level (``slices_by_level``). In a level, Dice is None where the structure is
-    absent from both, 0 where from one.
+    A structure that is absent from the label is not scored: all its values are None, except volume_ml. In a partly
+    labelled exam only the labelled slices count (``scored_slices``). Otherwise, slices without a label count as
+    background: they lower the Dice of the exam, but belong to no level (``slices_by_level``). In a level, Dice is None
+    if the structure is absent from both masks, and 0 if it is absent from one.
 
     Args:
         pred_HWD, label_HWD: labels on the original grid, slices last.
         spacing_mm: voxel size.
-        structures: those that a whole label names.
+        structures: the structures of a whole label.
     """
     scored = scored_slices(np.asarray(label_HWD), structures)
     pred_HWD = pred_HWD * torch.as_tensor(scored, device=pred_HWD.device)
@@ -89,10 +89,10 @@ def measure_exam(
 
 
 def scored_slices(label_HWD: np.ndarray, structures: Collection[str] = tuple(STRUCTURES)) -> np.ndarray:
-    """Which slices count, bool D: all, or of a partly labelled exam those with a label.
+    """Which slices count, bool D: all, or in a partly labelled exam those with a label.
 
-    An exam is partly labelled where its label lacks one of ``structures``, a slice between labelled ones, or more than
-    half of the slices (of ACDC's volumes, 70 % and more carry a label).
+    An exam is partly labelled if its label lacks one of ``structures``, a slice between labelled ones, or more than
+    half of the slices. In ACDC's volumes, at least 70 % of the slices have a label.
     """
     filled = (label_HWD != 0).any(axis=(0, 1))
     complete = all((label_HWD == STRUCTURES[name]).any() for name in structures)
@@ -102,14 +102,14 @@ def scored_slices(label_HWD: np.ndarray, structures: Collection[str] = tuple(STR
 
 
 def labelled_dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
-    """Dice of each structure that the label names, over the slices that count; None of others."""
+    """Dice of each structure in the label, over the scored slices; None for others."""
     scored = torch.as_tensor(scored_slices(np.asarray(label_HWD)), device=pred_HWD.device)
     found = _dice(pred_HWD * scored, label_HWD)
     return {name: found[name] if bool((label_HWD == index).any()) else None for name, index in STRUCTURES.items()}
 
 
 def _dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | None]:
-    """Dice of each structure; None where it is absent from both, 0 where from one."""
+    """Dice of each structure; None if it is absent from both, 0 if from one."""
     pred, label = (one_hot(x.long()[None, None], 4) for x in (pred_HWD, label_HWD))
     values = compute_dice(pred, label, include_background=False, ignore_empty=False)[0]
     there = (pred + label).sum(dim=(0, 2, 3, 4)) > 0
@@ -117,14 +117,14 @@ def _dice(pred_HWD: torch.Tensor, label_HWD: torch.Tensor) -> dict[str, float | 
 
 
 def summarise(rows: list[Row]) -> dict[str, Any]:
-    """Mean, standard deviation and number over exams, for each structure and phase, and over all.
+    """Mean, standard deviation and number of exams, for each structure and phase, and for all together.
 
     Returns:
         patients, their number; dice and hd95_mm: structure -> phase or "all" -> statistics, and "mean", those of all;
         dice_by_level and dice_by_group: level or group -> structure or "mean" -> phase or "all" -> statistics;
-        function: "patients", their function (``function_of_patients``), and "agreement" of it;
-        not_labelled: structure -> number of exams whose label never names it; partly_labelled and without_label:
-        numbers of exams.
+        function: "patients", their function (``function_of_patients``), and its "agreement";
+        not_labelled: structure -> number of exams whose label lacks it; partly_labelled and without_label: numbers of
+        exams.
     """
     scored = [row for row in rows if row["scored_slices"]]
     summary: dict[str, Any] = {"patients": len({row["patient"] for row in scored})}
@@ -148,7 +148,7 @@ def summarise(rows: list[Row]) -> dict[str, Any]:
 
 
 def _partly(row: Row) -> bool:
-    """Whether the exam of a row is partly labelled; its volumes are of some slices only."""
+    """Whether the exam of a row is partly labelled; its volumes are of only some slices."""
     return row["scored_slices"] < row["slices"]
 
 
@@ -175,13 +175,13 @@ def statistics_of(values: list[float | None]) -> dict[str, float | int | None]:
 class ExamMetrics:
     """Evaluator handler: ``metrics.csv``, ``metrics.json`` and figures in ``folder``.
 
-    The engine's output holds image, pred and label on one grid; its batch patient, group, phase, and perhaps frame and
-    structures (see ``Exam``).
+    The engine's output has image, pred and label on one grid; its batch has patient, group, phase, and perhaps frame
+    and structures (see ``Exam``).
 
     Args:
-        folder: where to write.
+        folder: the output folder.
         context: further entries of metrics.json, such as latency and throughput of the network.
-        label_map: with which the labels were read; where another fits much better, results and log say so.
+        label_map: the one with which the labels were read; results and log report if another one fits much better.
     """
 
     def __init__(
@@ -204,7 +204,7 @@ class ExamMetrics:
         self.pairs = 0
 
     def _collect(self, engine: Engine) -> None:
-        # MONAI's evaluator leaves what is no tensor to the batch
+        # MONAI's evaluator keeps values that are not tensors only in the batch
         for exam, item in zip(engine.state.batch, engine.state.output, strict=True):  # type: ignore[call-overload]
             image, pred, label = (
                 in_working_order(item[key], item["label"].affine) for key in ("image", "pred", "label")
@@ -220,7 +220,7 @@ class ExamMetrics:
             self.views.append({**exam, **view, "dice": statistics_of([row["dice"] for row in rows])["mean"]})
 
     def _publish(self, engine: Engine) -> None:
-        """Where experiment trackers look."""
+        """Put the means where experiment trackers find them."""
         dice = summarise(self.rows)["dice"]
         means = {"mean": dice["mean"]["mean"], **{name: dice[name]["all"]["mean"] for name in STRUCTURES}}
         engine.state.metrics.update({f"dice_{name}": mean for name, mean in means.items() if mean is not None})
@@ -246,6 +246,6 @@ class ExamMetrics:
 
 
 def in_working_order(volume: torch.Tensor, affine: torch.Tensor) -> MetaTensor:
-    """1 H W D on the label's grid -> H W D with the slices last, on the CPU."""
+    """1 H W D on the label's grid -> H W D with slices last, on the CPU."""
     ordered: Any = ShortAxisOrder()(MetaTensor(convert_to_tensor(volume, device="cpu"), affine=affine))
     return ordered[0]

@@ -1,4 +1,4 @@
-"""The summary of an evaluation as people read it in the terminal."""
+"""The summary of an evaluation as text for the terminal."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
     if "label_map_hint" in summary:
         lines.append(format_hint(summary["label_map_hint"]))
     if summary.get("read_by_search"):
-        lines.append(f"{summary['read_by_search']} of these exams were read by the search: they are not unseen")
+        lines.append(f"{summary['read_by_search']} of these exams were read by the search, so they are not unseen")
     if summary["function"]["patients"]:
         lines.append(format_agreement(summary["function"]["agreement"]))
     if "latency" in summary:
@@ -38,7 +38,7 @@ def format_summary(summary: Mapping[str, Any]) -> str:
 
 
 def missing_labels(summary: Mapping[str, Any]) -> list[str]:
-    """Sentences about what the reference does not label; none where it labels everything."""
+    """Sentences about structures and exams without reference labels; none if everything is labelled."""
     never = _never_labelled(summary)
     counts = {
         f"Exams without a label of {name}": (count, f"{name} is not scored there")
@@ -48,14 +48,12 @@ def missing_labels(summary: Mapping[str, Any]) -> list[str]:
     partly, without = summary.get("partly_labelled", 0), summary.get("without_label", 0)
     counts["Exams that are partly labelled"] = partly, "only their labelled slices count, and no volumes are compared"
     counts["Exams without any label"] = without, "they are not scored"
-    sentences = [
-        f"None of these exams has a label of {name}: {name} is left out of means and tables." for name in never
-    ]
+    sentences = [f"None of these exams has a label of {name}: it is not in means and tables." for name in never]
     return sentences + [f"{text}: {count}; {meaning}." for text, (count, meaning) in counts.items() if count]
 
 
 def _never_labelled(summary: Mapping[str, Any]) -> list[str]:
-    """The structures that no scored exam labels."""
+    """The structures without a label in any scored exam."""
     lacking = summary.get("not_labelled", {})
     return [name for name, count in lacking.items() if count and not summary["dice"][name]["all"]["count"]]
 
@@ -71,16 +69,16 @@ def _latency_line(latency: Mapping[str, Any]) -> str:
             timing["p95_ms"] <= latency["budget_ms"] and 1000 / timing["mean_ms"] >= needed
             for timing in (latency, latency["met"])
         )
-        slowed = f"kept in the device's fast state, not over all visits now (p95 {latency['met']['p95_ms']:.2f} ms)"
-        missed = "not kept" if latency["fast_visits"] else "not judged, since the device was never in its fast state"
-        verdict = ("kept" if met else slowed) if fast else missed
+        slowed = f"met in the device's fast state, not over all visits now (p95 {latency['met']['p95_ms']:.2f} ms)"
+        missed = "not met" if latency["fast_visits"] else "not judged, since the device was never in its fast state"
+        verdict = ("met" if met else slowed) if fast else missed
         rate = f" and {needed:g} volumes a second" if needed else ""
         line += f"; budget {latency['budget_ms']:.2f} ms{rate}: {verdict}"
     return line
 
 
 def cell(statistics: Mapping[str, Any], digits: int) -> str:
-    """Mean ± standard deviation, as far as they are known."""
+    """Mean ± standard deviation, if known."""
     if statistics["mean"] is None:
         return "-"
     spread = "" if statistics["std"] is None else f" ± {statistics['std']:.{digits}f}"

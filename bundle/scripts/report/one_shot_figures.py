@@ -1,4 +1,4 @@
-"""How a one-shot search went: its curve, its candidates, the architecture it chose, how well it ranks."""
+"""Figures of a one-shot search: its curve, its candidates, the chosen architecture, and how well it ranks."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from scripts.space.architecture import Architecture
 from scripts.space.registry import REGISTRY
 
 logger = logging.getLogger(__name__)
-ACTION = "Run the step search with hypersegnas.json anew."
+ACTION = "Run the step search with hypersegnas.json again."
 
 
 @on_main
@@ -48,7 +48,7 @@ def report_one_shot(work_dir: str, table: LatencyTable) -> None:
 def report_correlation(work_dir: str) -> None:
     """Draw correlation.png into the folder ``figures`` of ``work_dir``."""
     schema = _of(CORRELATION, "architectures", "dice", "fine_tuned_dice")
-    content = read_json(Path(work_dir) / "correlation.json", schema, "Run the step correlate anew.")
+    content = read_json(Path(work_dir) / "correlation.json", schema, "Run the step correlate again.")
     figure = correlation_figure(content)
     logger.info("Drew %s", save_figure(figure, Path(work_dir) / "figures" / "correlation.png"))
 
@@ -58,7 +58,7 @@ def _of(name: str, *required: str) -> dict[str, Any]:
 
 
 def edges_figure(architecture: Architecture) -> Figure:
-    """Every edge of the trellis; those that the architecture holds in the colour of their operation."""
+    """Every edge of the trellis; the edges of the architecture in the colour of their operation."""
     figure, axes = trellis_axes(architecture)
     held = {cell: architecture.nodes_of(cell)[0][1] for cell in architecture.union if not cell.skip}
     for cell in sorted(architecture.space.trellis.cells, key=lambda cell: cell in held):
@@ -68,13 +68,13 @@ def edges_figure(architecture: Architecture) -> Figure:
     axes.set_title("\n".join(filter(None, (shown, latency_note(architecture.provenance)))), fontsize=11)
     operations = architecture.space.operations
     handles = [Line2D([], [], color=REGISTRY[name].colour, linewidth=3, label=readable(name)) for name in operations]
-    handles.append(Line2D([], [], color="0.85", linewidth=3, label="edge not held"))
+    handles.append(Line2D([], [], color="0.85", linewidth=3, label="unused edge"))
     figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False, fontsize=9)
     return figure
 
 
 def curve_figure(epochs: Sequence[Mapping[str, float]]) -> Figure:
-    """The loss of the shared weights over the epochs, and how far the assistant has given way."""
+    """The loss of the shared weights over the epochs, and how far the assistant is annealed."""
     figure = Figure(figsize=(7, 3.6), layout="constrained")
     axes = figure.add_subplot()
     numbers = [entry["epoch"] for entry in epochs]
@@ -91,7 +91,7 @@ def curve_figure(epochs: Sequence[Mapping[str, float]]) -> Figure:
 
 
 def candidates_figure(content: Mapping[str, Any], chosen: Architecture) -> Figure:
-    """Dice against cost: every candidate with shared weights, the best of them fine-tuned, the one that was chosen."""
+    """Dice against cost: all candidates with shared weights, the best ones fine-tuned, and the chosen one."""
     figure = Figure(figsize=(7, 4.4), layout="constrained")
     axes = figure.add_subplot()
     known = [entry for entry in content["candidates"] if entry["dice"] is not None]
@@ -108,10 +108,10 @@ def candidates_figure(content: Mapping[str, Any], chosen: Architecture) -> Figur
         ):
             at = entry["cost"], entry["fine_tuned_dice"]
             axes.scatter(*at, s=130, facecolors="none", edgecolors="#d55e00", linewidths=2, label="chosen", zorder=4)
-    most, unit = content["identity"]["most"], content["identity"]["cost"]
+    limit, unit = content["identity"]["most"], content["identity"]["cost"]
     costs = [entry["cost"] for entry in known]
-    if most <= max(costs) + (max(costs) - min(costs)):  # a line far away would squeeze the points into one
-        axes.axvline(most, color="#d55e00", linestyle="--", label=f"{most:g} {unit}")
+    if limit <= max(costs) + (max(costs) - min(costs)):  # a distant line would compress all points into one
+        axes.axvline(limit, color="#d55e00", linestyle="--", label=f"{limit:g} {unit}")
     quantity = "predicted ms" if unit == "ms" else "MiB of a training step"
     tidy(axes, quantity, "mean Dice, architecture half", f"{len(known)} candidates")
     axes.legend(fontsize=9, frameon=False)
@@ -119,7 +119,8 @@ def candidates_figure(content: Mapping[str, Any], chosen: Architecture) -> Figur
 
 
 def correlation_figure(content: Mapping[str, Any]) -> Figure:
-    """Dice from scratch against Dice with shared weights, before and after fine-tuning (HyperSegNAS Fig. 4)."""
+    """Dice after training from scratch against Dice with shared weights, before and after fine-tuning (HyperSegNAS
+    Fig. 4)."""
     figure = Figure(figsize=(8.4, 4), layout="constrained")
     scratch = [row["scratch_dice"] for row in content["architectures"]]
     titles = {"dice": "shared weights", "fine_tuned_dice": "fine-tuned"}

@@ -1,4 +1,4 @@
-"""The picture that lies beside every mask: contours on the cine, and the ventricles' volumes over time.
+"""The picture next to every mask: contours on the cine, and the ventricles' volumes over time.
 
 Tensors: T frames, H W in-plane (towards the patient's left and back), D slices.
 """
@@ -37,19 +37,19 @@ LONGEST_TITLE = 80
 FILL = 0.3
 """Opacity of a structure within its contour."""
 DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
-"""Depth of the shown slices in the labelled stack; its very ends hold slivers that show little."""
+"""Relative position of the shown slices in the labelled stack; its ends show only small parts of structures."""
 
 
 def save_overlay(item: Mapping[str, Any], path: str | Path) -> None:
     """Draw ``item["pred"]`` (T H W D labels, in the order of the file ``item["source"]``) over its image.
 
     Raises:
-        CineError: the labels have another shape than the file.
+        CineError: the labels and the file differ in shape.
     """
     function = function_of(item)
     image_path = Path(item["source"])
     header = read_header(image_path)
-    labels = np.ascontiguousarray(item["pred"])  # torch refuses reversed views
+    labels = np.ascontiguousarray(item["pred"])  # torch does not accept reversed views
 
     def in_working_order(voxels_THWD: np.ndarray) -> Any:
         return ShortAxisOrder()(MetaTensor(voxels_THWD, affine=torch.as_tensor(header.affine)))
@@ -69,13 +69,13 @@ def overlay_figure(
     function: Mapping[str, Any],
     title: str,
 ) -> Figure:
-    """Base, middle and apex at four phases of the cine, and beneath them the volume-time curve.
+    """Base, middle and apex at four phases of the cine, and below them the volume-time curve.
 
     Args:
-        images: intensities H W D of the frames ``shown_phases``, counted from 0, in working order (``ShortAxisOrder``).
+        images: frame, counted from 0 -> intensities H W D, for ``shown_phases``, in working order (``ShortAxisOrder``).
         labels_THWD: labels as in STRUCTURES, of all frames.
         spacing_mm: voxel size along H, W and D (mm).
-        function: what ``cardiac_function`` says of the labels.
+        function: the result of ``cardiac_function`` for the labels.
         title: the exam's name.
 
     Raises:
@@ -87,7 +87,7 @@ def overlay_figure(
     if found != {labels_THWD.shape[1:]} or labels_THWD.shape[:-3] != (frames,) or len(spacing_mm) != 3:
         shapes = f"images {found}, labels {labels_THWD.shape}, {frames} frames, spacing {list(spacing_mm)}"
         raise CineError(
-            title, shapes, "arrays H W D and T H W D, T and three spacings", "Take all of them of one exam."
+            title, shapes, "arrays H W D and T H W D, T and three spacings", "Take all of them from one exam."
         )
     slices, window = shown_slices(labels_THWD), heart_window(labels_THWD, spacing_mm)
     images, labels_THWD = {t: images[t][window] for _, t in phases}, labels_THWD[(slice(None), *window)]
@@ -95,9 +95,9 @@ def overlay_figure(
     grey = {"cmap": "gray", "vmin": low, "vmax": high, "interpolation": "bilinear"}
 
     width_mm, height_mm = ((w.stop - w.start) * mm for w, mm in zip(window, spacing_mm, strict=False))
-    rows, columns = (len(slices), len(phases)) if frames > 1 else (1, len(slices))  # one frame lies on its side
+    rows, columns = (len(slices), len(phases)) if frames > 1 else (1, len(slices))  # one frame is shown as a row
     panel = 9.4 / max(3, columns)
-    row = panel * min(2.0, height_mm / width_mm)  # a strip of an image must not make a tower of a picture
+    row = panel * min(2.0, height_mm / width_mm)  # a long, narrow image must not make a very tall picture
     curve = [2.3] if frames > 1 else []
     size = (max(6.5, panel * columns + 0.6), row * rows + sum(curve) + 1.2)
     figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.03, h_pad=0.05, wspace=0, hspace=0))
@@ -126,7 +126,7 @@ def overlay_figure(
 
 
 def shown_slices(labels_THWD: np.ndarray) -> list[tuple[str, int]]:
-    """(name, index) of base, middle and apex: of the slices with labels, else of all; fewer where there are fewer."""
+    """(name, index) of base, middle and apex: of the slices with labels, or of all; fewer if the stack is shorter."""
     filled = labelled_slices(labels_THWD)
     stack = filled if len(filled) else np.arange(labels_THWD.shape[3])
     ends = DEPTHS if len(filled) else dict(zip(LEVELS, (0.0, 0.5, 1.0), strict=True))
@@ -136,7 +136,7 @@ def shown_slices(labels_THWD: np.ndarray) -> list[tuple[str, int]]:
 
 
 def shown_phases(frames: int, ed: int | None, es: int | None) -> list[tuple[str, int]]:
-    """(name, index from 0) of ED, systole, ES and diastole, each once; evenly spread where ED or ES is unknown.
+    """(name, index from 0) of ED, systole, ES and diastole, each only once; evenly spread if ED or ES is unknown.
 
     Args:
         frames: T; the cine is a loop.
@@ -153,7 +153,7 @@ def shown_phases(frames: int, ed: int | None, es: int | None) -> list[tuple[str,
 
 
 def heart_window(labels_THWD: np.ndarray, spacing_mm: Sequence[float]) -> tuple[slice, slice]:
-    """Rows and columns around all labels with a margin; the whole image where there are none."""
+    """Rows and columns around all labels with a margin; the whole image if there are no labels."""
     window = []
     for axis in (1, 2):
         size, mm = labels_THWD.shape[axis], spacing_mm[axis - 1]
@@ -182,7 +182,7 @@ def draw_slice(
 
 
 def draw_contours(axes: Axes, labels_HW: np.ndarray, colours: Mapping[str, str], **style: Any) -> None:
-    """The outline of each structure, over a slice that was drawn before; ``style`` is of ``Axes.contour``."""
+    """The outline of each structure, over a slice that was already drawn; ``style`` is passed to ``Axes.contour``."""
     for name, label in STRUCTURES.items():
         mask_WH = (labels_HW == label).T
         if min(mask_WH.shape) > 1 and mask_WH.any() and not mask_WH.all():
@@ -191,7 +191,7 @@ def draw_contours(axes: Axes, labels_HW: np.ndarray, colours: Mapping[str, str],
 
 def _draw_volumes(axes: Axes, function: Mapping[str, Any]) -> None:
     numbers = range(1, function["frames"] + 1)
-    # yellow alone would fade on white
+    # plain yellow would hardly be visible on white
     edge = [Stroke(linewidth=3.4, foreground="0.25"), Normal()]
     for name in ("LV", "RV"):
         volumes = function["volumes_ml"][name]
@@ -212,7 +212,7 @@ def _draw_volumes(axes: Axes, function: Mapping[str, Any]) -> None:
 
 
 def _summary(function: Mapping[str, Any]) -> str:
-    """The exam's figures in a line; a dash where one is undefined."""
+    """The exam's figures in a line; a dash if one is undefined."""
 
     def number(value: float | None) -> str:
         return "–" if value is None else f"{value:.0f}"  # noqa: RUF001

@@ -1,4 +1,4 @@
-"""What one sees while a network trains: a bar with the time left, a history file, the curves."""
+"""Progress of a training: a bar with the remaining time, a history file, and curves."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ class TrainingProgress:
     """Trainer handler; attach it after the handlers that resume and validate.
 
     Args:
-        folder: ``history.json`` and ``curves.png`` go here.
+        folder: ``history.json`` and ``curves.png`` are written here.
         optimizer: its learning rate is recorded.
-        evaluator: where given, its key metric is recorded as val_dice whenever it ran.
+        evaluator: if given, its key metric is recorded as val_dice after each of its runs.
     """
 
     def __init__(self, folder: str, optimizer: Any, evaluator: Engine | None = None):
@@ -45,7 +45,7 @@ class TrainingProgress:
         self.bar = tqdm(total=total, initial=engine.state.iteration, desc="train", unit="step", disable=not is_main())
 
     def _step(self, engine: Engine) -> None:
-        # a sum on the device: reading every loss would wait for it
+        # a sum on the device: reading each loss would wait for the device
         output: Any = engine.state.output
         self.loss_sum, self.loss_count = self.loss_sum + output[0]["loss"].detach(), self.loss_count + 1
         self.bar.update()

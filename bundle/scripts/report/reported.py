@@ -1,8 +1,8 @@
-"""What the papers report, to stand beside what was measured here; nothing of it was measured here.
+"""The values that the papers report, for comparison with measurements here; nothing in this module was measured here.
 
-Their devices and labels are not ours, so only the order of their rows compares. Means of the three structures are
-computed from the columns, since printed averages do not all agree with theirs (RT-DNAS Table 1, Dijkstra N=3: the
-columns' mean is 0.862, printed 0.849).
+The papers' devices and labels differ from ours, so only the order of their rows can be compared. Means of the three
+structures are computed from the columns, since some printed averages do not agree with them. In RT-DNAS
+Table 1, Dijkstra N=3, the columns' mean is 0.862, but 0.849 is printed.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from statistics import fmean
 
 @dataclass(frozen=True)
 class Reported:
-    """A row of a paper's table: Dice of RV, MYO and LV as (mean, standard deviation), ms, volumes a second."""
+    """A row of a paper's table: Dice of RV, MYO and LV as (mean, standard deviation), ms, volumes per second."""
 
     name: str
     rv: tuple[float, float]
@@ -29,7 +29,7 @@ class Reported:
 
 @dataclass(frozen=True)
 class Source:
-    """A paper's table: where it stands, what it ran on, and which data it speaks of."""
+    """A paper's table: its place, its device and its data."""
 
     title: str
     device: str

@@ -1,4 +1,4 @@
-"""How a search went: its cell tables and curves over the epochs, and where the latency of what it found goes."""
+"""Figures of a search: probabilities and curves over the epochs, and the parts of the derived network's latency."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ __all__ = [
 ]
 
 LINE_STYLES: tuple[Any, ...] = ("-", "--", ":", "-.", (0, (1, 4)), (0, (8, 3)), (0, (5, 1, 1, 1, 1, 1)))
-ACTION = "Run the step search anew, or name the work_dir of this architecture."
+ACTION = "Run the step search again, or name the work_dir of this architecture."
 
 
 def write_search_figures(
@@ -58,12 +58,12 @@ def write_search_figures(
 
 
 def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> Figure:
-    """The probability of each (input, operation) pair over the epochs, one panel a group of cells and node.
+    """The probability of each (input, operation) pair over the epochs, one panel per group of cells and node.
 
-    The pair that the architecture holds is drawn bold. ``history`` is that of ``search/history.json``.
+    The pair in the architecture is drawn bold. ``history`` is the content of ``search/history.json``.
 
     Raises:
-        CineError: the history has no epoch, or is that of another space.
+        CineError: the history has no epoch, or belongs to another space.
     """
     space = architecture.space
     epochs, groups = _epochs(history), space.groups
@@ -91,7 +91,7 @@ def evolution_figure(history: Mapping[str, Any], architecture: Architecture) -> 
             tidy(axes, "epoch" if group == groups[-1] else "", "", winner, whole_x=True)
         row[0].set_ylabel(f"{readable(group)}\nprobability")
     for axes in panels[0]:
-        axes.set_ylim(bottom=0)  # shared by its column, so only now that every line is there
+        axes.set_ylim(bottom=0)  # panels of a column share it, so it is set after all lines are drawn
     inputs = [
         Line2D([], [], color="0.2", linestyle=LINE_STYLES[j % len(LINE_STYLES)], label=f"reads $X_{{{j}}}$")
         for j in range(space.nodes)
@@ -144,7 +144,7 @@ def curves_figure(history: Mapping[str, Any]) -> Figure:
 
 
 def breakdown_figure(architecture: Architecture, table: LatencyTable) -> Figure:
-    """The predicted ms of the derived network, stacked by operation at each scale; stem and head stand apart.
+    """The predicted ms of the derived network, stacked by operation at each scale; stem and head are separate.
 
     Raises:
         CineError: the table lacks an entry that the network needs.
@@ -209,5 +209,5 @@ def _node_table(epochs: list[dict[str, Any]], group: str, node: int, space: Spac
         raise CineError(f"history, nodes#{group}", str(error), f"a table of shape {expected}", ACTION) from None
     if table_EJO.shape != expected:
         where = f"history, nodes#{group}#{node - 1}"
-        raise CineError(where, f"a table of shape {table_EJO.shape}", f"{expected} as in the space", ACTION)
+        raise CineError(where, f"a table of shape {table_EJO.shape}", f"{expected}, as in the space", ACTION)
     return table_EJO

@@ -1,4 +1,4 @@
-"""The pictures of a search, from its files."""
+"""Draw the pictures of a search from its files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a stream went: the latency of every volume over time, against the deadline."""
+"""Figure of a stream: the latency of every volume over time, compared with the deadline."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from scripts.report.style import STRUCTURE_COLOURS, save_figure, tidy
 
 
 def report_stream(result: Mapping[str, Any]) -> None:
-    """Draw what ``stream_cine`` returned, beside its other results, as ``NAME_stream.png``."""
+    """Draw the result of ``stream_cine`` as ``NAME_stream.png``, next to its other results."""
     save_figure(stream_figure(result), f"{result['output']}_stream.png")
 
 
 def stream_figure(result: Mapping[str, Any]) -> Figure:
-    """Latency over time, its distribution, and the volumes that the masks have.
+    """Latency over time, its distribution, and the volumes of the masks.
 
     Args:
         result: as in ``NAME_stream.json``: summary, rate and records.
@@ -32,12 +32,12 @@ def stream_figure(result: Mapping[str, Any]) -> Figure:
     axes = figure.subplot_mosaic("TTTS;VVVS")
     deadline = summary["deadline_ms"]
     axes["T"].plot(times_s, latencies, ".", color="#0072b2", markersize=3, label="arrival to mask")
-    axes["T"].plot(times_s, network, ".", color="#999999", markersize=2, label="network alone")
+    axes["T"].plot(times_s, network, ".", color="#999999", markersize=2, label="only network")
     axes["T"].plot(times_s[whole], latencies[whole], "o", mfc="none", color="#d55e00", label="whole field of view")
     axes["T"].axhline(deadline, color="black", linewidth=1, linestyle="--", label=f"deadline, {deadline:g} ms")
     axes["T"].set_ylim(0, max(1.2 * deadline, 1.05 * float(np.percentile(latencies, 99.5))))
     axes["T"].legend(fontsize=8, loc="upper right", ncols=4)
-    rate = "as fast as it goes" if result["rate"] is None else f"{result['rate']:g} a second"
+    rate = "as fast as possible" if result["rate"] is None else f"{result['rate']:g} a second"
     title = f"{summary['volumes']} volumes at {rate}: {summary['missed']} late, {summary['dropped']} dropped"
     tidy(axes["T"], "", "ms", title)
     ordered = np.sort(latencies[1:] if len(latencies) > 1 else latencies)

@@ -1,4 +1,4 @@
-"""What all figures share: colours, readable names, and one way to write a picture."""
+"""The common style of all figures: colours, readable names, and one function to save a picture."""
 
 from __future__ import annotations
 
@@ -25,23 +25,23 @@ DPI = 150
 
 
 def readable(name: str) -> str:
-    """An identifier as people read it: ``conv_3x3x3`` becomes ``conv 3×3×3``."""  # noqa: RUF002
+    """An identifier in readable form: ``conv_3x3x3`` becomes ``conv 3×3×3``."""  # noqa: RUF002
     return re.sub(r"(?<=\d)x(?=\d)", "×", name.replace("non_", "non-").replace("_", " "))  # noqa: RUF001
 
 
 def kind_of(group: str) -> str:
-    """The kind of a group of cells, such as contracting of contracting_0; any other name as it is."""
+    """The kind of a group of cells, such as contracting of contracting_0; any other name is returned unchanged."""
     return next((kind for kind in KIND_COLOURS if group.startswith(kind)), group)
 
 
 def scale_of(group: str) -> int:
-    """The scale of a group of cells that is of one scale, else 0."""
+    """The scale of a group of cells if it has only one, else 0."""
     last = group.rsplit("_", 1)[-1]
     return int(last) if last.isdecimal() else 0
 
 
 def latency_note(provenance: Provenance) -> str:
-    """Predicted and measured ms and the budget, where they are known."""
+    """Predicted and measured ms and the budget, if known."""
     measured = provenance.measured_ms
     parts = [
         None if provenance.predicted_ms is None else f"predicted {provenance.predicted_ms:.1f} ms",
@@ -65,15 +65,15 @@ def tidy(axes: Axes, xlabel: str = "", ylabel: str = "", title: str = "", whole_
 
 
 def spread(count: int, width: float) -> np.ndarray:
-    """Offsets that keep so many points apart, within ``width`` around 0."""
-    # the golden ratio spreads any number of points evenly, and the same way each time
+    """Offsets that separate ``count`` points, within ``width`` around 0."""
+    # the golden ratio spreads any number of points evenly, always in the same way
     return width * ((np.arange(count) * 0.618034) % 1.0 - 0.5)
 
 
 def drawable(text: str) -> str:
-    """A text with "…" for what the figures' font cannot show, such as a name in Chinese: no box, and no warning.
+    """A text with "…" for signs that the figures' font lacks, such as Chinese names, so without boxes and warnings.
 
-    Scripts that run from right to left are left out too: older releases of matplotlib draw them backwards.
+    Scripts that run from right to left are also replaced: older releases of matplotlib draw them backwards.
     """
     shown = get_font(findfont(FontProperties())).get_charmap()
 
@@ -84,11 +84,11 @@ def drawable(text: str) -> str:
 
 
 def save_figure(figure: Figure, path: str | Path) -> Path:
-    """Write a figure in the format of its suffix, whole or not at all."""
+    """Write a figure in the format of its suffix, as a whole or not at all."""
     path = Path(path)
     for text in figure.findobj(Text):
         text.set_text("\n".join(drawable(line) for line in text.get_text().split("\n")))
     with replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Glyph ")  # such a warning spells names in the log
+        warnings.filterwarnings("ignore", message="Glyph ")  # such a warning would put names into the log
         figure.savefig(temporary, dpi=DPI)
     return path

@@ -1,4 +1,4 @@
-"""How a training went, and how well the network segments exams that it never saw."""
+"""Figures of a training: its curves, and how well the network segments unseen exams."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from scripts.report.style import STRUCTURE_COLOURS, spread, tidy
 
 
 def training_curves_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
-    """Loss and, where it was validated, mean Dice over the epochs.
+    """Loss over the epochs and, if there was validation, mean Dice.
 
     Args:
         history: entries of "epoch", "loss" and perhaps "val_dice".
@@ -25,7 +25,9 @@ def training_curves_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
         CineError: the history is empty, or an entry lacks its epoch or loss.
     """
     if not history or not all("epoch" in entry and "loss" in entry for entry in history):
-        raise CineError("training history", "no whole entries", "epoch and loss in each", "Run the step train first.")
+        raise CineError(
+            "training history", "no complete entries", "epoch and loss in each entry", "Run the step train first."
+        )
     validated = [(entry["epoch"], entry["val_dice"]) for entry in history if entry.get("val_dice") is not None]
     figure = Figure(figsize=(10, 4) if validated else (7, 4), layout="constrained")
     panels = figure.subplots(1, 2 if validated else 1, squeeze=False)[0]
@@ -34,7 +36,7 @@ def training_curves_figure(history: Sequence[Mapping[str, Any]]) -> Figure:
     if validated:
         _curve(panels[1], validated, "#009e73")
         panels[1].set_ylim(0, 1)
-        tidy(panels[1], "epoch", "mean Dice", f"Watched, chooses nothing: {validated[-1][1]:.3f} at last", whole_x=True)
+        tidy(panels[1], "epoch", "mean Dice", f"Only monitored: {validated[-1][1]:.3f} at the end", whole_x=True)
     for axes in panels:
         axes.set_xlim(history[0]["epoch"] - 0.5, history[-1]["epoch"] + 0.5)
     return figure
@@ -44,15 +46,15 @@ def dice_box_figure(rows: Sequence[Mapping[str, Any]]) -> Figure:
     """Dice by structure and phase: quartiles as boxes, single exams as points, the mean as a diamond and a number.
 
     Args:
-        rows: as in ``metrics.csv``; of them "structure", "phase" and "dice" are read. A dice of None, NaN or ""
-            (no such structure in mask and reference) counts nowhere.
+        rows: as in ``metrics.csv``, with "structure", "phase" and "dice". A dice of None, NaN or "" (the structure is
+            absent from mask and reference) is left out.
 
     Raises:
-        CineError: no row has a dice, or one has a value that is no number.
+        CineError: no row has a dice, or a dice is not a number.
     """
     groups = _dice_groups(rows)
     if not groups:
-        raise CineError("metrics", "no row with a dice", "at least one", "Evaluate exams that carry labels.")
+        raise CineError("metrics", "no row with a dice", "at least one", "Evaluate exams with labels.")
     phases = sorted({phase for _, phase in groups})
     structures = [name for name in STRUCTURES if any(name == s for s, _ in groups)]
     figure = Figure(figsize=(max(5.5, 1.25 * len(structures) * len(phases) + 1.5), 4.8), layout="constrained")
@@ -82,9 +84,9 @@ def _dice_groups(rows: Sequence[Mapping[str, Any]]) -> dict[tuple[str, str], lis
             value = math.nan if row["dice"] in (None, "") else float(row["dice"])
         except (KeyError, TypeError, ValueError) as error:
             expected = "structure, phase, and a dice that is a number or empty"
-            raise CineError(f"metrics, row {number}", repr(error), expected, "Evaluate anew.") from None
+            raise CineError(f"metrics, row {number}", repr(error), expected, "Evaluate again.") from None
         if structure not in STRUCTURES:
-            raise CineError(f"metrics, row {number}", repr(structure), f"one of {list(STRUCTURES)}", "Evaluate anew.")
+            raise CineError(f"metrics, row {number}", repr(structure), f"one of {list(STRUCTURES)}", "Evaluate again.")
         if not math.isnan(value):
             groups.setdefault((structure, phase), []).append(value)
     return groups

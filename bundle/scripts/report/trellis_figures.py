@@ -1,4 +1,4 @@
-"""Which paths were chosen: every cell of the trellis, its probability, and the paths that share it."""
+"""Figures of the trellis: every cell, its probability, and the number of chosen paths through it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ THINNEST = 0.9
 
 
 def trellis_figure(architecture: Architecture, mixing: Mixing) -> Figure:
-    """Every cell of the trellis, as wide as it is probable; the chosen ones coloured by how many paths share them.
+    """Every cell of the trellis, with a width by its probability; chosen cells are coloured by their number of paths.
 
     The lines' gids are "chosen NAME" and "other NAME".
 
@@ -39,20 +39,20 @@ def trellis_figure(architecture: Architecture, mixing: Mixing) -> Figure:
         found = f"no probability for {min(missing).name}"
         raise CineError("mixing#cells", found, f"all {len(trellis.cells)} cells", "Take the mixing of the same search.")
     uses = Counter(cell for path in architecture.paths for cell in cells_of(path))
-    most = max(uses.values())
-    colours = ListedColormap(colormaps["plasma_r"]([0.2 + 0.8 * i / max(1, most - 1) for i in range(most)]))
+    maximum = max(uses.values())
+    colours = ListedColormap(colormaps["plasma_r"]([0.2 + 0.8 * i / max(1, maximum - 1) for i in range(maximum)]))
 
     figure, axes = trellis_axes(architecture)
-    # wide lines first, so that no narrow one hides beneath
+    # wide lines first, so that they do not hide narrow ones
     for cell in sorted(trellis.cells, key=lambda cell: (cell in uses, -float(mixing.cells[cell]))):
         draw_cell(axes, cell, float(mixing.cells[cell]), colours(uses[cell] - 1) if cell in uses else None)
     draw_tiles(axes, architecture)
     shown = f"N = {len(architecture.paths)} paths, {len(uses)} of {len(trellis.cells)} cells"
     axes.set_title("\n".join(filter(None, (shown, latency_note(architecture.provenance)))), fontsize=11)
-    bounds = [i + 0.5 for i in range(most + 1)]
-    ticks = range(1, most + 1, -(-most // 10))
+    bounds = [i + 0.5 for i in range(maximum + 1)]
+    ticks = range(1, maximum + 1, -(-maximum // 10))
     bar = figure.colorbar(
-        ScalarMappable(BoundaryNorm(bounds, most), colours), ax=axes, ticks=ticks, shrink=0.75, pad=0.01, aspect=18
+        ScalarMappable(BoundaryNorm(bounds, maximum), colours), ax=axes, ticks=ticks, shrink=0.75, pad=0.01, aspect=18
     )
     bar.set_label("chosen paths through a cell", fontsize=9)
     bar.ax.tick_params(labelsize=9, length=0)
@@ -84,10 +84,10 @@ def draw_tiles(axes: Axes, architecture: Architecture) -> None:
 
 
 def draw_cell(axes: Axes, cell: Cell, probability: float, colour: tuple[float, ...] | str | None) -> None:
-    """A cell as wide as it is probable; grey where it has no colour."""
+    """Draw a cell with a width by its probability; grey if it has no colour."""
     width = max(THINNEST, POINTS * probability)
     chosen = colour is not None
-    # a skip edge bows around its non-scaling cell
+    # a skip edge is curved around its non-scaling cell
     along = np.linspace(0, 1, 13 if cell.skip else 2)
     axes.plot(
         cell.layer - 1 + along,

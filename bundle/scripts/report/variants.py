@@ -1,4 +1,4 @@
-"""Dice of every variant of the test exams: storage orders, turned, few slices."""
+"""Dice of every variant of the test exams: storage orders, rotated, few slices."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from scripts.report.metrics_table import cell
 logger = logging.getLogger(__name__)
 
 OF_THE_STACK = " of the whole stack"
-"""Ending of the rows that score the same middle slices in the mask of the whole stack."""
+"""The ending of rows that score the same middle slices in the mask of the whole stack."""
 ROWS = (*VARIANTS, *(name + OF_THE_STACK for name in SLICES))
 
 
 class VariantMetrics:
     """Evaluator handler: ``variants.json`` in ``folder``, and its table in the log.
 
-    The engine's output holds pred and label on one grid, its batch the variant (``Varied``).
+    The engine's output has pred and label on one grid, its batch has the variant (``Varied``).
 
     Args:
-        folder: where to write.
+        folder: the output folder.
         context: further entries of variants.json.
     """
 
@@ -40,7 +40,7 @@ class VariantMetrics:
         self.dice: dict[str, dict[str, list[float | None]]] = {}
 
     def attach(self, engine: Engine) -> None:
-        """Listen to every iteration and to the end."""
+        """Register for every iteration and for the end."""
         engine.add_event_handler(Events.STARTED, lambda _: self.dice.clear())
         engine.add_event_handler(Events.ITERATION_COMPLETED, self._collect)
         engine.add_event_handler(Events.COMPLETED, self._write)
@@ -61,7 +61,7 @@ class VariantMetrics:
     def _write(self, engine: Engine) -> None:
         summary = {row: summarise(self.dice[row]) for row in ROWS if row in self.dice}
         write_json(self.folder / "variants.json", {**self.context, "dice": summary})
-        logger.info("The test exams, stored otherwise:\n%s", format_variants(summary))
+        logger.info("The variants of the test exams:\n%s", format_variants(summary))
 
 
 def summarise(dice: Mapping[str, list[float | None]]) -> dict[str, Any]:
@@ -71,7 +71,7 @@ def summarise(dice: Mapping[str, list[float | None]]) -> dict[str, Any]:
 
 
 def format_variants(summary: Mapping[str, Mapping[str, Any]]) -> str:
-    """A row a variant, in Markdown."""
+    """A Markdown table with one row per variant."""
     columns = (*STRUCTURES, "mean")
     rows = [(name, *(cell(found[column], 3) for column in columns)) for name, found in summary.items()]
     return markdown(("Dice", *columns), rows)

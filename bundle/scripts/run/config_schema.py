@@ -1,4 +1,4 @@
-"""What the keys may be that a user sets first: checked when a step starts, before it reads an exam or trains a step."""
+"""What values the settings may have: checked when a step starts, before it reads an exam or trains."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _entries(required: list[str], **properties: Any) -> dict[str, Any]:
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
-        # of the step compare
+        # settings of the step compare
         "overlays": _NAMES,
         "overrides": {"type": "object"},
         "searches": _entries([], configs=_NAMES, overlays=_NAMES, overrides={"type": "object"}),
@@ -99,11 +99,11 @@ def _is_expression(value: Any) -> bool:
 
 
 def check_values(config: Mapping[str, Any]) -> None:
-    """Hold a step's keys, with overlays and overrides, against what they may be.
+    """Check a step's settings, after overlays and overrides, against the values that they may have.
 
     Raises:
-        CineError: names the key, what it is and what it may be. Keys that are expressions are judged where they are
-            used.
+        CineError: a value is not allowed; the message names the key and what it may be. Expressions are not checked
+            here but where they are used.
     """
     plain = {key: value for key, value in config.items() if not _is_expression(value)}
     validate(plain, SCHEMA, "the configuration", "Change the key.")
@@ -118,15 +118,15 @@ MIN_EPOCHS = {"warm_up_epochs": 0, "annealing_epochs": 1}
 
 
 def check_phase(key: str, phase: int, epochs: int) -> None:
-    """Hold the epochs of a phase of the search against all of them, which count them in and leave one at least.
+    """Check the number of epochs of a phase of the search: the search must have at least one epoch after it.
 
     Raises:
-        CineError: the phase is too short or too long, or there are so few epochs that no phase would do.
+        CineError: the phase is too short or too long, or there are too few epochs for any such phase.
     """
-    least = MIN_EPOCHS[key]
-    if epochs <= least:
-        expected = f"at least {least + 1}, of which {key} are {least} at least"
+    minimum = MIN_EPOCHS[key]
+    if epochs <= minimum:
+        expected = f"at least {minimum + 1}, since {key} is at least {minimum} and one epoch must follow"
         raise CineError("search_epochs", str(epochs), expected, "Raise search_epochs.")
-    if not least <= phase < epochs:
-        expected = f"{least} to {epochs - 1}, since the {epochs} search_epochs count them in"
+    if not minimum <= phase < epochs:
+        expected = f"{minimum} to {epochs - 1}, since the {epochs} search_epochs include this phase"
         raise CineError(key, str(phase), expected, "Change one of them.")

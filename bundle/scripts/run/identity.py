@@ -1,7 +1,7 @@
-"""What a resumed run must share with the run that it goes on with: all keys that its result depends on.
+"""The settings that a resumed run must share with the run that it continues: all keys that its result depends on.
 
-They are not listed: they are found from the sections that compute the result, reference by reference. So a key that is
-new, or that an overlay brings in, counts without anyone thinking of it.
+They are not listed by hand. They are found by following the references from the sections that compute the result. So a
+new key, or one that an overlay adds, is included automatically.
 """
 
 from __future__ import annotations
@@ -15,29 +15,29 @@ from monai.bundle.utils import ID_SEP_KEY
 from scripts.run.workflow import running_parser
 
 IGNORED = {
-    "device": "another device goes on with a run",
+    "device": "a run may continue on another device",
     "work_dir": "a folder may be moved",
-    "exams": "their names count, not their folders",
-    "data": "the same of a data set",
-    "architecture_file": "what the network computes counts, not its file",
+    "exams": "the names of the exams count, not their folders",
+    "data": "the names of the exams count, not their folders",
+    "architecture_file": "the content of the network counts, not its file",
     "table": "its content counts, by its digest",
-    "judge": "its budget counts, and its table's digest",
-    "deriver": "it derives from the search, after it",
-    "identity": "is what is being found",
-    **dict.fromkeys(("cache_rate", "num_workers"), "changes the speed only"),
+    "judge": "its budget and the digest of its table count",
+    "deriver": "it derives a network after the search",
+    "identity": "this is the value that is being computed",
+    **dict.fromkeys(("cache_rate", "num_workers"), "it only changes the speed"),
 }
-"""Keys that do not matter, and why."""
+"""Keys that are left out, and why."""
 
 
 def identity_of(roots: Sequence[str], also: Mapping[str, Any]) -> dict[str, Any]:
-    """The keys of the running configuration that some sections depend on, as they are written, but for ``IGNORED``.
+    """The keys of the running configuration that some sections depend on, unevaluated, without those in ``IGNORED``.
 
     Args:
         roots: the sections, such as "searcher" or "train#dataloader".
-        also: what no key says, such as the names of the exams.
+        also: values that are not in the configuration, such as the names of the exams.
 
     Returns:
-        Key -> value, and ``also``; plain JSON.
+        Key -> value, together with ``also``; plain JSON.
 
     Raises:
         KeyError: the configuration has no such section.
@@ -55,7 +55,7 @@ def identity_of(roots: Sequence[str], also: Mapping[str, Any]) -> dict[str, Any]
 
 
 def _counting(value: Any) -> Any:
-    """A section without the keys that do not matter."""
+    """A section without the keys in ``IGNORED``."""
     if isinstance(value, dict):
         return {key: _counting(child) for key, child in value.items() if key not in IGNORED}
     return [_counting(child) for child in value] if isinstance(value, list) else value

@@ -1,4 +1,4 @@
-"""One run a work_dir: a second one would overwrite the checkpoints of the first."""
+"""Only one run at a time in a work_dir: a second one would overwrite the checkpoints of the first."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from scripts.core.errors import CineError
 from scripts.core.files import writing
 
 LOCK, HOLDER = ".lock", ".holder"
-"""The file that is locked, and the one that says by whom: Windows lets nobody else read a locked file."""
-_HELD: dict[Path, FileLock] = {}  # the system frees a lock however its process ends
+"""The locked file, and the file that names the process: on Windows no other process can read a locked file."""
+_HELD: dict[Path, FileLock] = {}  # the system frees a lock when its process ends, even after a crash
 
 
 def hold(work_dir: str | Path, step: str) -> None:
-    """Hold ``work_dir`` until ``release``, or until this process ends.
+    """Lock ``work_dir`` until ``release`` is called or this process ends.
 
     Raises:
-        CineError: another process holds it, and is named; or the folder cannot be written.
+        CineError: another process has locked it, which the message names; or the folder cannot be written.
     """
     folder = Path(work_dir).resolve()
     if folder in _HELD:
@@ -34,14 +34,14 @@ def hold(work_dir: str | Path, step: str) -> None:
         try:
             lock.acquire(blocking=False)
         except Timeout:
-            holder = "one that is just starting"
+            holder = "it is just starting"
             with contextlib.suppress(OSError):
                 holder = (folder / HOLDER).read_text(encoding="utf-8").strip()
             raise CineError(
                 work_dir,
-                f"another run in it: {holder}",
-                "one run at a time",
-                "Wait for its end, stop it, or choose another work_dir.",
+                f"another run in this folder: {holder}",
+                "only one run at a time",
+                "Wait until it ends, stop it, or choose another work_dir.",
             ) from None
         _HELD[folder] = lock
         now = datetime.datetime.now().astimezone().isoformat(timespec="seconds")
@@ -51,9 +51,9 @@ def hold(work_dir: str | Path, step: str) -> None:
 
 
 def release(work_dir: str | Path) -> None:
-    """Let others run in a folder, where this process holds it; a folder with nothing but its lock goes with it.
+    """Unlock a folder that this process has locked, and remove the folder if it contains only the lock.
 
-    Such a folder is a mistyped work_dir.
+    Such an empty folder comes from a mistyped work_dir.
     """
     folder = Path(work_dir).resolve()
     lock = _HELD.pop(folder, None)

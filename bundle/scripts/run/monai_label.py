@@ -1,7 +1,7 @@
-"""Who runs our configs: a command of its own, or MONAI Label, in its server and in the processes that it starts.
+"""Who runs the configs: a command, or MONAI Label, in its server or in the processes that it starts.
 
-MONAI Label loads weights from the bundle's ``models`` alone, trains again and again from what it serves, and names no
-folder to work in.
+MONAI Label differs in three ways: it loads weights only from the bundle's ``models``, it trains repeatedly from the
+weights that it serves, and it sets no work_dir.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from typing import Any
 
 
 def in_monai_label() -> bool:
-    """Whether this process is MONAI Label's; its exceptions, signals and turns are no business of a step then."""
+    """Whether this process belongs to MONAI Label; a step then leaves exceptions, signals and locks to it."""
     return "monailabel" in sys.modules
 
 
-def by_host(alone: Any, monai_label: Any) -> Any:
-    """One value for a command of its own, another for MONAI Label."""
-    return monai_label if in_monai_label() else alone
+def by_host(command: Any, monai_label: Any) -> Any:
+    """The first value where a command runs the config, the second where MONAI Label does."""
+    return monai_label if in_monai_label() else command

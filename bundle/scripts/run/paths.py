@@ -1,6 +1,6 @@
-"""Paths from the command line, where MONAI's parser of arguments takes some for numbers, lists, comments or nothing.
+"""Paths from the command line. MONAI's argument parser takes some for numbers, lists or comments, or drops them.
 
-The parser is Fire's: it reads a value as a Python literal where it can. "./" before a path makes it no literal.
+That parser is Fire: it reads a value as a Python literal where it can. A path that begins with "./" is not a literal.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import Any
 from scripts.core.errors import CineError
 
 _LISTS = {"input"}
-"""Keys that may be a list of paths."""
+"""Keys that may have a list of paths."""
 _PATHS = {*_LISTS, "datalist", "pretrained"}
 _ENDINGS = ("_dir", "_file")
 
@@ -24,16 +24,16 @@ def is_path(key: str) -> bool:
 
 
 def check_path(key: str, value: Any, where: str, optional: bool = False) -> None:
-    """Refuse a value that is no path, or another path than the user typed.
+    """Refuse a value that is not a path, or that is another path than the user typed.
 
     Args:
-        key: of the configuration, where ``is_path``.
-        value: as MONAI hands it over.
-        where: names the key for the message.
-        optional: whether a program may hand over None; on a command line it is a name that went wrong.
+        key: a key of the configuration for which ``is_path`` is true.
+        value: the value as MONAI passes it on.
+        where: names the key in the message.
+        optional: whether a program may pass None; on a command line, None means that the parser misread a name.
 
     Raises:
-        CineError: says what was typed, what it was read as, and how to write it.
+        CineError: the message says what was typed, how it was read, and how to write it.
     """
     typed, lists = _typed(key), key in _LISTS
     if typed is None and value is None and optional:
@@ -43,21 +43,21 @@ def check_path(key: str, value: Any, where: str, optional: bool = False) -> None
         return
     expected = "a path, or a list of paths in brackets" if lists else "a path"
     if not typed:
-        nothing = value is True or value == ""  # the parser's word for a key without a value
+        nothing = value is True or value == ""  # what the parser gives for a key without a value
         action = "Write it after the key." if nothing else "Write it as text, in quotes."
         raise CineError(where, "no value" if nothing else repr(value), expected, action)
     raise CineError(where, f"{typed}, which MONAI reads as {_described(value)}", expected, _advice(typed, value))
 
 
 def _fits(value: Any, lists: bool) -> bool:
-    """Whether every value is a path: those of a list, or the only one."""
+    """Whether the value is a path, or a list of only paths."""
     values = value if lists and isinstance(value, list | tuple) else [value]
     kinds = str | Path if lists else str
     return all(isinstance(entry, kinds) and str(entry) for entry in values)
 
 
 def _means(typed: str, value: str | list[str] | tuple[str, ...]) -> bool:
-    """Whether the value is what the user meant: the text itself, a text in quotes, or a list in brackets."""
+    """Whether the value is what the user meant: the same text, a text in quotes, or a list in brackets."""
     if isinstance(value, str):
         evaluated = value.startswith(("$", "@", "%"))
         return typed.lstrip().startswith(("'", '"')) or (value == typed and not (evaluated and Path(typed).exists()))
@@ -72,14 +72,14 @@ def _described(value: Any) -> str:
 def _advice(typed: str, value: Any) -> str:
     if isinstance(value, list | tuple) and typed.lstrip().startswith(("[", "(")) and not Path(typed).exists():
         return f'Write the list as "{[f"./{entry}" for entry in value]}".'
-    instead = "Leave the key out for its default, or write" if value is None else "Write"
+    instead = "Leave out the key to use its default, or write" if value is None else "Write"
     return f'{instead} the path as "./{typed}".'
 
 
 def _typed(key: str) -> str | None:
-    """What stands behind a key on the command line of MONAI, as the shell gave it; None where it does not stand there.
+    """The text after a key on MONAI's command line, as the shell passed it; "" or None where there is no such text.
 
-    In a program that calls MONAI, the command line is the program's own.
+    In a program that calls MONAI, the command line is that of the program, so the result is None.
     """
     program, *words = sys.argv
     if Path(program).parts[-3:] != ("monai", "bundle", "__main__.py"):

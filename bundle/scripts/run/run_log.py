@@ -1,4 +1,4 @@
-"""``run.json``: what a step ran with and what came of it, so that a result can be traced and repeated."""
+"""``run.json`` records what a step ran with and what it wrote, so that a result can be traced and repeated."""
 
 from __future__ import annotations
 
@@ -48,16 +48,16 @@ def record_run(
 ) -> None:
     """Write the entry of a step in ``folder/run.json``; the entries of other steps stay.
 
-    The entry of an earlier run of the step, some of whose results are still there, moves into the folder ``runs``.
+    An entry of an earlier run of this step moves into the folder ``runs`` if some results of that run still exist.
 
     Args:
-        step: its name.
-        folder: where its results are.
-        outputs: files and folders there; of a folder, what was written since the step began.
-        inputs: paths, in lists and dicts as they come; files are recorded with their SHA-256.
-        patients: the patients of each part of the exams.
-        split: the rule that chose the parts.
-        device: where it ran.
+        step: the name of the step.
+        folder: the folder of its results.
+        outputs: files and folders there; from a folder, only files that were written since the step began.
+        inputs: paths, which may be nested in lists and dicts; files are recorded with their SHA-256.
+        patients: the patients in each part of the exams.
+        split: the rule that split the exams.
+        device: the device that the step used.
     """
     began, root = started(), Path(os.path.abspath(folder))
     workflow = running_workflow()
@@ -83,15 +83,15 @@ def record_run(
     }
     with writing(root):
         root.mkdir(parents=True, exist_ok=True)
-        with FileLock(root / _LOCK):  # of several jobs that write to one folder, each reads what the others wrote
+        with FileLock(root / _LOCK):  # several jobs may write to one folder; each must read the others' entries
             _add(root, step, entry)
 
 
 def _add(root: Path, step: str, entry: dict[str, Any]) -> None:
     path = root / "run.json"
     try:
-        steps = read_json(path, SCHEMA, "It is put aside.")["steps"] if path.exists() else {}
-    except CineError as error:  # no reason to fail when the work is done
+        steps = read_json(path, SCHEMA, "It was renamed to run.broken.json.")["steps"] if path.exists() else {}
+    except CineError as error:  # the step is done, so this must not fail it
         logger.warning("%s", error)
         path.replace(path.with_suffix(".broken.json"))
         steps = {}
@@ -101,10 +101,10 @@ def _add(root: Path, step: str, entry: dict[str, Any]) -> None:
 
 
 def _keep(root: Path, step: str, earlier: Any, entry: Mapping[str, Any]) -> None:
-    """Move the record of an earlier run of the step into the folder EARLIER, unless all its results were replaced."""
+    """Move the entry of an earlier run into the folder EARLIER, unless this run replaced all its results."""
     try:
         results, began = set(earlier["outputs"]) - set(entry["outputs"]), str(earlier["started"])
-    except (TypeError, LookupError):  # written by hand
+    except (TypeError, LookupError):  # an entry that someone edited by hand
         return
     if any((root / name).exists() for name in results):
         content = {"format": FORMAT, "steps": {step: earlier}}
@@ -117,7 +117,7 @@ def _below(path: Path) -> Iterator[Path]:
 
 
 def _files(inputs: Any) -> Iterator[Path]:
-    """The files that some nested values name."""
+    """The files that nested values name."""
     if isinstance(inputs, str | Path):
         if Path(inputs).is_file():
             yield Path(inputs)

@@ -28,49 +28,51 @@ from scripts.run.workflow import bundle_run, is_command, note_start, raise_reaso
 from scripts.runtime.precision import bfloat16_pays
 
 BAD_INPUT, INTERRUPTED = 2, 130
-# arguments of `monai.bundle run` itself
+# the arguments of `monai.bundle run` itself
 _RUN_ARGUMENTS = {"run_id", "init_id", "final_id", "meta_file", "config_file", "logging_file", "tracking", "args_file"}
 
 
-# types of the shipped values, and what may take their place
+# the types of the shipped values, and how a message names the types that may replace them
 _KINDS: dict[tuple[type, ...], str] = {(int, float): "a number", (bool,): "true or false", (list, tuple): "a list"}
 
-_FREE = {"label_map", "overrides"}  # their keys are the user's label values, and keys of the steps that compare runs
+_FREE = {"label_map", "overrides"}  # with the user's own keys: label values, or keys of the steps that `compare` runs
 
 
 def start(work_dir: str | None = None, several: bool = False) -> None:
-    """Check the run's overrides, overlays and values, and report what ends it.
+    """Check the run's overrides, overlays and values, and prepare how errors are reported.
 
-    A command reports by ``as_command``. In a program, such as a notebook, a CineError is raised as it is; signals and
-    exception hook stay the program's. MONAI Label reports errors, ends, and lets one training run at a time by itself.
+    A command reports errors by ``as_command``. In a program, such as a notebook, a CineError is raised as it is, and
+    the program keeps its own signal handlers and exception hook. MONAI Label handles errors, ends and locks by itself.
 
     Args:
-        work_dir: held for this run alone, where given.
+        work_dir: the folder to lock for this run, if given.
         several: whether processes that torchrun started share the step.
     """
-    alone, command, workflow = not in_monai_label(), is_command(), running_workflow()
-    if alone and command:
+    as_host, command, workflow = in_monai_label(), is_command(), running_workflow()
+    if command and not as_host:
         as_command()
     if workflow is not None:
         note_start(workflow)
     refusal = None
     try:
-        _prepare(work_dir if alone else None, several)
+        _prepare(None if as_host else work_dir, several)
     except CineError as error:
-        if command or not alone or workflow is None:
+        if command or as_host or workflow is None:
             raise
         refusal = error
-    if alone and command:
-        as_command()  # torch put its own hook around it, which loses what is said before an exit
-    elif alone and workflow is not None:
+    if as_host:
+        return
+    if command:
+        as_command()  # again: torch has wrapped the hook, and its wrapper loses messages before an exit
+    elif workflow is not None:
         raise_reasons(workflow, refusal, lambda: None if work_dir is None else release(work_dir))
 
 
 def as_command() -> None:
-    """Let ``report`` end this process, also on SIGTERM."""
+    """Let ``report`` handle the error that ends this process; SIGTERM then works like Ctrl-C."""
     sys.excepthook = report
     if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # what is open closes, as on Ctrl-C
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # so that open files are closed
 
 
 def _prepare(work_dir: str | None, several: bool) -> None:
@@ -88,9 +90,9 @@ def _prepare(work_dir: str | None, several: bool) -> None:
 
 
 def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Exception hook: a CineError, also one wrapped by MONAI, becomes its message and exit code 2.
+    """Exception hook: write the message of a CineError, also of one that MONAI wrapped, and exit with code 2.
 
-    An interruption becomes exit code 130. Anything else is a fault of ours: traceback and exit code 1.
+    An interruption exits with code 130. Any other error is a fault of this code: traceback and exit code 1.
     """
     if issubclass(kind, KeyboardInterrupt):
         sys.stderr.write(f"\nInterrupted. {error}\n")
@@ -104,19 +106,19 @@ def report(kind: type[BaseException], error: BaseException, trace: TracebackType
 
 
 def _check_tracking(tracking: Any) -> None:
-    """What MONAI's switch knows by name, before a handler fails to import it."""
+    """Refuse a tracker that MONAI supports but that is not installed, before a handler fails to import it."""
     if tracking in DEFAULT_EXP_MGMT_SETTINGS and importlib.util.find_spec(tracking) is None:
-        action = f"pip install {tracking}, or leave --tracking out."
+        action = f"pip install {tracking}, or leave out --tracking."
         raise CineError("tracking", f"{tracking}, which is not installed", "the package", action)
 
 
 def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None, tracking: Any = None) -> None:
-    """Hold every override against the configuration's keys, and every key of an overlay against all configs'.
+    """Check that the configuration has every overridden key, and that some shipped config has every key of an overlay.
 
-    The settings that MONAI's ``tracking`` brings into the configuration may be overridden too.
+    The settings that MONAI's ``tracking`` adds to the configuration may be overridden too.
 
     Raises:
-        CineError: a key is unknown; names the nearest one. MONAI itself would accept it in silence.
+        CineError: a key is unknown; the message names the nearest one. MONAI itself would accept such a key silently.
     """
     arguments = _arguments(args_file)
     tracking = tracking if tracking is not None else arguments.get("tracking")
@@ -129,9 +131,9 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
     for overlay in files[1:]:
         content = ConfigParser.load_config_file(overlay)
         _refuse_unknown(content, everywhere, overlay)
-        if "run" in content:  # no mere overlay: a step of its own, such as evaluate.json over train.json
+        if "run" in content:  # more than an overlay: a step, such as evaluate.json over train.json
             known |= _flatten(content)
-        # what an overlay brings: the keys that it reads itself, and those of a component in place of the step's own
+        # what an overlay adds: the keys that it reads itself, and those of a component that it replaces
         read = {name.split("#")[0] for name in re.findall(r"@([\w#]+)", json.dumps(content))}
         brought = {k: v for k, v in content.items() if k in read or (k in known and isinstance(v, dict))}
         known = {**_flatten(brought), **known}
@@ -143,16 +145,16 @@ def check_keys(config_file: Any, override: dict[str, Any], args_file: Any = None
 
 
 def files_and_settings() -> tuple[list[str], dict[str, Any]]:
-    """The configuration files of the run that evaluates us, and the sections that its overrides changed."""
+    """The configuration files of the run that runs this code, and the sections that its overrides changed."""
     run, workflow = bundle_run(), running_workflow()
-    assert run is not None and workflow is not None, "runs within a step"
+    assert run is not None and workflow is not None, "this must run within a step"
     files, override = _files_and_overrides(run["config_file"], run["override"], _arguments(run["args_file"]))
     changed = {key.replace("::", "#").lstrip("+").split("#")[0] for key in override}
     return files, {key: workflow.parser.config[key] for key in changed}
 
 
 def _arguments(args_file: Any) -> dict[str, Any]:
-    """What stands in the file of arguments, where there is one."""
+    """The contents of the file of arguments, if there is one."""
     if args_file is None:
         return {}
     return ConfigParser.load_config_file(args_file) if isinstance(args_file, str) else dict(args_file)
@@ -187,9 +189,9 @@ def _refuse_unknown(content: dict[str, Any], known: dict[str, Any], where: str) 
 
 
 def _refuse_other_types(override: dict[str, Any], known: dict[str, Any], where: str) -> None:
-    """Numbers stay numbers, lists lists, paths as they were typed, and nothing stays nothing, which MONAI leaves out.
+    """Refuse an override of another type: of a number, a list or a path, or None, which MONAI would ignore.
 
-    What is evaluated, referred to or "auto" is judged where it is used.
+    Expressions, references and "auto" are checked where they are used.
     """
     for key, value in override.items():
         key = key.replace("::", "#").lstrip("+")

@@ -1,4 +1,4 @@
-"""Who runs our configurations: MONAI's command, or a program such as a notebook, which gets reasons as exceptions."""
+"""Who runs the configurations: MONAI's command, or a program such as a notebook, which gets errors as exceptions."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ _IMPORTED = time.time()
 
 
 def running_workflow() -> BundleWorkflow | None:
-    """The workflow that evaluates us, None outside of one."""
+    """The workflow that runs this code; None outside of one."""
     return next((f.f_locals["self"] for f in _frames() if isinstance(f.f_locals.get("self"), BundleWorkflow)), None)
 
 
 def running_parser() -> ConfigParser:
-    """The parser of the configuration that evaluates us; LookupError outside of one."""
+    """The parser of the running configuration; LookupError outside of one."""
     parsers = (f.f_locals["self"] for f in _frames() if isinstance(f.f_locals.get("self"), ConfigParser))
     found = next(parsers, None)
     if found is None:
-        raise LookupError("no configuration is evaluated")
+        raise LookupError("no configuration is running")
     return found
 
 
 def bundle_run() -> dict[str, Any] | None:
-    """The arguments of the `monai.bundle run` that evaluates us; MONAI hands expressions no other way to them."""
+    """The arguments of the `monai.bundle run` that runs this code; MONAI gives expressions no other access to them."""
     for frame in _frames():
         if frame.f_code.co_name == "run" and frame.f_globals.get("__name__") == "monai.bundle.scripts":
             return frame.f_locals
@@ -41,7 +41,7 @@ def bundle_run() -> dict[str, Any] | None:
 
 
 def is_command() -> bool:
-    """Whether `python -m monai.bundle` calls us: then the process is ours, with its signals and its exit code."""
+    """Whether `python -m monai.bundle` runs this code; then it may set the process's signal handlers and exit code."""
     modules = ((f.f_globals.get("__name__"), f.f_globals.get("__package__")) for f in _frames())
     return ("__main__", "monai.bundle") in modules
 
@@ -52,20 +52,20 @@ def note_start(workflow: BundleWorkflow) -> None:
 
 
 def started() -> float:
-    """When the running step began (s since the epoch); outside of one, when this was imported."""
+    """When the running step began (s since the epoch); outside of a step, when this module was imported."""
     workflow = running_workflow()
     return _IMPORTED if workflow is None else _STARTS.get(workflow, _IMPORTED)
 
 
 def raise_reasons(workflow: Any, refusal: CineError | None, ended: Callable[[], None]) -> None:
-    """For the rest of the running step, raise a CineError itself, where MONAI raises its own error around it.
+    """For the rest of the running step, raise a CineError itself, instead of MONAI's error that wraps it.
 
-    MONAI's message names the expression that failed, and a program that catches it would have to look for the cause.
+    MONAI's message only names the expression that failed; a program would have to search it for the cause.
 
     Args:
         workflow: evaluates the list of its ``run_id``, item by item.
-        refusal: raised by the next item, since the present one is already within MONAI's.
-        ended: called once, after the last item or an error.
+        refusal: an error that the next item must raise, since MONAI already wraps errors of the present item.
+        ended: called once, after the last item or after an error.
     """
     parser = workflow.parser
     items, parse = parser[workflow.run_id], type(parser).get_parsed_content
@@ -94,7 +94,7 @@ def raise_reasons(workflow: Any, refusal: CineError | None, ended: Callable[[], 
 
 
 def _frames() -> Iterator[FrameType]:
-    """Who calls, inside out."""
+    """The callers' frames, innermost first."""
     frame: FrameType | None = sys._getframe(1)
     while frame is not None:
         yield frame

@@ -1,4 +1,4 @@
-"""The fastest backend and precision of a device: measured once, on a small network, and kept in the user's cache."""
+"""The fastest backend and precision of a device: measured once with a small network, and kept in the user's cache."""
 
 from __future__ import annotations
 
@@ -27,18 +27,18 @@ ROUNDS, RUNS = 3, 5
 
 @on_main
 def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "auto") -> Runtime:
-    """How networks run here.
+    """Choose how networks run on this machine.
 
     Args:
         device: torch device.
-        dtype: a name out of ``DTYPES``, or "auto". Integers change what a network says, so they are never chosen.
-        backend: a name out of ``BACKENDS``, or "auto". What is "auto" is the fastest on this device, measured at the
-            first call and kept in the user's cache until the device, torch or a backend changes.
+        dtype: a name from ``DTYPES``, or "auto". "auto" never chooses integers, since they change results.
+        backend: a name from ``BACKENDS``, or "auto". For "auto", the fastest one is measured at the first call. It is
+            kept in the user's cache until the device, torch or a backend changes.
     """
     device = check_device(device)
     runtimes = _candidates(device, dtype, backend)
     if dtype == "int8" and backend == "auto" and {runtime.backend for runtime in runtimes.values()} == {"eager"}:
-        logger.warning("8-bit integers are imitated in floats here, which is slow: install the package openvino")
+        logger.warning("8-bit integers are emulated with floats here, which is slow: install the package openvino")
     if len(runtimes) == 1:
         return next(iter(runtimes.values()))
     described = {"device": describe_device(device), "runtimes": [runtime.describe() for runtime in runtimes.values()]}
@@ -47,13 +47,13 @@ def choose_runtime(device: str = "cpu", dtype: str = "auto", backend: str = "aut
 
 
 def accepted_precision(network: Deployable) -> str:
-    """What a network asks to run in: "int8" where it was accepted in that, else "auto"."""
+    """The precision in which a network was accepted, if that is "int8"; else "auto"."""
     return "int8" if (network.provenance.runtime or {}).get("dtype") == "int8" else "auto"
 
 
 def _candidates(device: str, dtype: str, backend: str) -> dict[str, Runtime]:
-    """What may run here, by backend and precision."""
-    # bfloat16 may be there and yet be slower than float32, so both race
+    """The runtimes that may run here, by backend and precision."""
+    # bfloat16 may be available but slower than float32, so both are timed
     dtypes = [dtype] if dtype != "auto" else ["float32", "bfloat16"] if has_native_bfloat16(device) else ["float32"]
     runtimes = {}
     errors = []
@@ -69,7 +69,7 @@ def _candidates(device: str, dtype: str, backend: str) -> dict[str, Runtime]:
 
 
 def probe() -> Architecture:
-    """A network of four cells that holds every kind of work that larger ones do."""
+    """A network of four cells with all kinds of work that larger networks have."""
     space = Space(layers=2, scales=2, nodes=2, deployment_size=(128, 112, 20))
     convolutions = ((0, "conv_3x3x3"), (1, "separable_conv_3x3x3"))
     others = ((0, "dilated_conv_3x3x3"), (0, "max_pool_3x3x3"))
@@ -78,8 +78,11 @@ def probe() -> Architecture:
 
 
 def race(runtimes: dict[str, Runtime]) -> dict[str, float]:
-    """ms of the probe network in each runtime, by its name: the least of its rounds' medians, since a machine's slower
-    states last for seconds. Those that fail here are left out, and logged."""
+    """ms of the probe network in each runtime, by name.
+
+    It is the minimum of the rounds' medians, since slower states of a machine last for seconds. Runtimes that fail here
+    are logged and left out.
+    """
     architecture = probe()
     network, image = CineNet(architecture), torch.randn(1, 1, *architecture.space.deployment_size)
     deployed: dict[str, Deployed] = {}
@@ -88,12 +91,12 @@ def race(runtimes: dict[str, Runtime]) -> dict[str, float]:
         try:
             deployed[name] = runtime.deploy(network)
             deployed[name](image)
-        except Exception as error:  # whatever an optional package raises, the others still run
+        except Exception as error:  # an optional package may raise any error; the others can still run
             logger.warning("Backend %s fails here (%s: %s)", name, type(error).__name__, error)
             deployed.pop(name, None)
     for _ in range(ROUNDS):
         for name, call in deployed.items():
-            call(image)  # threads of another backend are still spinning
+            call(image)  # threads of another backend may still be spinning
             times_ms = []
             for _ in range(RUNS):
                 start = time.perf_counter()

@@ -1,7 +1,7 @@
-"""The ways to execute a prepared network on a device; each but eager is an optional package.
+"""The ways to execute a prepared network on a device; all except eager need an optional package.
 
-A backend compiles a network for one input shape and gives a callable, image B C H W D to logits. Adding one is
-adding an entry to ``BACKENDS``. Imports of optional packages stay inside the functions.
+A backend compiles a network for one input shape and gives a callable from image B C H W D to logits. A new backend is
+one more entry in ``BACKENDS``. Optional packages are imported only inside the functions.
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ FLOATS = (torch.float32, torch.bfloat16, torch.float16)
 
 @dataclass(frozen=True)
 class Backend:
-    """One way to execute.
+    """One way to execute a network.
 
     Args:
-        device: the kind of device that it runs on, "cpu", "cuda" or "any".
-        packages: distributions that it needs beside torch.
+        device: the kind of device on which it runs: "cpu", "cuda" or "any".
+        packages: the distributions that it needs in addition to torch.
         compile: (network in eval mode, norm folded, float32 on the CPU; example image; precision) to a callable.
-        precisions: what it computes in.
+        precisions: the precisions in which it computes.
         compiler: whether it needs a C++ compiler.
-        own_threads: whether it runs on threads of its own, beside PyTorch's.
+        own_threads: whether it has its own threads in addition to PyTorch's.
     """
 
     device: str
@@ -67,7 +67,7 @@ class Backend:
 
 
 def channels_last(module: nn.Module) -> nn.Module:
-    """Lay out the weights of convolutions with their channels last, in place, of volumes and of slices alike."""
+    """Lay out the weights of 2D and 3D convolutions with channels last, in place."""
     for parameter in module.parameters():
         layout = {4: torch.channels_last, 5: torch.channels_last_3d}.get(parameter.dim())
         if layout is not None:
@@ -76,7 +76,7 @@ def channels_last(module: nn.Module) -> nn.Module:
 
 
 def place(module: nn.Module, like: torch.Tensor, dtype: torch.dtype) -> nn.Module:
-    """Put a module on the device of ``like``, in a precision and with channels last."""
+    """Put a module on the device of ``like``, in the given precision and with channels last."""
     return channels_last(module.to(like.device, dtype))
 
 
@@ -86,7 +86,7 @@ def _eager(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) 
 
 
 def _compile(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
-    # networks share their code, and torch would return to eager after the eighth of them
+    # networks share their code, and torch would fall back to eager after eight of them
     torch._dynamo.config.recompile_limit = torch._dynamo.config.accumulated_recompile_limit = 10_000
     compiled = torch.compile(place(network, example_BCHWD, dtype), dynamic=False)
     return lambda x_BCHWD: compiled(x_BCHWD.to(dtype, memory_format=torch.channels_last_3d))
@@ -105,7 +105,7 @@ def _cuda_graph(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dt
         graph = torch.cuda.CUDAGraph()
         with torch.cuda.graph(graph):
             logits = network(image)
-    captured = graph, network  # a graph reads weights whose memory it does not keep
+    captured = graph, network  # the graph reads the network's weights but does not keep their memory
 
     def replay(x_BCHWD: torch.Tensor) -> torch.Tensor:
         image.copy_(x_BCHWD)
@@ -117,22 +117,25 @@ def _cuda_graph(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dt
 
 @functools.cache
 def _openvino_core() -> Any:
-    """One for the process: each sets a stack for signals and puts back that of the one before when it goes, which may
-    be gone by then; the next Ctrl-C would be a segmentation fault."""
+    """One core for the whole process.
+
+    Each core sets a signal stack and, when it is deleted, restores that of the previous core, which may be gone by
+    then. The next Ctrl-C would then be a segmentation fault.
+    """
     import openvino
 
     return openvino.Core()
 
 
 def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtype) -> Call:
-    # OpenVINO reports its use over the network, from processes that it forks for it, unless that package is missing
+    # without this package, OpenVINO does not fork processes that report its use over the network
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
     import openvino
 
     network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     example_BCHWD = example_BCHWD.contiguous()
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # tracing is deprecated, and sizes become constants: they are, here
+        warnings.simplefilter("ignore")  # tracing is deprecated, and sizes become constants, as they should here
         traced = torch.jit.trace(network, example_BCHWD, check_trace=False)
         model = openvino.convert_model(traced, example_input=example_BCHWD, input=[list(example_BCHWD.shape)])
     precision = {torch.float32: "f32", torch.bfloat16: "bf16", torch.float16: "f16"}[dtype]
@@ -146,8 +149,8 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
     shape, number_type = tuple(output.shape), output.data.dtype
 
     def infer(x_BCHWD: torch.Tensor) -> torch.Tensor:
-        # The answer is written to where it stays. A copy by torch would wake OpenMP's threads, and these go on spinning
-        # for some ms, on the cores that OpenVINO's own threads need
+        # The result is written directly to its final place. A copy by torch would wake OpenMP's threads, which then
+        # spin for some ms on the cores that OpenVINO's own threads need
         answer = np.empty(shape, number_type)
         request.set_output_tensor(0, openvino.Tensor(answer, shared_memory=True))
         request.infer({0: x_BCHWD.contiguous().numpy()}, share_inputs=True, share_outputs=True)
@@ -157,12 +160,12 @@ def _openvino(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.dtyp
 
 
 def to_onnx(network: nn.Module, example_BCHWD: torch.Tensor, sizes: dict[int, Any] | None = None) -> bytes:
-    """The network as an ONNX model, ``image`` to ``pred``.
+    """The network as an ONNX model, from ``image`` to ``pred``.
 
     Args:
         network: on the CPU, in eval mode.
-        example_BCHWD: an image of the shape that it takes.
-        sizes: the axes that may vary, as of ``torch.export``; none by default.
+        example_BCHWD: an image of its input shape.
+        sizes: the axes that may vary, as for ``torch.export``; none by default.
     """
     network = network.to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
     names: dict[str, Any] = {"input_names": ["image"], "output_names": ["pred"]}
@@ -181,7 +184,7 @@ def to_onnx(network: nn.Module, example_BCHWD: torch.Tensor, sizes: dict[int, An
 
 
 def load_onnx(model: bytes) -> Call:
-    """What ONNX Runtime makes of an ONNX model, on as many threads as PyTorch has."""
+    """A callable that runs an ONNX model in ONNX Runtime, on as many threads as PyTorch has."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -197,7 +200,7 @@ def _onnxruntime(network: nn.Module, example_BCHWD: torch.Tensor, dtype: torch.d
 
 @contextmanager
 def _quiet(*names: str) -> Iterator[None]:
-    """Silence loggers below errors: exporters tell of every pass, and of packages that this network does not need."""
+    """Silence loggers below errors: exporters log every pass, and packages that this network does not need."""
     loggers = [logging.getLogger(name) for name in names]
     levels = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,4 +1,4 @@
-"""What one inference costs beside time: parameters, floating-point operations, memory.
+"""The cost of one inference, apart from time: parameters, floating-point operations, memory.
 
 Tensors: B batch, C channels, H W in-plane, D slices.
 """
@@ -19,12 +19,12 @@ from scripts.runtime.memory_tracker import LivingTensors
 
 @dataclass(frozen=True)
 class Cost:
-    """What a network costs.
+    """The cost of a network.
 
     Args:
-        parameters: trainable numbers.
-        flops: of one volume, a multiply-add counted as two; convolutions and matrix products alone, as is usual.
-        peak_memory: bytes of weights and of the most tensors that live at once, input and output among them.
+        parameters: the number of trainable parameters.
+        flops: for one volume; a multiply-add counts as two; as usual, only convolutions and matrix products count.
+        peak_memory: bytes of the weights and of the largest set of tensors in memory at once, with input and output.
     """
 
     parameters: int
@@ -33,10 +33,10 @@ class Cost:
 
 
 def inference_cost(network: nn.Module, size: Sequence[int], runtime: Runtime) -> Cost:
-    """What one volume of ``size`` (H W D) costs a network: B 1 H W D in, logits B classes H W D out, batch 1.
+    """The cost of a network for one volume of ``size`` (H W D): B 1 H W D in, logits B classes H W D out, batch 1.
 
-    On the CPU, memory is the sum of the tensors of the deployed network in the runtime's precision, without computing
-    it (torch's meta device): engines plan theirs in ways that no process can ask for. On CUDA it is measured.
+    On the CPU, memory is the sum of the deployed network's tensors in the runtime's precision, without computing it
+    (torch's meta device), since engines do not report their memory plans. On CUDA it is measured.
     """
     folded = runtime.deploy(network).network
     shadow = copy.deepcopy(folded).to("meta", runtime.float_dtype)

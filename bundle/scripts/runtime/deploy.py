@@ -1,6 +1,6 @@
-"""From a network to what runs on the device: folded norm, memory layout, precision, backend.
+"""Prepare a network for a device: folded norm, memory layout, precision, backend.
 
-The latency table is measured through the same functions, so that it speaks of what deploys.
+The latency table is measured with the same functions, so that it is valid for the deployed network.
 Tensors: B batch, C channels, H W in-plane, D slices.
 """
 
@@ -24,16 +24,16 @@ from scripts.runtime.quantization import Ranges, observe, quantize
 
 @dataclass(frozen=True)
 class Runtime:
-    """How networks run here; ``choice.choose_runtime`` finds the fastest.
+    """How networks run here; ``autotune.choose_runtime`` finds the fastest one.
 
     Args:
         device: torch device, such as "cpu" or "cuda:0".
-        dtype: a name out of ``DTYPES``, or "auto": bfloat16 where the device computes it natively and the backend
-            knows it, else float32. "int8" is for convolutions, the rest of a network is float32.
-        backend: a name out of ``BACKENDS``.
+        dtype: a name from ``DTYPES``, or "auto": bfloat16 if the device computes it natively and the backend supports
+            it, else float32. "int8" applies to convolutions; the rest of the network is float32.
+        backend: a name from ``BACKENDS``.
 
     Raises:
-        CineError: an unknown dtype or backend, or one that cannot run here.
+        CineError: the dtype or backend is unknown or cannot run here.
     """
 
     device: str = "cpu"
@@ -56,20 +56,20 @@ class Runtime:
 
     @property
     def float_dtype(self) -> torch.dtype:
-        """What tensors are in; with convolutions in integers, float32 between them."""
+        """The type of tensors; with int8 convolutions, float32 between them."""
         return torch.float32 if self.dtype == "int8" else DTYPES[self.dtype]
 
     def deploy(self, network: nn.Module) -> Deployed:
-        """The network as it runs on the device, image in, logits out; the network itself stays as it is."""
+        """The network as it runs on the device, from image to logits; the given network does not change."""
         ranges = getattr(network, "activations", None)
         if self.dtype == "int8" and ranges == {}:
-            action = "Train it anew with this version, or run it with --precision auto."
+            action = "Train it again with this version, or run it with --precision auto."
             raise CineError("model.json", "no activations", "the ranges that int8 needs", action)
         folded = fold_norms(copy.deepcopy(network).cpu().float().eval()).requires_grad_(False)
         return Deployed(self, folded, ranges)
 
     def describe(self) -> dict[str, Any]:
-        """What a measurement depends on, for the files that record one."""
+        """The settings that a measurement depends on, for the files that record one."""
         return {
             **asdict(self),
             "torch": torch.__version__,
@@ -84,13 +84,13 @@ class Runtime:
 class Deployed(nn.Module):
     """A deployed network: images B C H W D in, logits B classes H W D out, on the runtime's device.
 
-    It is compiled anew for every shape that it meets.
+    It is compiled again for every new input shape.
 
     Args:
         runtime: how it runs.
         network: on the CPU, in eval mode, its norm folded.
-        ranges: what its convolutions read, for int8; None, as they read the first image of a shape. That is for
-            measuring networks that nobody has trained.
+        ranges: the input ranges of its convolutions, for int8. None: the ranges in the first image of each shape, which
+            is for measuring untrained networks.
     """
 
     def __init__(self, runtime: Runtime, network: nn.Module, ranges: Ranges | None = None):
@@ -115,8 +115,8 @@ class Deployed(nn.Module):
 def fold_norms(module: nn.Module) -> nn.Module:
     """Fold each BatchNorm into the convolution before it, in place; module in eval mode.
 
-    Known are neighbours in one module, and the blocks of MONAI, which keep the two apart. A norm elsewhere stays, such
-    as those behind a convolution that is used several times.
+    It finds neighbours in one module, and MONAI's blocks, which put the norm in a submodule. Other norms stay, such as
+    those after a convolution that is used several times.
     """
     for conv_name, norm_name in list(_pairs(module)):
         conv, norm = module.get_submodule(conv_name), module.get_submodule(norm_name)
@@ -129,10 +129,10 @@ def fold_norms(module: nn.Module) -> nn.Module:
 
 
 def _pairs(module: nn.Module) -> Iterator[tuple[str, str]]:
-    """Names of a layer and of the one that reads it, where these may be a convolution and its norm."""
+    """Names of two successive layers that may be a convolution and its norm."""
     children = dict(module.named_children())
     yield from itertools.pairwise(children)
-    # by name, for a runtime need not import MONAI, which writes into the home folder
+    # by name, since a runtime should not import MONAI, which writes into the home folder
     kind = type(module).__name__
     if kind == "Convolution" and "adn" in children:
         yield "conv", f"adn.{next(name for name, _ in children['adn'].named_children())}"

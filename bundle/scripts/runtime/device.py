@@ -1,4 +1,4 @@
-"""What a device is: its description, its native precision, its clock, and how its process keeps memory."""
+"""Properties of a device: description, native precision, clock, and memory."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ import torch
 from scripts.core.errors import CineError
 
 GROUP, MEMBERSHIP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
-"""Where Linux mounts control groups, such as a container's, and says in which of them a process is."""
+"""Where Linux mounts control groups, such as a container's, and lists the control groups of a process."""
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16, "int8": torch.int8}
 
 
 def check_device(device: str | torch.device, key: str = "device") -> str:
-    """The name of a device that is here, "cpu" or "cuda:N"; CineError, which names the key, where it is not."""
+    """The name of an available device, "cpu" or "cuda:N"; otherwise CineError, which names the key."""
     action = f"Use --{key} cpu."
     try:
         found = torch.device(device)
@@ -54,7 +54,7 @@ def _processor() -> str:
 
 
 def has_native_bfloat16(device: str) -> bool:
-    """Whether the device has bfloat16 arithmetic of its own (emulation is slower than float32)."""
+    """Whether the device computes bfloat16 natively (emulation is slower than float32)."""
     if device.startswith("cuda"):
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return device == "cpu" and torch.ops.mkldnn._is_mkldnn_bf16_supported() and _has_avx512_bf16()
@@ -65,7 +65,7 @@ def _has_avx512_bf16() -> bool:
 
 
 def available_memory(device: str | torch.device) -> int:
-    """Bytes that this process can still take on a device, within its control group where it is in one."""
+    """Bytes that this process can still take on a device, within the limits of its control group, if it is in one."""
     device = torch.device(device)
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
@@ -75,14 +75,14 @@ def available_memory(device: str | torch.device) -> int:
 def _left_of_machine() -> int:
     try:
         import psutil
-    except ImportError:  # it is compiled, and not for every Python
+    except ImportError:  # this compiled package is not available for every Python
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
     return psutil.virtual_memory().available
 
 
 def _left_of_groups() -> Iterator[int]:
-    """What is left (bytes) of each memory limit of this process's control group and of the groups around it."""
-    paths = {"": "/", "memory": "/"}  # of version 2, and of version 1; a container sees its own group as the root
+    """The free bytes within each memory limit of this process's control group and of the groups that contain it."""
+    paths = {"": "/", "memory": "/"}  # "" is version 2, "memory" version 1; in a container the root is its own group
     with contextlib.suppress(OSError, ValueError):
         for line in MEMBERSHIP.read_text(encoding="utf-8").splitlines():
             _, controllers, path = line.split(":", 2)
@@ -96,13 +96,13 @@ def _left_of_groups() -> Iterator[int]:
 
 
 def _left_of_group(folder: Path) -> Iterator[int]:
-    """Limit less use, for each limit of a group; the file cache is no use, since the system frees it on demand."""
+    """Limit minus use, for each limit of a group; the file cache is not use, since the system frees it on demand."""
     for limit, used, cache in (
         ("memory.max", "memory.current", "inactive_file"),
         ("memory.high", "memory.current", "inactive_file"),
         ("memory.limit_in_bytes", "memory.usage_in_bytes", "total_inactive_file"),
     ):
-        with contextlib.suppress(OSError, ValueError):  # no such file, or no limit ("max")
+        with contextlib.suppress(OSError, ValueError):  # the file is missing, or there is no limit ("max")
             left = int((folder / limit).read_text()) - int((folder / used).read_text())
             with contextlib.suppress(OSError, ValueError, KeyError):
                 statistics = dict(line.split() for line in (folder / "memory.stat").read_text().splitlines())
@@ -111,7 +111,7 @@ def _left_of_group(folder: Path) -> Iterator[int]:
 
 
 def peak_memory(device: str | torch.device) -> dict[str, int]:
-    """The most bytes that this process has held so far: in the system's memory, and on its GPU where it has one."""
+    """The peak bytes of this process so far: in the system's memory, and on its GPU if it has one."""
     peaks = {"process": _peak_of_process()}
     if torch.device(device).type == "cuda":
         peaks["cuda"] = torch.cuda.max_memory_allocated(device)
@@ -119,7 +119,7 @@ def peak_memory(device: str | torch.device) -> dict[str, int]:
 
 
 def _peak_of_process() -> int:
-    with contextlib.suppress(OSError, TypeError):  # Linux: getrusage's value begins at that of the parent process
+    with contextlib.suppress(OSError, TypeError):  # Linux: getrusage's value would start at that of the parent process
         status = Path("/proc/self/status").read_text(encoding="utf-8")
         return 1024 * int(re.search(r"VmHWM:\s+(\d+) kB", status)[1])  # type: ignore[index]
     try:
@@ -133,9 +133,9 @@ def _peak_of_process() -> int:
 
 
 def keep_memory() -> bool:
-    """Make malloc keep what is freed for the rest of the process; whether that is so (glibc alone).
+    """Make malloc keep freed memory for the rest of the process; returns whether this works (only with glibc).
 
-    By default glibc returns large blocks to the system, and each layer of a network pays to get them back.
+    By default glibc returns large blocks to the system, and each layer of a network spends time to get them back.
     """
     if platform.libc_ver()[0] != "glibc":
         return False

@@ -1,4 +1,4 @@
-"""A trained network as files for other programs, each held against the network itself in numbers.
+"""Export a trained network to files for other programs, and compare the output of each file with the network's.
 
 Tensors: B batch (1), C channels, H W in-plane, D slices.
 """
@@ -28,34 +28,34 @@ logger = logging.getLogger(__name__)
 
 FORMAT = "rtdnas-exports-1"
 TOLERANCE = 1e-3
-"""Largest difference, as a share of the largest logit, that is rounding: of folded norms and another order of sums."""
+"""The largest difference due to rounding (folded norms, another order of sums), as a share of the largest logit."""
 SLICES = (1, 3, 10)
-"""How many slices the comparison is made with, beside the deployment size's."""
+"""The numbers of slices for the comparison, in addition to the deployment size's."""
 
 
 def export_network(network: Deployable, folder: str) -> dict[str, Any]:
     """Write ``model.onnx``, ``model.pt2`` (torch.export) and ``exports.json``, and compare each with the network.
 
-    Both take ``image``, float32 1 1 H W D, H and W any multiples of ``network.multiple`` (H at least three of them), D
-    any, and give ``pred``, logits 1 4 H W D. Norms are folded.
+    Both take ``image``, float32 1 1 H W D, and give ``pred``, logits 1 4 H W D. H and W are multiples of
+    ``network.multiple`` (H at least three of them); D is any number. Norms are folded.
 
     Args:
-        network: with its weights.
-        folder: where the files go.
+        network: the network with its weights.
+        folder: the output folder.
 
     Returns:
-        What ``exports.json`` holds: of each file its size in bytes and ``largest_difference``.
+        The content of ``exports.json``: for each file its size in bytes and ``largest_difference``.
 
     Raises:
-        CineError: a package is missing, the network pads its slices, an answer differs by more than ``TOLERANCE``, or
+        CineError: a package is missing, the network pads its slices, the outputs differ by more than ``TOLERANCE``, or
             the folder cannot be written.
     """
     obstacle = BACKENDS["onnxruntime"].obstacle("cpu", torch.float32)
     if obstacle:
-        found = f"an environment in which ONNX Runtime {obstacle}"
-        raise CineError("export", found, "the packages that write and check ONNX", "Install the extra runtimes.")
+        found = f"an environment where ONNX Runtime {obstacle}"
+        raise CineError("export", found, "the packages to write and check ONNX", "Install the extra runtimes.")
     if getattr(network, "slice_multiple", 1) > 1:
-        expected = "one that takes any number of slices as it is"
+        expected = "a network that accepts any number of slices without padding"
         raise CineError("export", "a network that pads its slices", expected, "Export it as TorchScript: ckpt_export.")
     network = copy.deepcopy(network).cpu().float().eval()
     folded = fold_norms(copy.deepcopy(network)).requires_grad_(False)
@@ -72,31 +72,38 @@ def export_network(network: Deployable, folder: str) -> dict[str, Any]:
             difference = largest_difference(network, load(temporary), sizes)
             if not difference <= TOLERANCE:  # also true for NaN
                 found = f"logits that differ from the network's by up to {difference:.3g} of the largest"
-                raise CineError(path, found, f"at most {TOLERANCE:g} of it", "It was not written: report the network.")
+                raise CineError(
+                    path, found, f"at most {TOLERANCE:g} of it", "The file was not written. Please report the network."
+                )
         files[name] = {"bytes": path.stat().st_size, "largest_difference": difference}
-        logger.info("%s: %.2g of the largest logit from the network at most, at %d sizes", name, difference, len(sizes))
+        logger.info(
+            "%s: at %d sizes, logits differ from the network's by at most %.2g of the largest",
+            name,
+            difference,
+            len(sizes),
+        )
     result = {"format": FORMAT, "multiple": network.multiple, "sizes": [list(size) for size in sizes], "files": files}
     write_json(Path(folder) / "exports.json", result)
     return result
 
 
 def dynamic_sizes(multiple: int) -> dict[int, Any]:
-    """What may vary of 1 1 H W D: any number of slices, and planes of whole steps, which need no padding."""
+    """The axes of 1 1 H W D that may vary: any number of slices, and H and W in multiples, which need no padding."""
     rows, columns = Dim("rows", min=FEWEST_ROWS), Dim("columns", min=1)
     return {2: multiple * rows, 3: multiple * columns, 4: Dim("slices", min=1)}
 
 
 def padded(size: tuple[int, int, int], multiple: int) -> tuple[int, int, int]:
-    """H, W, D with planes of whole steps."""
+    """H, W, D with H and W raised to a multiple."""
     height, width, depth = size
     return max(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple, depth
 
 
 @torch.inference_mode()
 def largest_difference(network: nn.Module, other: Call, sizes: list[tuple[int, int, int]]) -> float:
-    """Of the logits for a seeded normal image of each size H, W, D, as a share of the largest of them.
+    """The largest difference of logits, as a share of the largest logit, on a seeded normal image of each size H, W, D.
 
-    Infinite where they have another shape or are not finite.
+    It is infinite if the shapes differ or a value is not finite.
     """
     largest = 0.0
     for size in sizes:
@@ -113,7 +120,7 @@ def _write_onnx(network: nn.Module, example_BCHWD: torch.Tensor, sizes: dict[int
 
 def _write_program(network: nn.Module, example_BCHWD: torch.Tensor, sizes: dict[int, Any], path: Path) -> None:
     with warnings.catch_warnings(), torch.no_grad():
-        warnings.simplefilter("ignore")  # of torch's own parts about each other
+        warnings.simplefilter("ignore")  # torch's own parts warn about each other
         torch.export.save(torch.export.export(network, (example_BCHWD,), dynamic_shapes=(sizes,)), path)
 
 

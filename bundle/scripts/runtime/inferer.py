@@ -1,4 +1,4 @@
-"""Networks over cines: frames as a batch, in the precision of the device.
+"""Apply networks to cines: frames as a batch, in the precision of the device.
 
 Tensors: B batch, T frames, K classes, H W in-plane, D slices.
 """
@@ -20,16 +20,16 @@ from scripts.runtime.precision import autocast
 
 
 class CineInferer(Inferer):
-    """Whole field of view in one pass, frame by frame: B T H W D to float32 logits B (T K) H W D.
+    """The whole field of view in one pass, frame by frame: B T H W D to float32 logits B (T K) H W D.
 
-    A single volume is a cine of one frame, for which this is MONAI's SimpleInferer. MONAI's own amp switch knows
-    CUDA alone; bfloat16 needs no loss scaling, so autocast here serves training and inference on any device.
+    A single volume is a cine of one frame; for it this class equals MONAI's SimpleInferer. MONAI's own amp switch only
+    supports CUDA. bfloat16 needs no loss scaling, so this autocast works for training and inference on any device.
 
     Args:
-        amp: bfloat16 autocast where the device computes in bfloat16.
-        precision: "int8" for what a network says whose convolutions are in integers, with the weights that it has at
-            the first call; any other leaves that to ``amp``.
-        frames_at_once: frames that go through the network together; more need more memory.
+        amp: bfloat16 autocast if the device computes in bfloat16.
+        precision: "int8" for convolutions in integers, with the weights at the first call; any other value leaves the
+            precision to ``amp``.
+        frames_at_once: the number of frames in one batch; more frames need more memory.
     """
 
     def __init__(self, amp: bool = True, frames_at_once: int = 4, precision: str = "auto"):
@@ -41,8 +41,10 @@ class CineInferer(Inferer):
         self, inputs: torch.Tensor, network: Callable[..., torch.Tensor], *args: Any, **kwargs: Any
     ) -> torch.Tensor:
         if isinstance(network, torch.nn.Module):
-            channels_last(network)  # MONAI Label hands it over as it was built, and other kernels round otherwise
-        # MetaTensor would dispatch every operation of the network through Python
+            channels_last(
+                network
+            )  # MONAI Label passes it in the default layout, for which other kernels round differently
+        # a MetaTensor would dispatch every operation of the network through Python
         images_BTHWD = inputs.as_tensor() if isinstance(inputs, MetaTensor) else inputs
         batch, frames, *size = images_BTHWD.shape
         volumes = images_BTHWD.reshape(batch * frames, 1, *size).contiguous(memory_format=torch.channels_last_3d)
@@ -54,5 +56,5 @@ class CineInferer(Inferer):
         with explaining_memory(shape, "Take a device with more memory."), autocast(volumes.device, floating):
             logits = [network(chunk, *args, **kwargs) for chunk in volumes.split(self.frames_at_once)]
         whole = torch.cat(logits).float().reshape(batch, -1, *size)
-        # Invertd inverts MetaTensors alone
+        # Invertd only inverts MetaTensors
         return convert_to_dst_type(whole, inputs)[0] if isinstance(inputs, MetaTensor) else whole

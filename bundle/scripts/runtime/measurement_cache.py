@@ -1,4 +1,4 @@
-"""What is measured once a device, and kept in the user's cache until the device or the software changes."""
+"""Values that are measured once per device, and kept in the user's cache until the device or the software changes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def measured_once(
     choices: Collection[str],
     measure: Callable[[], dict[str, float]],
 ) -> dict[str, float]:
-    """ms of each choice that runs here, from the cache, or measured now.
+    """ms of each choice that runs here, from the cache or from a measurement now.
 
     Args:
-        name: what is chosen; begins the file's name.
-        version: the ``format`` of its file.
-        described: all that the measurement depends on: device, versions, settings.
-        choices: what may be a key of the result.
-        measure: called where the cache has no file for ``described``, or a damaged one.
+        name: what is measured; the file's name begins with it.
+        version: the ``format`` of the file.
+        described: everything that the measurement depends on: device, versions, settings.
+        choices: the allowed keys of the result.
+        measure: called if the cache has no file for ``described``, or a damaged one.
     """
     digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()[:16]
     path = cached(f"{name}-{digest}.json")
@@ -49,13 +49,13 @@ def measured_once(
             },
         },
     }
-    with suppress(CineError, OSError):  # none yet, or damaged
+    with suppress(CineError, OSError):  # no file yet, or a damaged one
         return read_json(path, schema, "Delete it.")["median_ms"]
     median_ms = measure()
     shown = ", ".join(f"{choice} {ms:.2f}" for choice, ms in sorted(median_ms.items(), key=lambda pair: pair[1]))
     logger.info("Measured once on this device (%s), ms: %s", name, shown)
     try:
         write_json(path, {"format": version, **described, "median_ms": median_ms})
-    except (CineError, OSError) as error:  # a read-only home folder, say
-        logger.warning("This cannot be kept, and is measured anew each time (%s)", error)
+    except (CineError, OSError) as error:  # for example, a read-only home folder
+        logger.warning("This measurement cannot be saved and is repeated each time (%s)", error)
     return median_ms

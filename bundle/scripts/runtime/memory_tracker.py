@@ -1,4 +1,4 @@
-"""The memory that tensors take while they live, counted as they come and go, on any device and on none ("meta")."""
+"""Track the memory of live tensors, on any device, and also on "meta", where tensors have no data."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 
 class LivingTensors(TorchDispatchMode):
-    """Context manager that adds up the bytes of the tensors made in it that live (``now``) and the most (``peak``)."""
+    """Context manager that counts the bytes of live tensors that were made in it: ``now``, and the ``peak``."""
 
     def __init__(self) -> None:
         super().__init__()

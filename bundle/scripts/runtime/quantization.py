@@ -1,8 +1,8 @@
 """Convolutions in 8-bit integers, which CPUs with VNNI compute two to three times as fast as float32.
 
-The inputs of a convolution become 256 steps between the least and the greatest value that they were seen to take, its
-weights 255 steps around zero, output channel by output channel (Jacob et al., CVPR 2018). Here both are rounded in
-float32; an engine that meets the rounding computes the convolution between in integers. The norm must be folded.
+The inputs of a convolution are rounded to 256 steps between the minimum and the maximum observed value. Its weights are
+rounded to 255 steps around zero, separately for each output channel (Jacob et al., CVPR 2018). Here both are rounded in
+float32; an engine that finds this rounding computes the convolution in integers. The norm must be folded.
 Tensors: B batch, C channels, H W in-plane, D slices.
 """
 
@@ -24,22 +24,22 @@ MIN_STEP = 1e-8
 
 
 class QuantizedConv(nn.Module):
-    """A convolution whose inputs and weights are rounded.
+    """A convolution with rounded inputs and weights.
 
     Args:
         conv: the convolution.
-        least, greatest: what its inputs are expected to lie between; those beyond are clipped.
+        lowest, highest: the expected range of its inputs; values beyond it are clipped.
     """
 
     steps: torch.Tensor
     zeros: torch.Tensor
 
-    def __init__(self, conv: nn.Conv2d | nn.Conv3d, least: float, greatest: float):
+    def __init__(self, conv: nn.Conv2d | nn.Conv3d, lowest: float, highest: float):
         super().__init__()
         self.conv = conv
-        least, greatest = min(least, 0.0), max(greatest, 0.0)  # so that zero, which surrounds volumes, stays zero
-        self.step = max((greatest - least) / LEVELS, MIN_STEP)
-        self.zero = round(-least / self.step)
+        lowest, highest = min(lowest, 0.0), max(highest, 0.0)  # zero, which surrounds volumes, must stay zero
+        self.step = max((highest - lowest) / LEVELS, MIN_STEP)
+        self.zero = round(-lowest / self.step)
         steps = conv.weight.detach().abs().flatten(1).amax(1) / (LEVELS // 2)
         self.register_buffer("steps", steps.clamp(min=MIN_STEP))
         self.register_buffer("zeros", torch.zeros(len(steps), dtype=torch.int32))
@@ -59,9 +59,9 @@ class QuantizedConv(nn.Module):
 
 
 def quantizable(network: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d]:
-    """The convolutions that are rounded, by name: those over more than one voxel, and those that end a cell.
+    """The convolutions to round, by name: those with kernels larger than one voxel, and those that end a cell.
 
-    What reads the image, a single channel, is one of many; the head's logits are compared.
+    The stem is left out, since it reads a single channel, and the head, since its logits are compared.
     """
     return {
         name: module
@@ -75,20 +75,20 @@ def quantizable(network: nn.Module) -> dict[str, nn.Conv2d | nn.Conv3d]:
 
 @torch.no_grad()
 def observe(network: nn.Module, images_BCHWD: Iterable[torch.Tensor]) -> Ranges:
-    """The least and the greatest input of each convolution that is rounded, by its name.
+    """The minimum and maximum input of each convolution to round, by its name.
 
     Args:
-        network: in eval mode, its norm folded or not.
-        images_BCHWD: what it reads.
+        network: in eval mode, with or without its norm folded.
+        images_BCHWD: the input images.
     """
     seen: dict[str, tuple[float, float]] = {}
 
     def note(name: str, module: nn.Module, inputs: tuple[torch.Tensor | list[torch.Tensor], ...]) -> None:
         parts = [inputs[0]] if isinstance(inputs[0], torch.Tensor) else inputs[0]
-        least = min(float(part.amin()) for part in parts)
-        greatest = max(float(part.amax()) for part in parts)
-        before = seen.get(name, (least, greatest))
-        seen[name] = min(least, before[0]), max(greatest, before[1])
+        lowest = min(float(part.amin()) for part in parts)
+        highest = max(float(part.amax()) for part in parts)
+        before = seen.get(name, (lowest, highest))
+        seen[name] = min(lowest, before[0]), max(highest, before[1])
 
     convolutions = quantizable(network)
     if not convolutions:
@@ -104,7 +104,7 @@ def observe(network: nn.Module, images_BCHWD: Iterable[torch.Tensor]) -> Ranges:
 
 
 def quantize(network: nn.Module, ranges: Ranges) -> nn.Module:
-    """Round what the convolutions read, in place; those that were never seen to read anything stay as they are."""
+    """Round the inputs and weights of convolutions, in place; convolutions without observed inputs do not change."""
     for name, conv in quantizable(network).items():
         if name in ranges:
             network.set_submodule(name, QuantizedConv(conv, *ranges[name]))

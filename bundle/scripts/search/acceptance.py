@@ -1,4 +1,4 @@
-"""A network is derived from a search, measured, and written with what is known of it."""
+"""Derive a network from a search, measure it, and write it with its provenance."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def derive_within_budget(
 ) -> Architecture:
     """The network of a search that is accepted by its measured latency and throughput; see ``Selection``.
 
-    With a table of another device, predictions judge, and the result says so.
+    If the latency table is from another device, predictions are used instead, and the provenance says so.
 
     Raises:
-        BudgetMissed: none keeps the constraint; names the fastest network that can be had.
+        BudgetMissed: no network meets the constraint; the message names the fastest available network.
     """
     selection = Selection(mixing, deriver, judge, shared, fine_tune_steps)
     architecture, found = selection.take(last_resort)
@@ -63,14 +63,16 @@ def derive_from_search(
     last_resort: bool = True,
     keep: bool = False,
 ) -> Architecture:
-    """Derive from the search in ``work_dir`` and write its ``architecture.json``; other arguments as of ``derive``.
+    """Derive from the search in ``work_dir`` and write its ``architecture.json``.
 
-    An "auto" budget is the search's own. Where that was "auto" too, and the fastest network is looked for, it is
-    resolved again for the searched cells.
+    An "auto" budget is the budget of the search. If that was "auto" too, and the deriver looks for the fastest network,
+    the budget is computed again for the searched cells.
 
     Args:
-        keep: whether what was accepted before, of the same search, table and settings, stays: near the budget another
-            measurement may accept another network, and the one that was trained since would be lost.
+        work_dir: the folder of the search.
+        deriver, judge, shared, fine_tune_steps, last_resort: see ``derive_within_budget``.
+        keep: whether to keep a network that was accepted earlier for the same search, table and settings. Near the
+            budget, a new measurement may accept another network, and a training of the first would be lost.
     """
     history = load_history(work_dir)
     mixing = Mixing.from_lists(history["epochs"][-1]["mixing"], judge.space)
@@ -81,7 +83,7 @@ def derive_from_search(
     if keep and path.exists():
         before = Architecture.load(path)
         if before.provenance.derived_from == derived_from:
-            logger.info("%s was accepted before and stays. The step derive derives again", path)
+            logger.info("Keeping %s, which was accepted earlier. The step derive derives it again", path)
             return before
     if judge.constraint.budget_ms == "auto":
         if not history["auto_budget"] or deriver.fitness == "accuracy":
@@ -91,12 +93,12 @@ def derive_from_search(
     architecture = architecture.with_provenance(searched_exams=history.get("exams", []), derived_from=derived_from)
     architecture.save(path)
     overlap = architecture.provenance.notes["uniform_pool_overlap"]
-    logger.info("%.0f %% of the pool's paths are also the best where nothing was learned (uniform beta)", 100 * overlap)
+    logger.info("%.0f %% of the pool's paths are also the best without learning (uniform beta)", 100 * overlap)
     logger.info("Cells: %s", architecture.cells)
     logger.info("Paths: %s; saved %s", " ".join(map(text_of, architecture.paths)), path)
     return architecture
 
 
 def _digest(mixing: Mixing, *settings: Any) -> str:
-    """SHA-256 of what a derivation depends on."""
+    """SHA-256 of the values that a derivation depends on."""
     return hashlib.sha256(json.dumps([mixing.to_lists(), *settings]).encode()).hexdigest()

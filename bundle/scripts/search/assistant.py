@@ -17,7 +17,7 @@ from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 from scripts.space.trellis import Cell
 
-FIXED = 0.5  # what the scalars are annealed to; a constant, which folds into the normalisation before it
+FIXED = 0.5  # the constant to which the scalars are annealed; it can be folded into the preceding normalisation
 Weigh = Callable[[Cell, torch.Tensor], torch.Tensor]
 ENCODER = ((16, 2), (32, 2), (64, 2), (128, 2), (256, 1), (256, 1))  # channels and in-plane stride
 
@@ -25,14 +25,14 @@ ENCODER = ((16, 2), (32, 2), (64, 2), (128, 2), (256, 1), (256, 1))  # channels 
 class MetaAssistant(nn.Module):
     """One scalar in 0..1 for each (layer, edge, operation, output channel) of a one-shot supernet.
 
-    Image encoder: six times convolution, instance norm, ReLU, then the mean over all voxels: 256 numbers. With the
-    architecture's bits they pass five fully connected layers, ReLU in between and a sigmoid at the end. A scalar
-    multiplies what a cell hands on, after its normalisation, which would cancel it before.
+    The image encoder is six times convolution, instance norm and ReLU, then the mean over all voxels: 256 numbers.
+    These and the architecture's bits pass through five fully connected layers, with ReLU between them and a sigmoid at
+    the end. A scalar multiplies the output of a cell after its normalisation, which would otherwise cancel it.
 
     Args:
-        space: a space of one operation an edge.
-        channels: width at scale 0 of the supernet, or of all scales, where smaller than the space's.
-        architecture: whether it reads the architecture, beside the image.
+        space: a space with one operation per edge.
+        channels: the supernet's width at scale 0, or the widths of all scales, if smaller than the space's.
+        architecture: whether it reads the architecture in addition to the image.
     """
 
     def __init__(self, space: Space, channels: int | tuple[int, ...] | None = None, architecture: bool = True):
@@ -65,8 +65,10 @@ class MetaAssistant(nn.Module):
         self.hyper = nn.Sequential(*layers[:-1], nn.Sigmoid())
 
     def forward(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
-        """B 1 H W D to B S, in float32: small patches end in two rows, where bfloat16's gradients are garbage on CPUs
-        (torch 2.13, see ``network.FEWEST_ROWS``)."""
+        """From B 1 H W D to B S, in float32.
+
+        Small patches end in two rows, where bfloat16's gradients are wrong on CPUs (see ``network.FEWEST_ROWS``).
+        """
         with torch.autocast(image_BCHWD.device.type, enabled=False):
             meta = self.encoder(image_BCHWD.float()).mean((2, 3, 4))
             if self.reads_architecture:
@@ -75,19 +77,19 @@ class MetaAssistant(nn.Module):
             return self.hyper(meta)
 
     def bits(self, architecture: Architecture) -> torch.Tensor:
-        """1 for each (edge, operation) that the architecture holds, else 0; edges times operations."""
+        """1 for each (edge, operation) of the architecture, else 0; length edges times operations."""
         held = {(cell.name, name) for cell in architecture.union for _, name in architecture.nodes_of(cell)}
         return torch.tensor([float((cell.name, name) in held) for cell in self.cells for name in self.space.operations])
 
     def weigh(self, image_BCHWD: torch.Tensor, architecture: Architecture, annealed: float = 0.0) -> Weigh:
-        """What a supernet applies to the outputs of the architecture's cells (HyperSegNAS Eq. 5).
+        """A function that a supernet applies to the outputs of the architecture's cells (HyperSegNAS Eq. 5).
 
-        The scalars of all that the architecture does not hold stay unused, so no gradient reaches them.
+        It does not use the scalars of edges and operations outside the architecture, so they get no gradient.
 
         Args:
             image_BCHWD: the image.
-            architecture: which edges take part.
-            annealed: 0 for the assistant's scalars, 1 for the constant.
+            architecture: the edges to use.
+            annealed: 0 for the assistant's scalars, 1 for the constant, linear in between.
         """
         scalars_BS = annealed * FIXED + (1 - annealed) * self(image_BCHWD, architecture)
 
@@ -99,6 +101,6 @@ class MetaAssistant(nn.Module):
 
 
 def fixed(cell: Cell, x_BCHWD: torch.Tensor) -> torch.Tensor:
-    """What is left of the assistant when it is removed."""
+    """The function that replaces ``weigh`` after the assistant is removed: multiply by the constant."""
     del cell
     return x_BCHWD * FIXED

@@ -25,18 +25,18 @@ from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-candidates-1"
-TRIES = 1000  # for each candidate that is found, and for the first
-SECONDS = 10.0  # between two writings of the file
+TRIES = 1000  # the number of tries for each candidate
+SECONDS = 10.0  # between two saves of the file
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """An architecture that keeps the constraint, and what is known of it.
+    """An architecture that meets the constraint, and what is known about it.
 
     Args:
         architecture: the architecture.
-        cost: its predicted ms, or the MiB of a training step.
-        dice: mean Dice of RV, MYO and LV with the shared weights, None as long as it is unknown.
+        cost: its predicted latency in ms, or the MiB of a training step.
+        dice: mean Dice of RV, MYO and LV with the shared weights, None while it is unknown.
         fine_tuned_dice: the same after its own fine-tuning.
         scratch_dice: the same after training from scratch.
     """
@@ -49,11 +49,11 @@ class Candidate:
 
 
 class LatencyCost:
-    """A candidate's predicted ms, and the budget that bounds them.
+    """The predicted latency of candidates in ms, and the budget for it.
 
     Args:
         table: the latency table.
-        budget_ms: the bound; "auto", the median of random architectures, so that it binds on any device.
+        budget_ms: the upper limit; "auto" is the median of random architectures, so that it matters on any device.
     """
 
     unit = "ms"
@@ -75,9 +75,9 @@ class MemoryCost:
     """The peak memory of a training step of a candidate, measured, in MiB.
 
     Args:
-        max_mib: the bound.
-        batch_size, patch_size: of the step, H W D in voxels.
-        device: where it is measured.
+        max_mib: the upper limit.
+        batch_size, patch_size: batch size and patch size (H W D in voxels) of the step.
+        device: where the step is measured.
     """
 
     unit = "MiB"
@@ -94,23 +94,23 @@ class MemoryCost:
 
 
 class CandidateFile:
-    """``search/candidates.json``: candidates and what is known of them, written as it becomes known.
+    """``search/candidates.json``: the candidates and their values, saved as they become known.
 
     Args:
         path: the file.
-        identity: what a resumed run must share; another begins anew, since other weights or constraints make other
-            candidates.
+        identity: what a resumed run must share. A file with another identity is replaced, since other weights or
+            constraints lead to other candidates.
     """
 
     def __init__(self, path: Path, identity: dict[str, Any]):
-        self.path, self.identity = path, json.loads(json.dumps(identity))  # as the file gives it back
+        self.path, self.identity = path, json.loads(json.dumps(identity))  # in the form in which JSON returns it
         self._written = 0.0
 
     def load(self, space: Space) -> list[Candidate]:
-        """The candidates there, none where the file is another run's or does not exist."""
+        """The candidates in the file; an empty list if there is no file or it belongs to another run."""
         if not self.path.exists():
             return []
-        content = read_json(self.path, SCHEMA, "Delete it to sample anew.", max_mib=256)
+        content = read_json(self.path, SCHEMA, "Delete it to sample again.", max_mib=256)
         if content["identity"] != self.identity:
             return []
         candidates = []
@@ -119,13 +119,13 @@ class CandidateFile:
             try:
                 paths = tuple(space.trellis.check_path(path) for path in entry.pop("paths"))
             except ValueError as error:
-                raise CineError(self.path, str(error), "paths of the trellis", "Delete it to sample anew.") from None
+                raise CineError(self.path, str(error), "paths of the trellis", "Delete it to sample again.") from None
             candidates.append(Candidate(Architecture(space, cells, paths), **entry))
         return candidates
 
     @on_main
     def save(self, candidates: Iterable[Candidate], now: bool = False) -> None:
-        """Write, though not more often than every few seconds unless ``now``."""
+        """Save the file, but only once every few seconds unless ``now``."""
         if not now and time.monotonic() - self._written < SECONDS:
             return
         entries = []
@@ -138,32 +138,33 @@ class CandidateFile:
         self._written = time.monotonic()
 
 
-def sample(space: Space, count: int, cost: LatencyCost | MemoryCost, most: float, seed: int) -> list[Candidate]:
-    """Distinct random architectures whose cost is at most ``most``.
+def sample(space: Space, count: int, cost: LatencyCost | MemoryCost, limit: float, seed: int) -> list[Candidate]:
+    """Distinct random architectures with a cost of at most ``limit``.
+
+    If fewer than one in a thousand meets the limit, there are fewer candidates than requested, with a warning.
 
     Raises:
-        CineError: not one of a thousand keeps it; names the least cost that was met. Where fewer than one in a thousand
-            does, there are fewer candidates than asked for, with a warning.
+        CineError: none of a thousand meets it; the message gives the lowest cost found.
     """
     candidates: dict[str, Candidate] = {}
-    least = float("inf")
+    lowest = float("inf")
     with tqdm(total=count, desc="candidates", unit="architecture") as bar:
         for i in range(TRIES * count):
             architecture = random_architecture(space, Random(f"{seed} {i}"))
             if architecture.digest in candidates:
                 continue
             value = cost(architecture)
-            least = min(least, value)
-            if value <= most:
+            lowest = min(lowest, value)
+            if value <= limit:
                 candidates[architecture.digest] = Candidate(architecture, value)
                 bar.update()
             if len(candidates) == count or i + 1 >= TRIES * (1 + len(candidates)):
                 break
     if not candidates:
-        found = f"{most:.2f} {cost.unit}, which none of {TRIES} random architectures keeps"
-        raise CineError("budget", found, f"{least:.2f} at least", "Raise it, or search a smaller space.")
+        found = f"{limit:.2f} {cost.unit}, which none of {TRIES} random architectures meets"
+        raise CineError("budget", found, f"at least {lowest:.2f}", "Raise it, or search a smaller space.")
     if len(candidates) < count:
-        logger.warning("Only %d of %d candidates keep %.2f %s", len(candidates), count, most, cost.unit)
+        logger.warning("Only %d of %d candidates meet %.2f %s", len(candidates), count, limit, cost.unit)
     return list(candidates.values())
 
 

@@ -1,4 +1,4 @@
-"""Coarse to fine: many candidates with shared weights, the best fine-tuned, the best of those judged (HyperSegNAS)."""
+"""Coarse to fine (HyperSegNAS): rank many candidates by shared weights, fine-tune the best, and measure those."""
 
 from __future__ import annotations
 
@@ -31,19 +31,18 @@ def search_coarse_to_fine(
 ) -> Architecture:
     """Train the shared weights, choose an architecture by them, and write ``architecture.json``.
 
-    Again under another constraint it samples and evaluates, but does not train the shared weights again.
-
+    Under another constraint it samples and evaluates again, but does not train the shared weights again.
     Args:
         searcher: trains the shared weights; its work_dir is written to.
-        validation_loader: batches by which candidates are judged, always the same.
-        cost: bounds the candidates.
-        judge: measures networks; an "auto" budget is the cost's where that is in ms.
+        validation_loader: batches for evaluating candidates, always the same.
+        cost: the cost of a candidate and its limit.
+        judge: measures networks; an "auto" budget is the cost's limit, if that is in ms.
         candidates: how many to sample.
-        fine_tuned: how many of them, the best by shared weights, to fine-tune.
-        fine_tune_steps: steps of each.
+        fine_tuned: how many of the best candidates to fine-tune.
+        fine_tune_steps: steps of each fine-tuning.
 
     Raises:
-        BudgetMissed: no candidate that was fine-tuned keeps the constraint by measurement.
+        BudgetMissed: no fine-tuned candidate meets the constraint when measured.
     """
     searcher.run_epochs()
     space, seed = searcher.space, searcher.seed
@@ -86,7 +85,7 @@ def fill(
     evaluate: Callable[[Architecture], float],
     file: CandidateFile,
 ) -> None:
-    """Evaluate the candidates whose field is unknown."""
+    """Evaluate the candidates that lack a value in this field."""
     unknown = [i for i in which if getattr(found[i], field) is None]
     for i in tqdm(unknown, desc=field.replace("_", " "), unit="architecture", disable=not is_main()):
         found[i] = replace(found[i], **{field: evaluate(found[i].architecture)})
@@ -95,13 +94,13 @@ def fill(
 
 
 def _first_that_keeps(ranked: Sequence[Candidate], judge: Judge) -> Architecture:
-    """The best candidate whose measured latency and throughput keep the constraint, where that is enforced."""
-    constraint, least = judge.constraint, float("inf")
+    """The best candidate whose measured latency and throughput meet the constraint, if that is enforced."""
+    constraint, smallest = judge.constraint, float("inf")
     for candidate in ranked:
         architecture = candidate.architecture.with_provenance(predicted_ms=judge.table.predict(candidate.architecture))
         found = judge.measure(architecture)
         excess = judge.excess(found)
-        least = min(least, excess)
+        smallest = min(smallest, excess)
         logger.info(
             "Dice %.3f with shared weights, %.3f fine-tuned; predicted %.2f ms, measured %.2f (p95 %.2f): %s",
             *(candidate.dice, candidate.fine_tuned_dice, architecture.provenance.predicted_ms),
@@ -114,9 +113,9 @@ def _first_that_keeps(ranked: Sequence[Candidate], judge: Judge) -> Architecture
     error = BudgetMissed(
         "budget_ms and volumes_per_second",
         f"{constraint.budget_ms} ms and {constraint.volumes_per_second} volumes a second, which none of the "
-        f"{len(ranked)} fine-tuned candidates keeps on this device",
-        f"a budget {least:.2f} times as large",
+        f"{len(ranked)} fine-tuned candidates meets on this device",
+        f"a budget {smallest:.2f} times as large",
         "Raise budget_ms, or fine-tune more candidates (fine_tuned).",
     )
-    error.excess = least
+    error.excess = smallest
     raise error

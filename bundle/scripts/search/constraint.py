@@ -14,12 +14,12 @@ class Constraint:
     """The real-time constraint.
 
     Args:
-        budget_ms: L_ub, which the 95th percentile of the latency must keep; "auto": 0.6 of the measured latency
-            of the 8 best paths (Dijkstra), so that it binds on any device: with the cells before the search while
-            searching, with the searched cells when deriving.
-        volumes_per_second: the least throughput, when volumes stream one after the other.
-        enforced: whether a network that misses it is refused; otherwise it is measured, accepted and said to miss
-            (searches that know no constraint).
+        budget_ms: L_ub, the limit for the 95th percentile of the latency. "auto": 0.6 of the measured latency of the
+            8 best paths (Dijkstra), so that it matters on any device. The search uses the cells before the search,
+            the derivation uses the searched cells.
+        volumes_per_second: the minimum throughput, when volumes are processed one after the other.
+        enforced: whether a network that misses the constraint is refused. Otherwise it is measured and accepted, and
+            the log says that it misses (for searches without a constraint).
     """
 
     budget_ms: float | Literal["auto"] = 50.0
@@ -38,12 +38,12 @@ class Constraint:
         return self.excess(timing) <= 1
 
     def excess(self, timing: Timing) -> float:
-        """By which factor the latency (p95) or the throughput (mean) misses; 1 and less keeps both."""
-        assert self.budget_ms != "auto", "Judge.resolved comes first"
+        """The factor by which the latency (p95) or the throughput (mean) misses; at most 1 if both are met."""
+        assert self.budget_ms != "auto", "call Judge.resolved first"
         return max(timing.p95_ms / self.budget_ms, timing.mean_ms * self.volumes_per_second / 1000)
 
 
 class BudgetMissed(CineError):
-    """No candidate keeps the constraint; ``excess`` is the factor by which the best of them misses it."""
+    """No candidate meets the constraint; ``excess`` is the factor by which the best one misses it."""
 
     excess: float = 1.0

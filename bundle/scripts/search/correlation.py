@@ -1,4 +1,4 @@
-"""How well shared weights rank architectures (HyperSegNAS Fig. 4), of either search that trains discrete networks."""
+"""How well shared weights rank architectures (HyperSegNAS Fig. 4), for both searches that train discrete networks."""
 
 from __future__ import annotations
 
@@ -30,25 +30,27 @@ def correlate(
     fine_tune_steps: int = 500,
     scratch_steps: int = 2000,
 ) -> dict[str, Any]:
-    """Kendall's tau and Spearman's rho of the Dice with shared weights, before and after fine-tuning, with the Dice
-    after training from scratch; written to ``correlation.json``. It resumes architecture by architecture.
+    """Rank correlations of the Dice with shared weights and the Dice after training from scratch.
+
+    They are Kendall's tau and Spearman's rho, before and after fine-tuning, written to ``correlation.json``. An
+    interrupted run resumes at the next architecture.
 
     Args:
-        searcher: trains the shared weights where they are not trained yet; its work_dir is written to.
-        validation_loader: batches by which architectures are judged, always the same.
-        table: predicts their latency, which bounds nothing here.
-        architectures: how many random ones, at least three.
+        searcher: trains the shared weights if they are not trained yet; its work_dir gets the results.
+        validation_loader: batches for evaluating architectures, always the same.
+        table: predicts their latency, which has no limit here.
+        architectures: the number of random architectures, at least three.
         fine_tune_steps, scratch_steps: steps of each.
     """
     if architectures < 3:
-        raise CineError("architectures", str(architectures), "3 at least", "Raise it.")
+        raise CineError("architectures", str(architectures), "at least 3", "Raise it.")
     searcher.run_epochs()
     identity = {
         **{"count": architectures, "fine_tune_steps": fine_tune_steps, "scratch_steps": scratch_steps},
         **{"table": table.digest, "search": searcher.identity},
     }
     file = CandidateFile(searcher.folder / "correlated.json", identity)
-    # seeded apart from the search's own candidates
+    # a seed other than that of the search's own candidates
     cost, seed = LatencyCost(table, float("inf")), searcher.seed + 1
     found = file.load(searcher.space) or sample(searcher.space, architectures, cost, float("inf"), seed)
     shared = SharedWeights(searcher, validation_loader)
@@ -65,7 +67,7 @@ def correlate(
 
 
 def rank(found: list[Candidate]) -> dict[str, dict[str, float | None]]:
-    """Rank correlations with ``scratch_dice``; None where either Dice is the same for all, which ranks nothing."""
+    """Rank correlations with ``scratch_dice``; None if one of the Dice values is the same for all architectures."""
     scratch = [candidate.scratch_dice for candidate in found]
     ranks: dict[str, dict[str, float | None]] = {}
     for field in ("dice", "fine_tuned_dice"):
@@ -79,10 +81,10 @@ def rank(found: list[Candidate]) -> dict[str, dict[str, float | None]]:
 
 
 def text_of(ranks: Mapping[str, float | None]) -> str:
-    """Both correlations of one field, for a person."""
+    """Both correlations of one field, as text."""
     tau, rho = ranks["kendall_tau"], ranks["spearman_rho"]
     if tau is None or rho is None:
-        return "no correlation, since one Dice is the same for all"
+        return "no correlation, since one of the Dice values is the same for all"
     return f"Kendall's tau {tau:.2f}, Spearman's rho {rho:.2f}"
 
 

@@ -1,4 +1,4 @@
-"""From mixing weights to cells, by the most probable pairs, and to a pool of the best paths (RT-DNAS 2.3)."""
+"""Decode mixing weights (RT-DNAS 2.3): the most probable pairs give the cells, and the best paths form a pool."""
 
 from __future__ import annotations
 
@@ -20,23 +20,23 @@ Pool = Sequence[tuple[float, Path]]
 
 
 def decode_cells(mixing: Mixing, space: Space, decoding: Decoding = "joint") -> dict[str, tuple[Node, ...]]:
-    """For each node the most probable (input, operation) that computes something new; ties go to the first.
+    """For each node the most probable (input, operation) that computes something new; the first one wins a tie.
 
-    A node that would repeat an earlier one (identity of X_0 twice, say) or compute nothing adds nothing to the
-    concatenation, so the next most probable pair takes its place.
+    A node that repeats an earlier one (such as identity of X_0 again) or computes nothing would add nothing to the
+    concatenation. The next most probable pair replaces it.
 
     Args:
         mixing: mixing weights.
         space: the search space.
-        decoding: "joint", by p[j, o]; "edge_first", by the edge's own probability, the sum of p[j, o] over o, and then
-            by the operation's on that edge (hardware-aware NAS 3.5).
+        decoding: "joint": by p[j, o]. "edge_first": first by the probability of the edge, which is the sum of p[j, o]
+            over o, then by that of the operation on this edge (hardware-aware NAS 3.5).
     """
     return {group: _decode_nodes([p.tolist() for p in nodes], space, decoding) for group, nodes in mixing.nodes.items()}
 
 
 def _decode_nodes(tables: list[list[list[float]]], space: Space, decoding: Decoding) -> tuple[Node, ...]:
     nodes: list[Node] = []
-    computed: list[tuple] = [()]  # what X_0, X_1, ... hold; operations with weights never compute the same twice
+    computed: list[tuple] = [()]  # what X_0, X_1, ... compute; two operations with weights never compute the same
     for table in tables:
         pairs = [
             (sum(row) if decoding == "edge_first" else 0.0, p, j, name)
@@ -61,11 +61,11 @@ def _result(name: str, source: tuple, node: int) -> tuple:
 def cell_pool(
     mixing: Mixing, space: Space, size: int, decoding: Decoding = "joint"
 ) -> dict[str, list[tuple[Node, ...]]]:
-    """For each group of cells the decoded nodes, and the next most probable ones that compute something new.
+    """For each group of cells the decoded nodes, and then the next most probable nodes that compute something new.
 
     Args:
         mixing, space, decoding: see ``decode_cells``.
-        size: candidates of a group, where there are so many.
+        size: the number of candidates of a group, if there are enough.
     """
     pools = {}
     for group, decoded in decode_cells(mixing, space, decoding).items():
@@ -85,7 +85,7 @@ def cell_pool(
 
 
 def _pairs(table: list[list[float]], space: Space, size: int) -> list[tuple[Node, float]]:
-    """The most probable (input, operation) that compute something, with their probabilities."""
+    """The most probable (input, operation) pairs that compute something, with their probabilities."""
     pairs = [
         ((j, name), p)
         for j, row in enumerate(table)
@@ -98,8 +98,9 @@ def _pairs(table: list[list[float]], space: Space, size: int) -> list[tuple[Node
 def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> list[tuple[float, Path]]:
     """The ``size`` best distinct paths by accumulated weight, best first.
 
-    sum of probabilities; product (hardware-aware NAS Eq. 10, as its logarithm); lift, the sum of
-    log(p x number of exits), to which tiles with a single exit add nothing.
+    ``score`` defines the weight of a path. "sum" is the sum of probabilities. "product" is their product
+    (hardware-aware NAS Eq. 10, as its logarithm). "lift" is the sum of log(p x number of exits); a single
+    exit adds nothing to it.
     """
     cells = {}
     for exits in space.trellis.exits.values():
@@ -110,5 +111,5 @@ def gene_pool(mixing: Mixing, space: Space, size: int, score: Score = "sum") -> 
 
 
 def pool_overlap(pool: Pool, other: Pool) -> float:
-    """The share of a pool's paths that another pool holds too."""
+    """The share of a pool's paths that are also in another pool."""
     return len({path for _, path in pool} & {path for _, path in other}) / len(pool)

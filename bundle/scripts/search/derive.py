@@ -25,21 +25,21 @@ MAX_PATHS, MIN_PATHS = 8, 3  # of "auto", RT-DNAS Table 1
 
 @dataclass(frozen=True)
 class Deriver:
-    """Chooses paths of the pool, and proposes the networks of their unions.
+    """Chooses paths from the pool, and proposes the networks of their unions.
 
     Args:
         method: "genetic" (RT-DNAS), "exhaustive" (every individual: exact), "dijkstra" (the N best paths, MS-NAS).
-        fitness: "accuracy", the most accurate network of at most N paths whose predicted latency keeps the budget;
-            "latency", the fastest network of N paths (RT-DNAS).
-        paths: N, or "auto": 8 where accuracy decides; else the largest N in 3..8 that keeps the budget, and 2 or 1
-            where none does.
-        pool_size: distinct paths in the gene pool.
-        cell_pool_size: where ``propose`` is given an accuracy, candidates for the operations of each group of cells;
-            without one, only those that decoding gives.
-        score: how a path's weight accumulates, see ``gene_pool``.
+        fitness: "accuracy": the most accurate network of at most N paths whose predicted latency meets the budget;
+            "latency": the fastest network of N paths (RT-DNAS).
+        paths: N, or "auto": 8 for fitness "accuracy"; otherwise the largest N in 3..8 that meets the budget, and 2 or 1
+            if none does.
+        pool_size: the number of distinct paths in the gene pool.
+        cell_pool_size: the number of candidates for the operations of each group of cells, if ``propose`` is given an
+            accuracy; without one, only the decoded operations are used.
+        score: how a path's weight is computed, see ``gene_pool``.
         population, generations, mutation: of the genetic method, see ``Evolution``.
         seed: of the genetic method.
-        decoding: of the cells, see ``decode_cells``.
+        decoding: how cells are decoded, see ``decode_cells``.
     """
 
     method: Method = "genetic"
@@ -62,20 +62,20 @@ class Deriver:
                 expected = f"one of {', '.join(get_args(allowed))}"
                 raise CineError(name, repr(getattr(self, name)), expected, "Change the key.")
         if self.paths != "auto" and not (type(self.paths) is int and self.paths >= 1):
-            raise CineError("paths", repr(self.paths), "auto, or a number of paths from 1 up", "Change the key.")
+            raise CineError("paths", repr(self.paths), "auto, or a number of paths of at least 1", "Change the key.")
 
     def counts(self, space: Space) -> list[int]:
-        """The numbers of paths that a network may have, greatest first."""
+        """The numbers of paths that a network may have, largest first."""
         greatest = min(space.trellis.path_count, self.pool_size)
         if self.paths != "auto" and self.paths > greatest:
-            expected = f"at most {greatest}, the paths of the trellis and of the pool"
+            expected = f"at most {greatest}, the number of paths in the trellis and in the pool"
             raise CineError("paths", str(self.paths), expected, "Lower paths or raise pool_size.")
         first = min(MAX_PATHS, greatest) if self.paths == "auto" else self.paths
         exact = self.fitness == "latency" and self.paths != "auto"
         return [first] if exact else list(range(first, 0, -1))
 
     def aim(self, space: Space) -> int:
-        """N of a search: the number of paths whose latency it holds under the budget."""
+        """N of a search: the number of paths for which the search keeps the latency under the budget."""
         first = self.counts(space)[0]
         return min(MIN_PATHS, first) if self.paths == "auto" and self.fitness == "latency" else first
 
@@ -94,15 +94,15 @@ class Deriver:
             mixing: mixing weights.
             table: predicts latency.
             space: the search space.
-            sizes: the least and the greatest number of paths.
-            band_ms: where accuracy decides, the predicted latency that candidates lie within as far as they can.
-            accuracy: of a network; None, the probabilities of its paths' cells, summed over its paths.
+            sizes: the minimum and the maximum number of paths.
+            band_ms: for fitness "accuracy", the range of the predicted latency; candidates within it come first.
+            accuracy: of a network; None means the probabilities of its paths' cells, summed over its paths.
         """
         pool = gene_pool(mixing, space, self.pool_size, self.score)
         # only an accuracy can compare cells; weights of paths cannot
         cells = cell_pool(mixing, space, 1 if accuracy is None else self.cell_pool_size, self.decoding)
 
-        # summed, since a sum of logarithms, as some scores are, would fall with every path
+        # probabilities are summed, since some scores are sums of logarithms, which fall with every path
         likelihoods = [sum(float(mixing.cells[cell]) for cell in cells_of(path)) for _, path in pool]
 
         def architecture_of(individual: Individual) -> Architecture:
@@ -147,11 +147,11 @@ class Deriver:
     def _individuals(
         self, pool_size: int, cells: tuple[int, ...], sizes: tuple[int, int], ranking: Ranking
     ) -> set[Individual]:
-        least, greatest = sizes
+        fewest, greatest = sizes
         if self.method == "dijkstra":
-            return {Individual(tuple(range(count)), (0,) * len(cells)) for count in range(least, greatest + 1)}
+            return {Individual(tuple(range(count)), (0,) * len(cells)) for count in range(fewest, greatest + 1)}
         if self.method == "exhaustive":
-            counts = range(least, greatest + 1)
+            counts = range(fewest, greatest + 1)
             individuals = math.prod(cells) * sum(math.comb(pool_size, count) for count in counts)
             if individuals > self.MAX_INDIVIDUALS:
                 expected = f"at most {self.MAX_INDIVIDUALS} individuals"

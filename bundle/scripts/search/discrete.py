@@ -1,7 +1,7 @@
-"""Discrete networks drawn from mixing weights, and gates by which their losses reach the architecture parameters.
+"""Discrete networks drawn from mixing weights, with gates that pass their losses to the architecture parameters.
 
-A supernet that is trained as a mixture knows only the mixture: its discrete networks have a far lower Dice. One that
-is trained on discrete networks can rank them. Source of the gates: straight-through estimation (Bengio et al., 2013),
+If a supernet is trained only as a mixture, its discrete networks have a far lower Dice than the mixture. If it is
+trained on discrete networks, it can rank them. Source of the gates: straight-through estimation (Bengio et al., 2013),
 as in ProxylessNAS (Cai et al., ICLR 2019).
 """
 
@@ -25,8 +25,8 @@ class Drawn:
     """A network drawn from mixing weights.
 
     Args:
-        architecture: N paths, or fewer where some are equal; one (input, operation) a node.
-        nodes: for each group of cells the gate of each node; a gate is 1 and has the gradient of a probability.
+        architecture: N paths, or fewer if some are equal; one (input, operation) per node.
+        nodes: for each group of cells the gate of each node; a gate has the value 1 and the gradient of a probability.
         cells: the gate of each cell.
     """
 
@@ -35,7 +35,7 @@ class Drawn:
     cells: Mapping[Cell, torch.Tensor]
 
     def forward_of(self, supernet: Supernet) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Image to logits with the shared weights, through the gates."""
+        """A function from image to logits, with the shared weights and the gates."""
 
         def weigh(cell: Cell, output_BCHWD: torch.Tensor) -> torch.Tensor:
             return output_BCHWD * self.cells[cell]
@@ -44,10 +44,10 @@ class Drawn:
 
 
 def draw_network(mixing: Mixing, space: Space, count: int, generator: torch.Generator) -> Drawn:
-    """``count`` independent paths from beta, and one (input, operation) a node from alpha.
+    """Draw ``count`` independent paths from beta, and one (input, operation) per node from alpha.
 
-    The gate of a node has the gradient of its pair's probability. The gate of a cell has that of the probability that
-    one path or more passes through it.
+    The gate of a node has the gradient of its pair's probability. The gate of a cell has the gradient of the
+    probability that at least one path passes through it.
     """
     chosen: dict[str, tuple[Node, ...]] = {}
     nodes: dict[str, list[torch.Tensor]] = {}

@@ -1,4 +1,4 @@
-"""The genetic algorithm over sets of paths (RT-DNAS 2.3), and over the operations of the cells."""
+"""The genetic algorithm over sets of paths (RT-DNAS 2.3) and over the operations of the cells."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import NamedTuple
 
 
 class Individual(NamedTuple):
-    """What a network is made of.
+    """The genes of a network.
 
     Args:
-        paths: distinct indices into the pool of paths, ascending, so sorted by weight.
+        paths: distinct indices into the pool of paths, ascending, and so sorted by weight.
         cells: for each group of cells an index into its pool.
     """
 
@@ -22,7 +22,7 @@ class Individual(NamedTuple):
 
 
 class Fitness(NamedTuple):
-    """What an individual is worth; the smaller ``order`` is the fitter."""
+    """How fit an individual is; a smaller ``order`` is fitter."""
 
     order: tuple[float, ...]
     ms: float
@@ -32,7 +32,7 @@ class Fitness(NamedTuple):
 
 
 class Ranking(dict[Individual, Fitness]):
-    """Fitness of individuals, computed once each."""
+    """The fitness of individuals; each is computed only once."""
 
     KEPT = 10
 
@@ -48,7 +48,7 @@ class Ranking(dict[Individual, Fitness]):
         return self[individual].order
 
     def best(self, individuals: Iterable[Individual]) -> list[Individual]:
-        """The fittest, best first."""
+        """The fittest individuals, best first."""
         return heapq.nsmallest(self.KEPT, individuals, key=lambda individual: (self.order(individual), individual))
 
 
@@ -58,11 +58,11 @@ class Evolution:
 
     Args:
         pool_size: the number of paths to choose from.
-        sizes: the least and the greatest number of paths of an individual.
+        sizes: the minimum and the maximum number of paths of an individual.
         cells: for each group of cells the number of candidates.
-        population, generations: individuals of a generation, and how many generations.
+        population, generations: the number of individuals per generation, and of generations.
         mutation: the probability that a child is mutated.
-        seed: of all randomness.
+        seed: the seed of all randomness.
     """
 
     pool_size: int
@@ -74,7 +74,7 @@ class Evolution:
     seed: int
 
     def run(self, ranking: Ranking) -> set[Individual]:
-        """Every individual that was met."""
+        """Every individual that occurred."""
         random = Random(self.seed)
         population = [self.draw(random) for _ in range(self.population)]
         met = set(population)
@@ -85,7 +85,7 @@ class Evolution:
                 for child in crossover(random, *parents):
                     if random.random() < self.mutation:
                         child = self.mutate(random, child)
-                    # twins are mutated on, preferably to what was never met: copies have nothing left to cross
+                    # mutate twins again, preferably to new individuals: a crossover of copies gives nothing new
                     for _ in range(self.population):
                         if child not in children and child not in met:
                             break
@@ -101,16 +101,15 @@ class Evolution:
         return Individual(tuple(sorted(paths)), tuple(random.randrange(count) for count in self.cells))
 
     def mutate(self, random: Random, individual: Individual) -> Individual:
-        """One change: another path for one of the individual's, a path more or less where sizes allow, or other
-        operations for a group of cells."""
-        least, greatest = self.sizes
+        """Make one change: replace a path, add or remove one where sizes allow, or replace a group's operations."""
+        fewest, greatest = self.sizes
         paths, cells = set(individual.paths), list(individual.cells)
         others = sorted(set(range(self.pool_size)) - paths)
         free = [group for group, count in enumerate(self.cells) if count > 1]
         possible = {
             "replace": bool(others),
             "add": bool(others) and len(paths) < greatest,
-            "drop": len(paths) > least,
+            "drop": len(paths) > fewest,
             "operate": bool(free),
         }
         changes = [change for change, can in possible.items() if can]
@@ -128,7 +127,7 @@ class Evolution:
 
 
 def crossover(random: Random, first: Individual, second: Individual) -> tuple[Individual, Individual]:
-    """Swap equally many paths of the parents' symmetric difference, so that no path can come twice, and any cells."""
+    """Swap equally many paths that only one parent has, so that no path occurs twice, and any cells."""
     ours, theirs = (sorted(set(a.paths) - set(b.paths)) for a, b in ((first, second), (second, first)))
     swapped = random.randint(0, min(len(ours), len(theirs))) if ours and theirs else 0
     given, taken = set(random.sample(ours, swapped)), set(random.sample(theirs, swapped))

@@ -1,4 +1,4 @@
-"""``search/history.json``: what a search did, epoch by epoch; figures and derivation read it."""
+"""``search/history.json`` records a search epoch by epoch; figures and derivation read it."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from scripts.core.errors import CineError
 from scripts.core.json_files import read_json, write_json
 
 FORMAT = "rtdnas-search-1"
-ONE_SHOT = "one_shot.json"  # the curve of a search that leaves no probabilities
+ONE_SHOT = "one_shot.json"  # the curves of a search that has no mixing weights
 
 
 @on_main
 def save_history(
     work_dir: str | Path, budget_ms: Any, auto_budget: bool, epochs: list[dict[str, Any]], exams: Sequence[str] = ()
 ) -> None:
-    """Write the history: the budget in ms, whether it was "auto", each epoch's curves and mixing weights, and the names
-    of the exams that the search reads."""
+    """Write the history: budget in ms, whether it was "auto", curves and mixing weights of each epoch, and the names of
+    the exams that the search reads."""
     content = {
         "format": FORMAT,
         "budget_ms": budget_ms,
@@ -31,11 +31,11 @@ def save_history(
 
 
 def load_history(work_dir: str | Path) -> dict[str, Any]:
-    """Read the history of the search in ``work_dir``; CineError where there is none or it does not fit."""
+    """Read the history of the search in ``work_dir``; CineError if there is none or it is invalid."""
     folder = Path(work_dir) / "search"
     if (folder / ONE_SHOT).exists():
-        action = "Give its search again, with another --budget_ms: it chooses anew and trains no shared weights again."
-        raise CineError(folder, "a one-shot search (HyperSegNAS)", "one that leaves probabilities", action)
+        action = "Start its search again with another --budget_ms: it chooses again without training shared weights."
+        raise CineError(folder, "a one-shot search (HyperSegNAS)", "a search with mixing weights", action)
     return read_json(folder / "history.json", SCHEMA, "Run the step search first.", max_mib=256)
 
 

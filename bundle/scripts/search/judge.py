@@ -1,4 +1,4 @@
-"""How a network is judged against the constraint: by measurement, or by the table of another device."""
+"""Decide whether a network meets the constraint: by measurement, or by prediction for another device."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from scripts.space.space import Space
 
 logger = logging.getLogger(__name__)
 AUTO_SHARE = 0.6
-"""An "auto" budget, as a share of what its reference network takes."""
+"""An "auto" budget, as a share of the latency of its reference network."""
 
 
 @dataclass(frozen=True)
@@ -32,7 +32,7 @@ class Judge:
 
     Args:
         space: the search space.
-        table: predicts latency; where it is of another device, its predictions judge.
+        table: predicts latency; if it is of another device, its predictions replace measurements.
         constraint: latency and throughput.
         runtime: how networks run when they are measured.
     """
@@ -44,7 +44,7 @@ class Judge:
 
     @on_main
     def measure(self, architecture: Architecture) -> Measured:
-        """What a network takes: measured here, or as predicted where the table is of another device."""
+        """The latency of a network: measured here, or predicted if the table is of another device."""
         if self.table.foreign:
             predicted_ms = architecture.provenance.number("predicted_ms")
             timing = Timing(predicted_ms, predicted_ms, predicted_ms, 0.0, 0)
@@ -53,24 +53,24 @@ class Judge:
         found = measure_network(CineNet(architecture), self.runtime, reference_ms=profiled_ms)
         if profiled_ms and SLOW * found.reference_ms < profiled_ms:
             logger.warning(
-                "The device is %.2f times as fast as when it was profiled: the latency table was measured while the "
-                "device was slow. Run profile again",
+                "The device is now %.2f times as fast as when it was profiled: it was slow when the latency table was "
+                "measured. Run the step profile again",
                 profiled_ms / found.reference_ms,
             )
         if not found.fast_visits:
-            logger.warning("The device was never in its fast state during the measurement: all visits are judged")
+            logger.warning("The device was never in its fast state during the measurement: all visits are used")
         return found
 
     def keeps(self, found: Measured) -> bool:
-        """Whether a network is accepted: it keeps the constraint, or the constraint is not enforced."""
+        """Whether a network is accepted: it meets the constraint, or the constraint is not enforced."""
         return self.constraint.kept_by(found.timing) or not self.constraint.enforced
 
     def excess(self, found: Measured) -> float:
-        """By which factor a network misses the constraint; see ``Constraint.excess``."""
+        """The factor by which a network misses the constraint; see ``Constraint.excess``."""
         return self.constraint.excess(found.timing)
 
     def resolved(self, mixing: Mixing, deriver: Deriver) -> Judge:
-        """This judge with a budget in ms. An "auto" budget follows from a network of the mixing weights' best paths."""
+        """This judge with a budget in ms. "auto" becomes a share of the latency of the best paths' network."""
         if self.constraint.budget_ms != "auto":
             return self
         count = min(8, self.space.trellis.path_count, deriver.pool_size)
@@ -88,7 +88,7 @@ class Judge:
         return replace(self, constraint=replace(self.constraint, budget_ms=budget_ms))
 
     def accepted(self, architecture: Architecture, found: Measured) -> Architecture:
-        """The architecture with what was asked of it and what it takes."""
+        """The architecture, with its constraint and its latency in its provenance."""
         warn_of_slower_states(found, self.constraint)
         return architecture.with_provenance(
             budget_ms=self.constraint.budget_ms,
@@ -99,17 +99,17 @@ class Judge:
 
 
 def warn_of_slower_states(found: Measured, constraint: Constraint) -> None:
-    """Say so where a network keeps its constraint in the device's fast state, and not over all states of this hour."""
+    """Log that a network meets its constraint in the device's fast state, but not over all visits of the last hour."""
     if constraint.kept_by(found.timing) and not constraint.kept_by(found.met):
         logger.warning(
-            "In its fast state the device keeps the budget. Over all visits of this measurement it does not, because "
-            "it is slower now (p50 %.1f ms, p95 %.1f, %d of %d visits in the fast state)",
+            "The network meets the budget in the device's fast state, but not over all visits of this measurement, "
+            "because the device is slower now (p50 %.1f ms, p95 %.1f, %d of %d visits in the fast state)",
             *(found.met.median_ms, found.met.p95_ms, found.fast_visits, found.visits),
         )
 
 
 def measured(found: Measured, runtime: Runtime) -> dict[str, Any]:
-    """What an architecture's provenance says of a measurement."""
+    """The values of a measurement for an architecture's provenance."""
     return {
         "measured_ms": asdict(found.timing),
         "met_ms": asdict(found.met),
@@ -124,6 +124,6 @@ def measured(found: Measured, runtime: Runtime) -> dict[str, Any]:
 
 
 def predicted(table: LatencyTable) -> dict[str, Any]:
-    """What an architecture's provenance says where nothing was measured."""
+    """The values for an architecture's provenance if nothing was measured."""
     unknown = {"measured_ms": None, "met_ms": None, "fast_reference_ms": None, "volumes_per_second": None}
     return {**unknown, "device": table.device, "runtime": table.runtime, "verdict": PREDICTED}

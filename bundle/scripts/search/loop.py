@@ -1,4 +1,4 @@
-"""Epochs that survive: what every search shares, whatever a step of it does."""
+"""Epochs that survive interruptions: the part that all searches share."""
 
 from __future__ import annotations
 
@@ -28,18 +28,18 @@ from scripts.train.tracking import CurveWriter
 
 logger = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor]
-Carried = dict[str, Any]  # what an epoch hands from step to step: tensors and plain values
+Carried = dict[str, Any]  # what an epoch passes from step to step: tensors and plain values
 
 
 @dataclass(frozen=True)
 class Half:
-    """What trains the weights, or the architecture parameters.
+    """The training of the weights, or of the architecture parameters.
 
     Args:
         loader: batches of "image" B 1 H W D and "label" of its half of the exams.
         loss: logits and labels to a scalar.
         optimizer: parameters to an optimizer.
-        final_lr: the share of the learning rate that is left at the end of a cosine.
+        final_lr: the share of the learning rate at the end of a cosine schedule.
     """
 
     loader: Iterable[Batch]
@@ -49,14 +49,14 @@ class Half:
 
 
 class EpochLoop:
-    """Epochs of steps on a supernet: seeded one by one, checkpointed after each, interruptible between two steps.
+    """Epochs of steps on a supernet: each is seeded, saved at its end, and interruptible between two steps.
 
     Args:
         supernet: the network.
-        loaders: seeded with every epoch; the first one gives an epoch its steps.
+        loaders: seeded in every epoch; the first one determines the steps of an epoch.
         work_dir: ``checkpoint.pt`` goes to its folder ``search``.
-        epochs: all epochs.
-        seed: with the epoch's number it seeds every epoch, so that a resumed run repeats an uninterrupted one.
+        epochs: the number of epochs.
+        seed: seeds every epoch together with its number, so that a resumed run gives the same result.
         device: where to search.
         amp: bfloat16 autocast of the supernet where the device computes in bfloat16.
         identity: what a resumed run must share with the checkpoint (exams, space ...).
@@ -88,47 +88,47 @@ class EpochLoop:
         self.identity = {"epochs": epochs, "seed": seed, "processes": world_size(), **identity}
         self.history: list[dict[str, Any]] = []
         self.round = 1
-        self._begun: dict[str, Any] | None = None  # of an epoch that an interruption cut short
+        self._begun: dict[str, Any] | None = None  # the state of an epoch that was interrupted
         self._resumed = False
         self._where = ""
 
     @property
     def parts(self) -> dict[str, Any]:
-        """All that has a state, by name."""
+        """All parts with a state, by name."""
         raise NotImplementedError
 
     def begin_epoch(self, epoch: int) -> Carried:
-        """What the epoch's first step is handed."""
+        """The values that the epoch's first step gets."""
         raise NotImplementedError
 
     def batches(self, epoch: int) -> Iterator[Any]:
-        """What each step of an epoch reads."""
+        """The batches of the steps of an epoch."""
         raise NotImplementedError
 
     def step(self, epoch: int, number: int, batch: Any, carried: Carried) -> None:
-        """One step; what the next ones need goes into ``carried``."""
+        """One step; it puts what later steps need into ``carried``."""
         raise NotImplementedError
 
     def end_epoch(self, epoch: int, carried: Carried) -> dict[str, Any]:
-        """What the history keeps of an epoch; its "weight_loss" is shown."""
+        """The entry of an epoch in the history; its "weight_loss" is shown."""
         raise NotImplementedError
 
     def start_anew(self) -> None:
-        """Where there is no checkpoint."""
+        """Called if there is no checkpoint."""
 
     def state(self) -> dict[str, Any]:
-        """What a checkpoint holds beside parts and history."""
+        """The contents of a checkpoint in addition to parts and history."""
         return {}
 
     def restore(self, state: dict[str, Any]) -> None:
         """The inverse of ``state``."""
 
     def save_epoch(self) -> None:
-        """After every epoch."""
+        """Called after every epoch."""
         self.save_checkpoint()
 
     def run_epochs(self) -> None:
-        """Run to the end, from the newest checkpoint where there is one."""
+        """Run to the end, from the newest checkpoint if there is one."""
         if not self._resumed:
             self._resume()
         first, steps = len(self.history), len(self.loaders[0])  # type: ignore[arg-type]
@@ -152,7 +152,7 @@ class EpochLoop:
         carried = begun["carried"]
         for number, batch in enumerate(self.batches(epoch), start=1):
             if number <= begun["steps"]:
-                continue  # drawn again, so that the random numbers of the next steps are the same
+                continue  # drawn anyway, so that the next steps get the same random numbers
             if number == begun["steps"] + 1 and "random" in begun:
                 checkpoint.restore_random_states(begun["random"])
             if any_process(interruption.wanted):
@@ -167,12 +167,12 @@ class EpochLoop:
         return entry
 
     def forward_of(self, architecture: Architecture) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Image to logits of an architecture with the shared weights."""
+        """A function from image to logits, for an architecture with the shared weights."""
         return lambda image_BCHWD: self.supernet.run_one(image_BCHWD, architecture)
 
     @torch.no_grad()
     def predict(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
-        """Logits of an architecture with the shared weights, for who judges them."""
+        """Logits of an architecture with the shared weights, for evaluation."""
         image_BCHWD = image_BCHWD.to(self.device, memory_format=torch.channels_last_3d)
         with autocast(self.device, self.amp):
             return self.forward_of(architecture)(image_BCHWD).float()
@@ -180,14 +180,14 @@ class EpochLoop:
     def descend(
         self, optimizer: torch.optim.Optimizer, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable
     ) -> torch.Tensor:
-        """One step of the weights; returns the loss, the mean over the processes."""
+        """One step of the weights; returns the mean loss over the processes."""
         value = self.loss(loss, batch, forward)
         value.backward()
         value = mean(value)
         check_finite(value, self._where + "weight loss")
         average_gradients(optimizer)
         optimizer.step()
-        optimizer.zero_grad()  # memory that the next step can have
+        optimizer.zero_grad()  # frees memory for the next step
         return value
 
     def loss(
@@ -200,7 +200,7 @@ class EpochLoop:
             batch: "image" B 1 H W D and "label".
             forward: image to logits.
         """
-        # plain tensors: MONAI's MetaTensor would follow every operation
+        # plain tensors: MONAI's MetaTensor would track every operation
         image, label = (batch[key].as_subclass(torch.Tensor) for key in ("image", "label"))
         image = image.to(self.device, non_blocking=True, memory_format=torch.channels_last_3d)
         with autocast(self.device, self.amp):
@@ -239,7 +239,7 @@ class EpochLoop:
 
 
 def cosine(optimizer: torch.optim.Optimizer, epochs: int, final: float) -> torch.optim.lr_scheduler.LambdaLR:
-    """From the learning rate to a share ``final`` of it."""
+    """A cosine schedule from the learning rate to a share ``final`` of it."""
     return torch.optim.lr_scheduler.LambdaLR(
         optimizer, lambda epoch: final + (1 - final) * (1 + math.cos(math.pi * epoch / epochs)) / 2
     )

@@ -1,4 +1,4 @@
-"""The losses that drive the architecture parameters: a latency budget kept by dual ascent; RT-DNAS Eq. 2, after EDD;
+"""The losses of the architecture parameters: a latency budget kept by dual ascent; RT-DNAS Eq. 2, after EDD;
 hardware-aware NAS Eq. 6; MS-NAS."""
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ import torch
 from torch import nn
 
 LIMIT = 0.25
-"""Of g in the slope: a step far from the aim neither overshoots it nor spoils what Adam averages."""
+"""Limits g in the slope: so a step far from the aim neither overshoots nor disturbs the averages of Adam."""
 
 
 class Objective(nn.Module):
-    """L_a and L_t to the loss. Its buffers, where it has any, are saved and resumed with the search."""
+    """Computes the loss from L_a and L_t. Its buffers, if any, are saved and resumed with the search."""
 
     def weight_at(self, progress: float) -> float:
         """The weight of latency at a share 0..1 of the alternating epochs."""
@@ -28,24 +28,24 @@ class Objective(nn.Module):
             accuracy_loss: L_a, the cross-entropy.
             latency_ms: L_t.
             budget_ms: L_ub.
-            progress: the share 0..1 of the alternating epochs that is over.
+            progress: the share 0..1 of the alternating epochs that have passed.
         """
         raise NotImplementedError
 
     def update(self, latency_ms: torch.Tensor, budget_ms: float, progress: float) -> None:
-        """After a step of the architecture parameters, with the L_t that it began with."""
+        """Called after a step of the architecture parameters, with the L_t at its start."""
 
 
 class LatencyMultiplier(Objective):
     """``L = L_a + m g + damping g^2 / 2`` with ``g = L_t / aim - 1``; after each step m rises by ``rate`` times g.
 
-    The aim moves from the L_t of the first step to L_ub, so that accuracy takes part in every choice that the way to
-    the budget asks for. The multiplier m settles where L_t equals L_ub. It is negative where the search by itself
-    would stay below the budget, so that the network uses the time that it may take. The damping stops L_t from
-    swinging around the aim (the modified differential method of multipliers, Platt and Barr, 1988).
+    The aim moves from the L_t of the first step to L_ub, so that on the way to the budget accuracy influences every
+    choice. The multiplier m settles where L_t equals L_ub. It is negative if the search would otherwise stay below the
+    budget, so that the network uses the time that is available. The damping stops L_t from swinging around the aim
+    (the modified differential method of multipliers, Platt and Barr, 1988).
 
     Args:
-        rate: of the ascent, a step.
+        rate: the rate of the ascent, per step.
         damping: the weight of the square.
         ramp: the share of the alternating epochs over which the aim moves.
     """
@@ -85,17 +85,17 @@ class LatencyMultiplier(Objective):
 class LatencyObjective(Objective):
     """``L = L_a * max(1, L_t / L_ub) + lambda * phi((L_t - L_ub) / tau)``.
 
-    Within the budget a faster network gains nothing, as the paper aims at. So the product of Eq. 2 takes part only
-    above it: as printed, without the maximum, it prefers identity to every convolution, however much budget is left.
-    phi(z) = e^z for z <= 3, its tangent beyond, so that a supernet far above the budget neither overflows nor
-    stalls; tau = 0.1 L_ub makes the penalty independent of the unit. lambda is ramped from 0, since the penalty
-    would otherwise decide before the weights mean anything.
+    Within the budget a faster network gains nothing, as the paper intends. So the product of Eq. 2 counts only above
+    it. As printed, without the maximum, it would prefer identity to every convolution, even with much budget left.
+    For z <= 3, phi(z) = e^z; beyond, it is the tangent, so that a supernet far above the budget neither overflows nor
+    stalls. With tau = 0.1 L_ub the penalty does not depend on the unit. The weight lambda is ramped from 0, since
+    the penalty would otherwise decide before the weights are trained.
 
     Args:
         weight: lambda.
         ramp: the share of the alternating epochs over which lambda rises linearly from 0.
-        literal: the paper's form, ``L_a * L_t + lambda * e^(L_t - L_ub)`` in ms. Its exponent follows its tangent
-            from +20 ms, since float32 overflows at +89.
+        literal: the paper's form, ``L_a * L_t + lambda * e^(L_t - L_ub)`` in ms. From +20 ms its exponential continues
+            as its tangent, since float32 overflows at +89.
     """
 
     TANGENT_FROM, LITERAL_TANGENT_FROM = 3.0, 20.0
@@ -120,14 +120,14 @@ class LatencyObjective(Objective):
 
 def _exponential(excess: torch.Tensor, tangent_from: float) -> torch.Tensor:
     """e^z, and its tangent beyond ``tangent_from``."""
-    # clamped inside, since the gradient of the branch not taken must stay finite too
+    # clamped, since the gradient of the unused branch must stay finite too
     tangent = math.exp(tangent_from) * (1 + excess - tangent_from)
     return torch.where(excess <= tangent_from, torch.exp(excess.clamp(max=tangent_from)), tangent)
 
 
 class WeightedLatency(Objective):
-    """``L = L_a + lambda * L_t`` (hardware-aware NAS Eq. 6), whatever the budget; MS-NAS, which knows no latency, with
-    lambda = 0.
+    """``L = L_a + lambda * L_t`` (hardware-aware NAS Eq. 6), independent of the budget. MS-NAS does not consider
+    latency: lambda = 0.
 
     Args:
         weight: lambda, per ms.
@@ -138,7 +138,7 @@ class WeightedLatency(Objective):
         self.weight = weight
 
     def weight_at(self, progress: float) -> float:
-        del progress  # the same throughout
+        del progress  # always the same
         return self.weight
 
     def forward(

@@ -1,4 +1,4 @@
-"""One-shot training of a supernet: at every step another random architecture (HyperSegNAS, CVPR 2022, section 3.2)."""
+"""One-shot training of a supernet: a new random architecture at every step (HyperSegNAS, CVPR 2022, section 3.2)."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from scripts.space.space import Space
 from scripts.space.supernet import Supernet
 
 FORMAT = "rtdnas-one-shot-1"
-DENSITY = 0.8  # of the sampled edges; sparser samples teach the shared weights far more slowly (docs/decisions.md)
+DENSITY = 0.8  # of the sampled edges; with sparser samples, shared weights train far more slowly (docs/decisions.md)
 Assistance = Literal["annealed", "kept", "image", "removed", "none"]
 
 
 class OneShotSearcher(EpochLoop):
-    """Trains the shared weights, assisted or not; the rows of HyperSegNAS Table 1 are its ``assistance``.
+    """Trains the shared weights, with or without the assistant; ``assistance`` selects a row of HyperSegNAS Table 1.
 
     Args:
-        supernet: holds the shared weights; no partial channels.
+        supernet: owns the shared weights; no partial channels.
         space: the space of the architectures.
-        assistance: "annealed", the assistant's scalars give way to 0.5 over the last epochs, and it is removed;
-            "kept", it stays; "image", it stays and reads no architecture; "removed", it goes without annealing;
-            "none", the vanilla one-shot training.
+        assistance: "annealed": the assistant's scalars move to 0.5 over the last epochs, then it is removed.
+            "kept": it stays. "image": it stays, but does not read the architecture. "removed": it is removed without
+            annealing. "none": the plain one-shot training.
         weights: trains supernet and assistant.
         work_dir: ``checkpoint.pt`` and ``one_shot.json``, the curves, go to its folder ``search``.
-        epochs: all epochs.
-        annealing_epochs: the last of them, over which "annealed" moves linearly to the constant.
+        epochs: the number of epochs.
+        annealing_epochs: the number of last epochs in which "annealed" moves linearly to the constant.
         seed, device, amp, identity: see ``EpochLoop``.
     """
 
@@ -60,7 +60,7 @@ class OneShotSearcher(EpochLoop):
             raise CineError("assistance", repr(assistance), f"one of {get_args(Assistance)}", "Change the key.")
         if supernet.partial != 1 or space.nodes != 1 or space.share_cells:
             found = f"partial_channels {supernet.partial}, nodes {space.nodes}, share_cells {space.share_cells}"
-            raise CineError("space", found, "1, 1, False: one operation an edge", "Add hypersegnas.json.")
+            raise CineError("space", found, "1, 1, False: one operation per edge", "Add hypersegnas.json.")
         check_phase("annealing_epochs", annealing_epochs, epochs)
         known = {
             "space": asdict(space),
@@ -104,7 +104,7 @@ class OneShotSearcher(EpochLoop):
         carried["sum"] += self.descend(self.weight_optimizer, self.weights.loss, batch, forward)
 
     def annealed_at(self, epoch: int, number: int) -> float:
-        """How far the assistant has given way at a step of an epoch: 0, and 1 at the last step of all."""
+        """How far the assistant is annealed at a step of an epoch: from 0 to 1 at the very last step."""
         if self.assistance != "annealed":
             return 0.0
         steps = len(self.weights.loader)  # type: ignore[arg-type]
@@ -130,7 +130,7 @@ class OneShotSearcher(EpochLoop):
         return forward
 
     def forward_of(self, architecture: Architecture) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Image to logits with the shared weights once they are trained: the assistant is there where it is kept."""
+        """A function from image to logits, with the trained shared weights; the assistant takes part if it is kept."""
         if self.assistance in ("annealed", "removed"):
             return lambda image_BCHWD: self.supernet.run_one(image_BCHWD, architecture, fixed)
         return self._forward(architecture, 0.0)

@@ -19,12 +19,12 @@ Normalise = Callable[[torch.Tensor], torch.Tensor]  # parameters to probabilitie
 
 
 class Relaxation(nn.Module):
-    """Architecture parameters, all zero at first: those of the network level, and what both relaxations share.
+    """Architecture parameters, all zero at first: those of the network level, and code that both relaxations share.
 
     beta: for each tile that several cells leave, a softmax over them.
 
     Raises:
-        CineError: the space's cells or sums are not those of a relaxed network.
+        CineError: the space does not share cells, or does not add what arrives at a tile.
     """
 
     def __init__(self, space: Space):
@@ -45,8 +45,8 @@ class Relaxation(nn.Module):
         return self._mix(lambda logits: logits.softmax(-1))
 
     def for_latency(self, progress: float) -> Mixing:
-        """The mixing weights that L_t sees, at a share 0..1 of the alternating epochs."""
-        del progress  # the same throughout
+        """The mixing weights that L_t sees, after a share 0..1 of the alternating epochs."""
+        del progress  # always the same
         return self()
 
     def _mix(self, normalise: Normalise) -> Mixing:
@@ -75,13 +75,13 @@ class JointSoftmax(Relaxation):
 
 
 class SeparateSoftmax(Relaxation):
-    """alpha (operation) and gamma (edge), each with a softmax of its own: p_i[j, o] = p_gamma[j] p_alpha[j, o]
+    """alpha (operation) and gamma (edge), each with its own softmax: p_i[j, o] = p_gamma[j] p_alpha[j, o]
     (hardware-aware NAS Eq. 1-3; MS-NAS).
 
     Args:
         space: the search space.
-        gumbel: whether L_t sees a Gumbel-softmax sample of alpha, gamma and beta (Eq. 7-9) instead.
-        temperature: of that, at the first and the last alternating epoch, geometric in between.
+        gumbel: whether L_t instead sees a Gumbel-softmax sample of alpha, gamma and beta (Eq. 7-9).
+        temperature: its temperature in the first and in the last alternating epoch, geometric in between.
     """
 
     def __init__(self, space: Space, gumbel: bool = False, temperature: Sequence[float] = (5.0, 0.5)):
@@ -120,13 +120,13 @@ def _name(tile: Tile) -> str:
 
 
 def uniform_mixing(space: Space) -> Mixing:
-    """The mixing weights of a search that has learned nothing."""
+    """The mixing weights of a search without training."""
     with torch.no_grad():
         return JointSoftmax(space)()
 
 
 def entropies(mixing: Mixing, space: Space) -> dict[str, float]:
-    """Mean entropy of each group's node softmaxes and of the beta softmaxes, each in shares of its maximum."""
+    """Mean entropy of each group's node softmaxes and of the beta softmaxes, each as a share of its maximum."""
     result: dict[str, float] = {
         group: _mean_entropy([p.flatten() for p in nodes]) for group, nodes in mixing.nodes.items()
     }

@@ -1,4 +1,4 @@
-"""The alternating optimisation of weights and architecture parameters (RT-DNAS 3.1, first order)."""
+"""Alternating optimisation of weights and architecture parameters (RT-DNAS 3.1, first order)."""
 
 from __future__ import annotations
 
@@ -36,19 +36,19 @@ class Searcher(EpochLoop):
 
     Args:
         supernet: the relaxed network.
-        relaxation: the architecture parameters; called, it gives the mixing weights.
+        relaxation: the architecture parameters; calling it gives the mixing weights.
         discrete: whether every step computes a discrete network drawn from the mixing weights (``draw_network``), so
-            that the shared weights can rank networks; else it computes the mixture.
+            that the shared weights can rank networks; otherwise each step computes the mixture.
         weights: trains the weights.
         architecture: trains the architecture parameters; its loss is L_a.
-        objective: L_a and L_t to the architecture's loss.
-        expectation: mixing weights to L_t.
-        deriver: says which cells would be derived now.
+        objective: computes the loss of the architecture parameters from L_a and L_t.
+        expectation: computes L_t from the mixing weights.
+        deriver: gives the cells that would be derived now.
         judge: its budget is L_ub; it resolves an "auto" budget once, when the search starts.
         work_dir: checkpoints and ``history.json`` go to its folder ``search``.
-        epochs: all epochs.
-        warm_up_epochs: the first epochs, which train the weights alone.
-        seed: with the epoch's number it seeds every epoch, so that a resumed search repeats an uninterrupted one.
+        epochs: the number of epochs.
+        warm_up_epochs: the number of first epochs, which only train the weights.
+        seed: seeds every epoch together with its number, so that a resumed search gives the same result.
         device: where to search.
         amp: bfloat16 autocast of the supernet where the device computes in bfloat16; architecture parameters and
             latency stay float32.
@@ -119,7 +119,7 @@ class Searcher(EpochLoop):
         }
 
     def run(self) -> Mixing:
-        """Search to the end, from the newest checkpoint where there is one; returns the final mixing weights."""
+        """Search to the end, from the newest checkpoint if there is one; returns the final mixing weights."""
         ran = len(self.history)
         self.run_epochs()
         if len(self.history) > ran:
@@ -136,7 +136,7 @@ class Searcher(EpochLoop):
         warn_of_collapse(mixing, self.space, last["latency_ms"], self.aim_ms, last["penalty_weight"])
 
     def restart(self, aim_ms: float) -> None:
-        """Begin the next round: all as it was at the start, under another L_ub; the last round's history is kept."""
+        """Begin the next round with the initial state under another L_ub; the last round's history is kept."""
         self._keep_history()
         self.load_parts(self._initial)
         self.history, self.round, self.aim_ms = [], self.round + 1, aim_ms
@@ -212,17 +212,17 @@ class Searcher(EpochLoop):
         }
 
     def _progress(self, epoch: int, share: float = 0.0) -> float:
-        """The share 0..1 of the alternating epochs that is over, with a share of this one."""
+        """The share 0..1 of the alternating epochs that have passed, including a share of this one."""
         return (epoch + share - self.warm_up_epochs) / (self.epochs - self.warm_up_epochs)
 
     def weight_step(self, batch: Batch) -> torch.Tensor:
-        """One step of the weights under the plain segmentation loss; the architecture parameters stay."""
+        """One step of the weights under the plain segmentation loss; the architecture parameters do not change."""
         with torch.no_grad():
             mixing = self.relaxation()
         return self.descend(self.weight_optimizer, self.weights.loss, batch, self._forward(mixing))
 
     def _forward(self, mixing: Mixing) -> Callable[[torch.Tensor], torch.Tensor]:
-        """Image to logits of the mixture, or of a discrete network drawn from it."""
+        """A function from image to logits: the mixture, or a discrete network drawn from it."""
         if not self.discrete:
             return lambda image_BCHWD: self.supernet(image_BCHWD, mixing)
         network = draw_network(mixing, self.space, self.expectation.count, self.generator)
@@ -231,7 +231,7 @@ class Searcher(EpochLoop):
     def architecture_step(
         self, batch: Batch, derived: list[Path], progress: float
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """One step of the architecture parameters under the objective; the weights stay. Returns L_a and the loss."""
+        """One step of the architecture parameters under the objective, with fixed weights. Returns L_a and the loss."""
         self.supernet.requires_grad_(False)
         try:
             self.architecture_optimizer.zero_grad()
@@ -252,9 +252,9 @@ class Searcher(EpochLoop):
     def _derived_paths(self) -> list[Path]:
         """The paths of the network that the deriver would choose now.
 
-        Where the fastest network is looked for, these are as few as it may choose. The cells are searched for the
-        smallest network, and paths fill what is left of the budget afterwards. If more paths came in here as the cells
-        grew cheaper, they would ask for cheaper cells still, down to identity.
+        A deriver of the fastest network uses as few paths as it may. The cells are searched for the smallest network,
+        and more paths fill the rest of the budget afterwards. If the number of paths rose here as cells became cheaper,
+        the paths would require even cheaper cells, down to identity.
         """
         with torch.no_grad():
             mixing = self.relaxation()

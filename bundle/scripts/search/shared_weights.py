@@ -1,4 +1,4 @@
-"""What an architecture is worth: with shared weights, after fine-tuning them, and trained from scratch."""
+"""The Dice of an architecture: with shared weights, after fine-tuning them, and after training from scratch."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from scripts.train import checkpoint
 
 
 def mean_dice(predict: Callable[[torch.Tensor], torch.Tensor], batches: Iterable[Batch]) -> float:
-    """Mean Dice over structures and volumes; a structure that is absent from a label counts nowhere.
+    """Mean Dice over structures and volumes; a structure that is absent from a label is left out.
 
-    MONAI's DiceMetric would wait for the other processes of a search, which do not judge.
+    MONAI's DiceMetric would wait for the other processes of a search, which do not evaluate.
 
     Args:
-        predict: image B 1 H W D to logits.
+        predict: computes logits from an image B 1 H W D.
         batches: "image" and "label" B 1 H W D.
     """
     of_volumes: list[torch.Tensor] = []
@@ -41,8 +41,8 @@ class SharedWeights:
     """Evaluates and fine-tunes architectures with the weights of a trained supernet.
 
     Args:
-        searcher: owns the weights, trained.
-        validation_loader: batches whose Dice counts, always the same.
+        searcher: owns the trained weights.
+        validation_loader: the batches for the Dice, always the same.
     """
 
     def __init__(self, searcher: OneShotSearcher | Searcher, validation_loader: Iterable[Batch]):
@@ -52,8 +52,10 @@ class SharedWeights:
         return mean_dice(lambda image: self.searcher.predict(image, architecture), self.validation_loader)
 
     def fine_tuned_dice(self, architecture: Architecture, steps: int) -> float:
-        """The Dice after so many steps of its own, at the rate where the supernet's training ended; the shared
-        weights stay."""
+        """The Dice after some steps of fine-tuning, at the learning rate where the supernet's training ended.
+
+        The shared weights do not change.
+        """
         searcher = self.searcher
         shared = copy.deepcopy(searcher.supernet.state_dict())
         optimizer = searcher.weights.optimizer(searcher.supernet.parameters())
@@ -68,8 +70,8 @@ class SharedWeights:
             searcher.supernet.load_state_dict(shared)
 
     def scratch_dice(self, architecture: Architecture, steps: int, learning_rate: float = 0.004) -> float:
-        """The Dice of the network of the architecture, trained for so many steps from weights of its own, as the step
-        train does (AdamW, one cycle)."""
+        """The Dice of the architecture's network after training it from its own random weights, as the step train does
+        (AdamW, one cycle)."""
         searcher = self.searcher
         network = CineNet(architecture)
         checkpoint.initialise(network, searcher.seed)
@@ -91,7 +93,7 @@ class SharedWeights:
         return mean_dice(predict, self.validation_loader)
 
     def _batches(self, steps: int) -> Iterator[Batch]:
-        """The same for every architecture."""
+        """The same batches for every architecture."""
         searcher = self.searcher
         checkpoint.seed_epoch(searcher.seed, searcher.epochs, searcher.loaders)
         return itertools.islice(itertools.chain.from_iterable(itertools.repeat(searcher.weights.loader)), steps)

@@ -1,4 +1,4 @@
-"""Architecture: what was found, and its JSON file; no torch."""
+"""Architecture: the network that was found, and its JSON file. No torch."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from scripts.space.space import CHOICES, Space
 from scripts.space.trellis import KINDS, SKIP, Cell, Path, scales_of, union_of
 
 FORMAT = "rtdnas-architecture-2"
-MAX_NUMBERS = 2**28  # weights, or numbers in a feature map: 1 GiB, beyond what any device runs in real time
+MAX_NUMBERS = 2**28  # weights, or numbers in a feature map: 1 GiB, too many for any device in real time
 Node = tuple[int, str]  # (input tensor j, operation)
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """A derived network: which operations its cells hold and which paths it keeps.
+    """A derived network: the operations of its cells and the paths that it keeps.
 
     Args:
-        space: the space it was found in.
-        cells: for each group of cells (``Space.group``) one (input j, operation) a node.
+        space: the space in which it was found.
+        cells: for each group of cells (``Space.group``) one (input j, operation) per node.
         paths: distinct paths, each the scales of layers 0..L.
         provenance: how it was found and measured.
     """
@@ -41,7 +41,7 @@ class Architecture:
 
     @property
     def union(self) -> list[Cell]:
-        """The distinct cells of its paths."""
+        """The distinct cells on its paths."""
         return union_of(self.paths)
 
     def nodes_of(self, cell: Cell) -> tuple[Node, ...]:
@@ -67,7 +67,7 @@ class Architecture:
 
     @property
     def max_weights(self) -> int:
-        """A bound of its weights: as if every operation were a 3x3x3 convolution."""
+        """An upper bound on its number of weights: every operation counts as a 3x3x3 convolution."""
         space, total = self.space, 0
         for cell in self.union:
             if not cell.skip:
@@ -78,13 +78,13 @@ class Architecture:
 
     @property
     def digest(self) -> str:
-        """SHA-256 of what the network computes (space, cells, paths), whatever its provenance."""
+        """SHA-256 of the values that define the computation: space, cells and paths. Provenance does not count."""
         cells = {kind: [list(node) for node in self.cells[kind]] for kind in sorted(self.cells)}
         content = [asdict(self.space), cells, [list(path) for path in self.paths]]
         return hashlib.sha256(json.dumps(content).encode()).hexdigest()
 
     def with_provenance(self, **entries: Any) -> Architecture:
-        """With other entries of its provenance; see ``Provenance.updated``."""
+        """A copy with other entries in its provenance; see ``Provenance.updated``."""
         return replace(self, provenance=self.provenance.updated(**entries))
 
     def save(self, path: str | FilePath) -> None:
@@ -101,12 +101,12 @@ class Architecture:
 
     @classmethod
     def load(cls, path: str | FilePath) -> Architecture:
-        """Read and check an architecture file, and that its size can be built before anyone builds it.
+        """Read an architecture file, and check it and the size of its network before anything is built.
 
         Raises:
-            CineError: names the field that does not fit; or the folder is not as its manifest lists it.
+            CineError: a field does not fit (the message names it), or the folder does not match its manifest.
         """
-        action = "Write it anew with the step search or derive, or name another file; of a baseline, its overlay."
+        action = "Write it again with the step search or derive, or name another file. A baseline needs its overlay."
         verify(FilePath(path).parent)
         content = read_json(path, SCHEMA, action)
         space = Space(**{entry.name: content[entry.name] for entry in fields(Space)})
@@ -114,17 +114,17 @@ class Architecture:
         for kind, nodes in cells.items():
             fits = len(nodes) == space.nodes and all(j <= i and o in OPERATIONS for i, (j, o) in enumerate(nodes))
             if not fits:
-                expected = f"{space.nodes} nodes, node i reading an earlier tensor (0..i-1) by one of {OPERATIONS}"
+                expected = f"{space.nodes} nodes, where node i reads an earlier tensor (0..i-1) by one of {OPERATIONS}"
                 raise CineError(f"{path}, field cells#{kind}", repr(nodes), expected, action)
         try:
             paths = tuple(space.trellis.check_path(p) for p in content["paths"])
         except ValueError as error:
             raise CineError(f"{path}, field paths", str(error), "paths of the trellis", action) from None
         if len(set(paths)) < len(paths):
-            raise CineError(f"{path}, field paths", "a path twice", "distinct paths", action)
+            raise CineError(f"{path}, field paths", "the same path twice", "distinct paths", action)
         needed = {space.group(cell) for cell in union_of(paths) if not cell.skip}
         if missing := needed - cells.keys():
-            raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "each that the paths use", action)
+            raise CineError(f"{path}, field cells", f"no {sorted(missing)}", "all cells that the paths use", action)
         architecture = cls(space, cells, paths, Provenance.from_json(content["provenance"]))
         voxels = math.prod(space.deployment_size)
         for name, count in (("channels", architecture.max_weights), ("deployment_size", voxels * space.width(0))):
@@ -134,11 +134,11 @@ class Architecture:
         return architecture
 
 
-def _count(most: int) -> dict[str, Any]:
-    return {"type": "integer", "minimum": 1, "maximum": most}
+def _count(maximum: int) -> dict[str, Any]:
+    return {"type": "integer", "minimum": 1, "maximum": maximum}
 
 
-# The bounds refuse sizes that would exhaust memory before anything useful is built.
+# The limits refuse sizes that would use up the memory before a network is built.
 SCHEMA: dict[str, Any] = {
     "type": "object",
     "required": ["format", *(entry.name for entry in fields(Space)), "cells", "paths", "provenance"],

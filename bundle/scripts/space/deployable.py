@@ -1,4 +1,4 @@
-"""What every step asks of a network, whether it was searched here or is one that users would otherwise pick."""
+"""What every step needs from a network, for searched networks and for baselines."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from scripts.space.space import Space
 
 
 class Deployable(nn.Module):
-    """A network that is trained, timed and deployed: B 1 H W D to logits B 4 H W D, any H, W, D >= 1.
+    """A network that can be trained, timed and deployed: B 1 H W D to logits B 4 H W D, any H, W, D >= 1.
 
     Attributes:
-        digest: SHA-256 of what it computes, whatever its weights.
+        digest: SHA-256 of what it computes; weights do not count.
         deployment_size: H, W, D in voxels of the volume whose latency counts.
-        space: where it was searched; None where nobody searched.
-        multiple: voxels in plane that its coarsest feature map steps over.
-        provenance: how it was found and what was measured then; without entries where nobody searched.
-        activations: of trained weights, the least and the greatest value that convolutions read, by name; None of
-            random ones. Integers need them.
+        space: its search space; None for a network that was not searched.
+        multiple: the in-plane stride of its coarsest feature map, in voxels.
+        provenance: how it was found and what was measured; empty for a network that was not searched.
+        activations: the smallest and the largest input value of each convolution, by name; None if the weights are
+             random. Integer networks need them.
     """
 
     digest: str
@@ -34,21 +34,22 @@ class Deployable(nn.Module):
     activations: Mapping[str, tuple[float, float]] | None = None
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """What ``torch.jit.script`` compiles in our place, and so MONAI's ``ckpt_export``: a trace, in evaluation.
+        """Return a trace in evaluation mode when ``torch.jit.script`` compiles this network, as MONAI's ``ckpt_export``
+        does.
 
-        TorchScript cannot read a network that is built from an architecture. A trace holds for any size, as its
-        forward pass takes no decision by the size. Its parameters are copies.
+        TorchScript cannot compile a network that is built from an architecture. A trace is valid for any size, since
+        the forward pass makes no decisions by size. The trace has copies of the parameters.
         """
         network = copy.deepcopy(self).eval()
         parameter = next(network.parameters())
         example_BCHWD = torch.zeros(1, 1, 2, 2, 2, device=parameter.device, dtype=parameter.dtype)
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # of shapes that libraries check
+            warnings.simplefilter("ignore", torch.jit.TracerWarning)  # about checks of shapes in libraries
             return _Traced(torch.jit.trace(network, example_BCHWD, check_trace=False)).eval()
 
 
 class _Traced(nn.Module):
-    """A trace, which ``torch.jit.script`` takes as a part and not as the whole."""
+    """Wraps a trace: ``torch.jit.script`` accepts a trace as a submodule, but not as the whole module."""
 
     def __init__(self, network: nn.Module):
         super().__init__()

@@ -1,4 +1,4 @@
-"""What the supernet computes most often, with fewer passes over memory and less kept than the library's operations.
+"""Faster versions of the supernet's most frequent operations: fewer passes over memory, and less memory kept.
 
 Tensors: B batch, C channels, H W in-plane, D slices.
 """
@@ -12,9 +12,9 @@ from torch.nn import functional as F
 
 
 def pool_3x3x3(x_BCHWD: torch.Tensor) -> torch.Tensor:
-    """3x3x3 max-pooling with stride 1: in plane with the slices among the channels, then across them.
+    """3x3x3 max-pooling with stride 1: first in plane, with the slices as channels, then across slices.
 
-    Several times as fast on a CPU, which pools many channels at once and has few of them here.
+    On a CPU this is several times as fast as 3D pooling: pooling works on many channels at once, and cells have few.
     """
     return _PoolSlices.apply(_pool_planes(x_BCHWD, 3, 1, 1))
 
@@ -32,7 +32,7 @@ def _pool_planes(x_BCHWD: torch.Tensor, kernel: int, stride: int, padding: int) 
 
 
 class _MaxPool(torch.autograd.Function):
-    """2D max-pooling that keeps short indices alone; the library's keeps its input and long ones."""
+    """2D max-pooling that keeps only short indices; the library's keeps its input and long indices."""
 
     @staticmethod
     def forward(ctx: Any, x_BCHW: torch.Tensor, *window: Any) -> torch.Tensor:
@@ -54,10 +54,10 @@ class _MaxPool(torch.autograd.Function):
 
 
 class _PoolSlices(torch.autograd.Function):
-    """The maximum of each slice and its neighbours; the gradient goes to the slice itself before the one below, and
-    to that before the one above.
+    """The maximum of each slice and its neighbours.
 
-    One slice more parts each stack from the next, so that neighbours are one shift away in all of memory.
+    Among equal values, the gradient goes to the slice itself, then to the one below, then to the one above. One more
+    slice separates each stack from the next, so that neighbours are one shift apart everywhere in memory.
     """
 
     @staticmethod
@@ -84,7 +84,7 @@ class _PoolSlices(torch.autograd.Function):
 
 
 def _apart(x_BCHWD: torch.Tensor, value: float) -> torch.Tensor:
-    """Flat, in the order B H W D C, with a slice of the value after each stack."""
+    """A flat tensor in the order B H W D C, with one slice of the value after each stack."""
     return F.pad(x_BCHWD.permute(0, 2, 3, 4, 1), (0, 0, 0, 1), value=value).flatten()
 
 

@@ -1,4 +1,4 @@
-"""A cell of the supernet: all candidate operations of each node, with weights of their own.
+"""A cell of the supernet: all candidate operations of each node, each with its own weights.
 
 Tensors: B batch, C channels, H W in-plane, D slices.
 """
@@ -23,7 +23,7 @@ class MixedCell(nn.Module):
 
     ``X_i = shuffle(sum_j concat(sum_o p[j,o] o(X_j[:C/k]), (sum_o p[j,o]) X_j[C/k:]))``
 
-    It holds the weights; ``run_cells`` computes all cells of a tile at once, ``run_one`` one decoded cell of them.
+    It stores the weights. ``run_cells`` computes all cells of a tile together; ``run_one`` computes one decoded cell.
     """
 
     def __init__(self, cell: Cell, space: Space, partial: int):
@@ -49,12 +49,12 @@ class MixedCell(nn.Module):
     def run_one(
         self, x_BCHWD: torch.Tensor, nodes: tuple[Node, ...], gates: Sequence[torch.Tensor] | None = None
     ) -> torch.Tensor:
-        """The output of the cell that holds only these nodes, with the shared weights; all channels (k = 1).
+        """The output of the cell with only these nodes, with the shared weights and all channels (k = 1).
 
         Args:
-            x_BCHWD: the tile that it leaves.
-            nodes: one (input, operation) a node.
-            gates: scalars that multiply what each node computes, where given.
+            x_BCHWD: the tile that the cell leaves.
+            nodes: one (input, operation) per node.
+            gates: scalars that multiply the outputs of the nodes, if given.
         """
         operations: list[Callable[[torch.Tensor], torch.Tensor]] = [
             self.operation(i, j, self.operations.index(name)) for i, (j, name) in enumerate(nodes, start=1)

@@ -1,4 +1,4 @@
-"""The mixing weights of a supernet, wherever they come from."""
+"""The mixing weights of a supernet; this module does not know how they were made."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ class Mixing:
     """Mixing weights of a supernet.
 
     Args:
-        nodes: for each group of cells (``Space.group``) one tensor a node i, shape (i, number of operations): p_i[j, o]
-        cells: for each cell its scalar probability among the cells that leave its tile.
+        nodes: for each group of cells (``Space.group``) one tensor per node i, shape (i, number of operations):
+            p_i[j, o].
+        cells: for each cell its probability (a scalar) among the cells that leave its tile.
     """
 
     nodes: Mapping[str, list[torch.Tensor]]
@@ -34,7 +35,7 @@ class Mixing:
 
     @classmethod
     def from_lists(cls, content: Mapping[str, Any], space: Space) -> Mixing:
-        """The inverse of ``to_lists``; CineError where the numbers are not those of a search of the space."""
+        """The inverse of ``to_lists``; CineError where the numbers do not fit the space."""
         try:
             mixing = cls(
                 {group: [torch.tensor(p) for p in content["nodes"][group]] for group in space.groups},

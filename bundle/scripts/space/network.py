@@ -1,4 +1,4 @@
-"""CineNet: the derived network, network_def of every workflow.
+"""CineNet: the derived network, which is network_def in every workflow.
 
 Tensors: B batch, C channels, H W in-plane, D slices.
 """
@@ -19,8 +19,10 @@ from scripts.space.trellis import Cell, Tile
 
 
 class Stem(nn.Module):
-    """In-plane mean over 2^s where the scale s is not 0, 3x3x3 convolution with in-plane stride, and norm: the image
-    to tile (0, s)."""
+    """The image to tile (0, s): 3x3x3 convolution with in-plane stride, and norm.
+
+    If the scale s is not 0, an in-plane mean over 2^s comes first.
+    """
 
     def __init__(self, in_channels: int, space: Space, norm: Norm = nn.BatchNorm3d, scale: int = 0):
         super().__init__()
@@ -32,13 +34,13 @@ class Stem(nn.Module):
     def forward(self, image_BCHWD: torch.Tensor) -> torch.Tensor:
         if self.scale:
             factor = 2**self.scale
-            # in float32: torch has no such pooling in bfloat16 on CPUs
+            # in float32, since torch cannot do this pooling in bfloat16 on CPUs
             image_BCHWD = F.avg_pool3d(image_BCHWD.float(), (factor, factor, 1)).to(image_BCHWD.dtype)
         return self.norm(self.conv(image_BCHWD))
 
 
 class Head(nn.Module):
-    """ReLU and 1x1x1 convolution of tile (L, s) to the classes, upsampled in plane: logits at the image's size."""
+    """Tile (L, s) to logits at the image's size: ReLU, 1x1x1 convolution to the classes, in-plane upsampling."""
 
     def __init__(self, space: Space, out_channels: int, scale: int = 0):
         super().__init__()
@@ -51,7 +53,7 @@ class Head(nn.Module):
 
 
 class DerivedCell(nn.Module):
-    """A cell with one (input, operation) a node (RT-DNAS Eq. 1 after decoding) and its scaling operation."""
+    """A cell with one (input, operation) per node (RT-DNAS Eq. 1 after decoding) and its scaling operation."""
 
     def __init__(self, cell: Cell, nodes: tuple[Node, ...], space: Space):
         super().__init__()
@@ -75,9 +77,9 @@ def run_cell(
     """A cell's output, B (W 2^s) H W D of the target scale, or N times as many channels where it scales first.
 
     Args:
-        x_BCHWD: the tile that it leaves.
-        inputs, operations: for each node which tensor X_j it reads, and by what.
-        scaling: the scaling operation, of a list of tensors.
+        x_BCHWD: the tile that the cell leaves.
+        inputs, operations: for each node, the index j of the tensor X_j that it reads, and the operation.
+        scaling: the scaling operation, which takes a list of tensors.
         scales_first: whether it comes before the nodes.
     """
     tensors = [scaling([x_BCHWD]) if scales_first else x_BCHWD]
@@ -90,7 +92,7 @@ class CineNet(Deployable):
     """The network of an architecture: B in_channels H W D to logits B out_channels H W D, any H, W, D >= 1.
 
     Args:
-        architecture: an Architecture, or the path of its JSON file (CineError where that does not fit).
+        architecture: an Architecture, or the path of its JSON file (CineError where the file does not fit).
         in_channels: image channels.
         out_channels: classes, background first; 4 here: background, RV, MYO, LV.
     """
@@ -126,13 +128,13 @@ def run_network(
     cell_of: Callable[[Cell, torch.Tensor], torch.Tensor],
     heads: nn.ModuleDict,
 ) -> torch.Tensor:
-    """Logits of an architecture, whoever owns its parts (CineNet, or a supernet that shares its weights).
+    """Logits of an architecture, with the parts of a CineNet or of a supernet that shares its weights.
 
     Args:
-        architecture: stems, cells and heads that take part, and how they join.
+        architecture: the stems, cells and heads to use, and how they join.
         image_BCHWD: the image, padded.
         stems, heads: by scale.
-        cell_of: a cell that is no skip edge, and the tile that it leaves, to its output.
+        cell_of: computes a cell's output from the tile that it leaves; it is not called for skip edges.
     """
     arrived: dict[Tile, list[torch.Tensor]] = {Tile(0, s): [stems[str(s)](image_BCHWD)] for s in architecture.starts}
     mean = architecture.space.join == "mean"
@@ -143,7 +145,7 @@ def run_network(
             tiles[tile] = joined(arrived.pop(tile), mean)
         return tiles[tile]
 
-    for cell in architecture.union:  # by layer: a tile is complete before a cell leaves it
+    for cell in architecture.union:  # by layer, so that a tile is complete before a cell reads it
         x_BCHWD = tile_at(cell.source_tile)
         output = x_BCHWD if cell.skip else cell_of(cell, x_BCHWD)
         arrived.setdefault(cell.target_tile, []).append(output)
@@ -152,19 +154,19 @@ def run_network(
 
 
 def joined(parts: list[torch.Tensor], mean: bool) -> torch.Tensor:
-    """The sum of what arrives, or its mean."""
+    """The sum of the parts that arrive at a tile, or their mean."""
     total = parts[0]
     for part in parts[1:]:
         total = total + part
     return total / len(parts) if mean and len(parts) > 1 else total
 
 
-# over two rows, the weight gradient of a 3x3 convolution in bfloat16 is garbage on CPUs (torch 2.13)
+# with two rows, the weight gradient of a 3x3 convolution in bfloat16 is wrong on CPUs (torch 2.13)
 FEWEST_ROWS = 3
 
 
 MIN_SLICES = 5
-"""Of fewer slices, most of what a 3x3x3 convolution reads is padding, unlike anything that was trained on."""
+"""With fewer slices, a 3x3x3 convolution would read mostly padding, unlike any volume in training."""
 
 
 def pad_slices(x_BCHWD: torch.Tensor) -> torch.Tensor:
@@ -186,7 +188,7 @@ def crop_slices(x_BCHWD: torch.Tensor, depth: int) -> torch.Tensor:
 
 
 def _are_enough(depth: int) -> bool:
-    """False for a graph's symbol (torch.export) or tensor (a trace): the graph shall hold for any number of slices."""
+    """False for a symbol (torch.export) or a tensor (a trace), since the graph must hold for any number of slices."""
     return isinstance(depth, int) and depth >= MIN_SLICES
 
 
@@ -195,20 +197,20 @@ def _padded(depth: int) -> int:
 
 
 def pad_in_plane(x_BCHWD: torch.Tensor, multiple: int) -> torch.Tensor:
-    """Pad H and W at their far ends with zeros, the mean of a normalised volume, to a multiple, H to three at least."""
+    """Pad H and W with zeros (a normalised volume's mean) at their ends to a multiple, H to at least three."""
     height, width = x_BCHWD.shape[2:4]
     rows, columns = at_least(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple
-    # a traced graph also holds for sizes that need it where its example does not
+    # a traced graph must also serve sizes that need padding, even if its example size does not
     if (rows, columns) == (height, width) and not torch.jit.is_tracing():
         return x_BCHWD
     return F.pad(x_BCHWD, (0, 0, 0, columns - width, 0, rows - height))
 
 
-def at_least(number: int, least: int) -> int:
-    """The greater of two numbers, also where a trace has the first as a tensor."""
-    return number.clamp(min=least) if isinstance(number, torch.Tensor) else max(number, least)
+def at_least(number: int, minimum: int) -> int:
+    """The larger of two numbers; works also in a trace, where the first one is a tensor."""
+    return number.clamp(min=minimum) if isinstance(number, torch.Tensor) else max(number, minimum)
 
 
 def steps(length: int, step: int) -> int:
-    """How many steps cover a length. Without negative numbers, whose quotients ONNX rounds towards zero."""
+    """How many steps cover a length. It avoids negative numbers, since ONNX rounds their quotients towards zero."""
     return (length + step - 1) // step

@@ -1,7 +1,7 @@
 """The candidate operations and the scaling operations.
 
-Tensors: B batch, C channels, H W in-plane, D slices. Convolutions are ReLU-Conv-BatchNorm, so that the norm
-folds into the convolution at deployment. Source: hardware-aware NAS (ICCAD 2020), Table 1.
+Tensors: B batch, C channels, H W in-plane, D slices. Convolutions are ReLU-Conv-BatchNorm, so that the norm can be
+folded into the convolution at deployment. Source: hardware-aware NAS (ICCAD 2020), Table 1.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Norm = Callable[[int], nn.Module]
 
 
 def search_norm(channels: int) -> nn.Module:
-    """BatchNorm while searching: no affine part that would rescale the mixing weights, statistics of the batch."""
+    """BatchNorm while searching: batch statistics, and no affine part, which would rescale the mixing weights."""
     return nn.BatchNorm3d(channels, affine=False, track_running_stats=False)
 
 
@@ -48,7 +48,7 @@ def _separable(operation: Operation, channels: int, norm: Norm) -> nn.Module:
 
 
 class Zero(nn.Module):
-    """Nothing, in the shape of its input."""
+    """Zeros in the shape of its input."""
 
     def forward(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         return torch.zeros_like(x_BCHWD)
@@ -64,15 +64,15 @@ _BUILDERS: dict[Form, Callable[[Operation, int, Norm], nn.Module]] = {
 
 
 def build_operation(name: str, channels: int, norm: Norm = nn.BatchNorm3d) -> nn.Module:
-    """A candidate operation, B C H W D to the same shape."""
+    """A candidate operation, from B C H W D to the same shape."""
     operation = REGISTRY[name]
     return _BUILDERS[operation.form](operation, channels, norm)
 
 
 class PointwiseSum(nn.Conv3d):
-    """The 1x1x1 convolution of the concatenation of some tensors, computed as the sum of one convolution each.
+    """The 1x1x1 convolution of several concatenated tensors, computed as a sum of one convolution per tensor.
 
-    That needs no copy of them: inference engines copy for a concatenation, or change layouts around it.
+    This needs no concatenation, for which inference engines copy tensors or change layouts.
     """
 
     def __init__(self, in_channels: int, out_channels: int):
@@ -82,7 +82,7 @@ class PointwiseSum(nn.Conv3d):
         return self.add_up(parts, F.conv3d)
 
     def add_up(self, parts: list[torch.Tensor], convolve: Callable[..., torch.Tensor]) -> torch.Tensor:
-        """The sum of what ``convolve`` makes of each tensor, its weight and, of the first, the bias."""
+        """The sum of ``convolve(tensor, its part of the weight, bias)``; only the first call gets the bias."""
         first, *others = self.weight.split([part.shape[1] for part in parts], dim=1)
         total = convolve(parts[0], first, self.bias)
         for part, weight in zip(parts[1:], others, strict=True):
@@ -91,7 +91,7 @@ class PointwiseSum(nn.Conv3d):
 
 
 class Scaling(nn.Module):
-    """The scaling operation that ends a cell: N nodes of B (W 2^s) H W D to the width and size of the target scale.
+    """The scaling operation that ends a cell: from N nodes B (W 2^s) H W D to the width and size of the target scale.
 
     Contracting: in-plane 2x2 max-pooling, then 1x1x1 convolution and norm. Expanding: 1x1x1 convolution and
     norm, then in-plane bilinear upsampling by 2. Non-scaling: 1x1x1 convolution and norm.
@@ -111,10 +111,10 @@ class Scaling(nn.Module):
 
 
 def join_convolutions(operations: Sequence[nn.Module]) -> tuple[torch.Tensor, tuple[int, ...], tuple[int, ...]]:
-    """Weight, padding and dilation of the one convolution that computes several candidates of a group.
+    """Weight, padding and dilation of one convolution that computes several candidates of a group.
 
-    Nothing stands between the two steps of a separable convolution, so it is one dense convolution, whose kernel
-    is the product of theirs: more multiplications, but in a kernel that is made for them.
+    A separable convolution has nothing between its two steps, so it equals one dense convolution with the product of
+    their kernels. That takes more multiplications, but dense kernels are faster.
     """
     weights = []
     for operation in operations:
@@ -126,8 +126,8 @@ def join_convolutions(operations: Sequence[nn.Module]) -> tuple[torch.Tensor, tu
 def upsample_in_plane(x_BCHWD: torch.Tensor, factor: int) -> torch.Tensor:
     """Bilinear upsampling of every slice by an integer factor.
 
-    Eagerly it is computed by ``upsample_planes``. A graph that is exported keeps one operation that leaves the
-    layout alone: behind a permutation, engines go on in the planar layout, in which pooling takes four times as long.
+    Eager code uses ``upsample_planes``. An exported graph keeps one upsampling operation, which preserves the memory
+    layout. After a permutation, engines would continue in the planar layout, in which pooling takes four times as long.
     """
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return F.interpolate(x_BCHWD, scale_factor=(float(factor), float(factor), 1.0), mode="trilinear")
@@ -137,8 +137,8 @@ def upsample_in_plane(x_BCHWD: torch.Tensor, factor: int) -> torch.Tensor:
 def upsample_planes(x_BCHWD: torch.Tensor, factor: int) -> torch.Tensor:
     """Bilinear upsampling of every slice, with the slices folded into the channels.
 
-    A view in channels_last_3d: much faster on a CPU than trilinear interpolation with factor 1 along D, and equal
-    to it.
+    The folding is a view in channels_last_3d. On a CPU this is much faster than trilinear interpolation with factor 1
+    along D, with equal results.
     """
     batch, channels, height, width, depth = x_BCHWD.shape
     planes = x_BCHWD.permute(0, 2, 3, 4, 1).reshape(batch, height, width, depth * channels).permute(0, 3, 1, 2)

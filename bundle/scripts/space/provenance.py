@@ -1,4 +1,4 @@
-"""Provenance: how an architecture was found, what was asked of it, and what was measured then."""
+"""Provenance: how an architecture was found, what constraints it had, and what was measured then."""
 
 from __future__ import annotations
 
@@ -7,36 +7,36 @@ from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 PREDICTED = "predicted, not measured"
-"""The verdict where nothing was measured, until the step verify."""
+"""The verdict of a network that was not measured; the step verify replaces it."""
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """What is known of an architecture beyond what it computes; None where nobody knows it.
+    """The facts about an architecture that do not define its computation; None where they are unknown.
 
     Attributes:
         method: how it was found: genetic, exhaustive, dijkstra, coarse_to_fine or random.
-        seed: of that method.
+        seed: the seed of that method.
         searched_exams: the exams that its search read.
-        derived_from: SHA-256 of the search and of the keys that it was derived from.
-        predicted_ms: by the latency table.
+        derived_from: SHA-256 of the search and of the settings of the derivation.
+        predicted_ms: the latency predicted by the latency table.
         accumulated_weight: the sum of the weights of its paths.
         path_weight: the weight of its heaviest path.
-        shared_dice: with the search's shared weights, on the architecture half.
+        shared_dice: Dice with the search's shared weights, on the architecture half.
         fine_tuned_dice: the same after fine-tuning.
-        budget_ms: the latency that it had to keep.
-        volumes_per_second_required: the rate that it had to keep.
-        latency_table_sha256: the table that predicted it.
+        budget_ms: the latency budget.
+        volumes_per_second_required: the throughput that it had to reach.
+        latency_table_sha256: the table that predicted its latency.
         verdict: "measured", or ``PREDICTED``.
         measured_ms: its latency in the device's fast state: median_ms, p95_ms, mean_ms, iqr_ms, runs.
         met_ms: the same over all visits.
-        fast_visits: visits of the measurement that met the fast state.
-        visits: all of them.
-        fast_reference_ms: the reference network in the fast state.
+        fast_visits: how many visits of the measurement found the device in its fast state.
+        visits: the number of all visits.
+        fast_reference_ms: the latency of the reference network in the fast state.
         volumes_per_second: measured.
         device: where it was measured.
-        runtime: how it ran.
-        notes: what only its method knows, such as the pool of paths.
+        runtime: the backend and settings with which it ran.
+        notes: facts that only its method has, such as the pool of paths.
     """
 
     method: str | None = None
@@ -63,24 +63,24 @@ class Provenance:
     notes: Mapping[str, Any] = field(default_factory=dict)
 
     def updated(self, notes: Mapping[str, Any] | None = None, **known: Any) -> Provenance:
-        """With other values of some attributes, and with more notes."""
+        """A copy with other values of some attributes, and with more notes."""
         return replace(self, notes={**self.notes, **(notes or {})}, **known)
 
     def number(self, name: str) -> float:
-        """An attribute that an earlier step must have set; LookupError where it did not."""
+        """An attribute that an earlier step must have set; LookupError where it is not set."""
         value = getattr(self, name)
         if value is None:
             raise LookupError(f"the provenance has no {name}")
         return value
 
     def to_json(self) -> dict[str, Any]:
-        """One flat object: the attributes that are known, then the notes."""
+        """One flat object: the known attributes, then the notes."""
         known = {name: getattr(self, name) for name in _NAMES if getattr(self, name) not in (None, ())}
         return {**known, **self.notes}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Provenance:
-        """The inverse of ``to_json``; what is no attribute is a note."""
+        """The inverse of ``to_json``; unknown keys become notes."""
         known = {name: content[name] for name in _NAMES if name in content}
         return cls(**known, notes={name: value for name, value in content.items() if name not in known})
 
@@ -111,4 +111,4 @@ PROVENANCE_SCHEMA: dict[str, Any] = {
         "searched_exams": {"type": "array", "items": {"type": "string"}},
     },
 }
-"""Of the JSON object that ``to_json`` writes; other files may hold more."""
+"""The schema of the JSON object that ``to_json`` writes; other files may have more keys."""

@@ -11,16 +11,15 @@ from scripts.space.trellis import Cell, Path, Tile, step_of
 
 
 def random_architecture(space: Space, random: Random, max_paths: int = 8, paths: int | None = None) -> Architecture:
-    """An architecture of random cells and random distinct paths; of a space whose cells are not shared, see
-    ``random_subgraph``.
+    """An architecture of random cells and random distinct paths. If cells are not shared, ``random_subgraph`` draws it.
 
-    The first path runs through a tile drawn evenly from all, since random paths alone hardly reach the coarse ones.
+    The first path runs through a random tile, drawn evenly from all tiles: fully random paths rarely reach coarse ones.
 
     Args:
         space: the search space.
         random: the source of randomness.
         max_paths: the number of paths is drawn evenly from 1 to this.
-        paths: the number of paths, where it is given.
+        paths: the exact number of paths, if given.
     """
     if not space.share_cells:
         return random_subgraph(space, random)
@@ -35,15 +34,15 @@ def random_architecture(space: Space, random: Random, max_paths: int = 8, paths:
 
 
 def random_subgraph(space: Space, random: Random, density: float | None = None) -> Architecture:
-    """An architecture of random edges, each with random operations of its own (HyperSegNAS, section 4).
+    """An architecture of random edges, each with its own random operations (HyperSegNAS, section 4).
 
-    An edge is feasible where the tile that it leaves is reached. In every layer each feasible edge is drawn with the
-    same probability, one edge at least, so that every architecture has L layers. Edges that lead nowhere are dropped.
+    An edge is feasible if its tile is reached. In every layer each feasible edge is drawn with the same probability,
+    and at least one is drawn, so that every architecture has L layers. Edges that lead nowhere are dropped.
 
     Args:
         space: the search space.
         random: the source of randomness.
-        density: that probability; None, drawn evenly for every architecture, so that small and large ones occur.
+        density: that probability; None draws it evenly for every architecture, so that small and large ones occur.
     """
     trellis = space.trellis
     density = random.random() if density is None else density
@@ -63,7 +62,7 @@ def random_subgraph(space: Space, random: Random, density: float | None = None) 
 
 
 def _random_nodes(space: Space, random: Random) -> tuple[Node, ...]:
-    """Distinct (input, operation) pairs, as decoding gives them."""
+    """Distinct (input, operation) pairs, as decoding would give."""
     nodes: list[Node] = []
     for i in range(space.nodes):
         pairs = [(j, name) for j in range(i + 1) for name in space.operations if name != ZERO]
@@ -72,7 +71,7 @@ def _random_nodes(space: Space, random: Random) -> tuple[Node, ...]:
 
 
 def _random_path(space: Space, random: Random, through: Tile | None = None) -> Path:
-    """A path, each as likely as any other (of those through a tile, where it is given)."""
+    """A random path, drawn evenly from all paths, or from those through a tile if one is given."""
     trellis = space.trellis
     tile = through = (
         through
@@ -81,7 +80,7 @@ def _random_path(space: Space, random: Random, through: Tile | None = None) -> P
         ]
     )
     cells: list[Cell] = []
-    while tile.layer:  # backwards, each step as likely as the paths that it leaves open
+    while tile.layer:  # backwards; a step is as likely as its share of the remaining paths
         before = [cell for cell in trellis.cells if cell.target_tile == tile]
         cells.insert(0, random.choices(before, [trellis.arriving[cell.source_tile] for cell in before])[0])
         tile = cells[0].source_tile

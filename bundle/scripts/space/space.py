@@ -1,4 +1,4 @@
-"""Space: what can be found; no torch."""
+"""Space: the networks that a search can find. No torch."""
 
 from __future__ import annotations
 
@@ -19,19 +19,19 @@ class Space:
     """The search space.
 
     Args:
-        layers: cells on a path, L.
-        scales: resolutions, S; in-plane size halves with each.
-        nodes: tensors X_1..X_N that a cell computes.
+        layers: L, the number of cells on a path.
+        scales: S, the number of resolutions; the in-plane size halves with each.
+        nodes: N, the number of tensors X_1..X_N that a cell computes.
         channels: width W at scale 0, which doubles with each scale; or a list of the widths of all scales.
         stem_stride: in-plane stride of the stem, 1 or 2.
-        operations: the candidate operations O, names out of ``OPERATIONS``, and "zero".
-        deployment_size: H, W, D in voxels of the volume whose latency counts.
+        operations: the candidate operations O: names from ``OPERATIONS``, and "zero".
+        deployment_size: H, W, D in voxels of the volume for which latency is measured.
         start, end, skip: see ``Trellis``.
-        scaling: "after" the nodes, which then run at the source scale, or "before" them, which then run at the target
-            scale, and whose concatenation is the tile (hardware-aware NAS, MS-NAS).
-        join: what arrives at a tile is summed, or divided by the number of cells too (HyperSegNAS): "sum" or "mean".
-        share_cells: which cells hold the same operations: true, all of a kind; "scale", all of a kind that leave the
-            same scale; false, none (HyperSegNAS).
+        scaling: "after": the scaling operation follows the nodes, which run at the source scale. "before": it precedes
+            the nodes, which run at the target scale and are concatenated to the tile (hardware-aware NAS, MS-NAS).
+        join: "sum": outputs that arrive at a tile are added. "mean": the sum is divided by their number (HyperSegNAS).
+        share_cells: which cells have the same operations. true: all of a kind; "scale": all of a kind that leave the
+             same scale; false: none (HyperSegNAS).
     """
 
     layers: int = 10
@@ -49,17 +49,17 @@ class Space:
     share_cells: Sharing = True
 
     def __post_init__(self) -> None:
-        # a config hands lists over
+        # configs give lists
         object.__setattr__(self, "operations", tuple(self.operations))
         object.__setattr__(self, "deployment_size", tuple(self.deployment_size))
         if isinstance(self.channels, list):
             object.__setattr__(self, "channels", tuple(self.channels))
         for name in ("layers", "scales", "nodes"):
             if not _positive(value := getattr(self, name)):
-                raise CineError(f"space#{name}", repr(value), "a whole number from 1 up", "Change the key.")
+                raise CineError(f"space#{name}", repr(value), "a whole number of at least 1", "Change the key.")
         widths = self.channels if isinstance(self.channels, tuple) else (self.channels,) * self.scales
         if len(widths) != self.scales or not all(map(_positive, widths)):
-            expected = f"a whole number from 1 up, or a list of {self.scales} of them, one a scale"
+            expected = f"a whole number of at least 1, or a list of {self.scales} of them, one per scale"
             raise CineError("space#channels", repr(self.channels), expected, "Change the key.")
         if self.stem_stride not in (1, 2):
             raise CineError("space#stem_stride", repr(self.stem_stride), "1 or 2", "Change the key.")
@@ -74,7 +74,7 @@ class Space:
             raise CineError(
                 "space#operations",
                 repr(list(self.operations)),
-                f"distinct names out of {[*OPERATIONS, ZERO]}, not {ZERO} alone",
+                f"distinct names out of {[*OPERATIONS, ZERO]}, and more than only {ZERO}",
                 "",
             )
         if len(self.deployment_size) != 3 or min(self.deployment_size) < 1:
@@ -85,14 +85,14 @@ class Space:
         return Trellis(self.layers, self.scales, self.start, self.end, self.skip)
 
     def group(self, cell: Cell) -> str:
-        """The name of the cells that hold the same operations as this one, such as contracting or contracting_0."""
+        """The name of the group of cells that share this cell's operations, such as contracting or contracting_0."""
         if not self.share_cells:
             return cell.name
         return f"{cell.kind}_{cell.source}" if self.share_cells == "scale" else cell.kind
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """The groups of cells with operations, by kind, then by scale or cell."""
+        """The names of all groups of cells with operations, by kind, then by scale or cell."""
         cells = sorted(
             (cell for cell in self.trellis.cells if not cell.skip), key=lambda c: (KINDS.index(c.kind), c.source)
         )

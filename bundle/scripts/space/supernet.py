@@ -1,7 +1,7 @@
 """Supernet: every cell of the trellis with every candidate operation, mixed by given weights.
 
-The weights' origin (softmax, Gumbel, sampling) is no concern here: search/relaxation.py makes them; how the cells
-that leave a tile are computed together: see space/fused.py. Tensors: B batch, C channels, H W in-plane, D slices.
+It takes the mixing weights as given (softmax, Gumbel or sampled); search/relaxation.py makes them. space/fused.py
+computes the cells that leave a tile together. Tensors: B batch, C channels, H W in-plane, D slices.
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ class Supernet(nn.Module):
 
     Args:
         space: the search space.
-        channels: width at scale 0 while searching, or of all scales, where smaller than the space's.
-        partial: k, the operations see 1/k of the channels; must divide every width.
+        channels: width at scale 0 while searching, or the widths of all scales, if smaller than the space's.
+        partial: k; the operations compute 1/k of the channels. It must divide every width.
         in_channels: image channels.
         out_channels: classes, background first.
 
     Attributes:
-        recompute: whether a tile's activations are computed a second time for the backward pass instead of being
-            kept for it: less than half the memory at large sizes, 1.4 times the time.
+        recompute: whether a tile's activations are computed a second time for the backward pass instead of being kept:
+            less than half the memory at large sizes, 1.4 times the time.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class Supernet(nn.Module):
             raise CineError("partial_channels", str(partial), expected, "Change it, or search_channels.")
         refuse_unknown(space.operations)
         if not convolution_groups(space.operations):
-            expected = "a convolution among them"
+            expected = "at least one convolution"
             raise CineError("space#operations", ", ".join(space.operations), expected, "Add one, such as conv_3x3x3.")
         self.space, self.partial = space, partial
         self.multiple = space.stem_stride * 2 ** (space.scales - 1)
@@ -73,7 +73,7 @@ class Supernet(nn.Module):
         height, width = image_BCHWD.shape[2:4]
         space = self.space
         image_BCHWD = pad_in_plane(image_BCHWD, self.multiple)
-        # of a single volume with a single channel torch cannot tell the layout, and would take the slow one
+        # with one volume of one channel, torch cannot determine the layout and would choose the slow one
         tiles = {
             Tile(0, s): self.stems[str(s)](image_BCHWD).contiguous(memory_format=torch.channels_last_3d)
             for s in space.trellis.starts
@@ -83,11 +83,11 @@ class Supernet(nn.Module):
             for group, nodes in mixing.nodes.items()
             for scale in range(space.scales)
         }
-        for tile, exits in space.trellis.exits.items():  # by layer: a tile is complete before a cell leaves it
+        for tile, exits in space.trellis.exits.items():  # by layer, so that a tile is complete before a cell reads it
             x_BCHWD = tiles.pop(tile)
             holding = [cell for cell in exits if not cell.skip]
             outputs = {cell: x_BCHWD * mixing.cells[cell] for cell in exits if cell.skip}
-            # cells that scale first have inputs of their own
+            # a cell that scales first has its own X_0
             for side_by_side in [[cell] for cell in holding] if space.scaling == "before" else [holding]:
                 arguments = (
                     x_BCHWD,
@@ -117,9 +117,9 @@ class Supernet(nn.Module):
 
         Args:
             image_BCHWD: the image.
-            architecture: which cells and operations take part.
-            weigh: applied to every cell's output, where given.
-            gates: for each group of cells scalars that multiply what its nodes compute, where given.
+            architecture: the cells and operations to use.
+            weigh: a function applied to every cell's output, if given.
+            gates: for each group of cells, scalars that multiply the outputs of its nodes, if given.
         """
         height, width = image_BCHWD.shape[2:4]
         space = self.space

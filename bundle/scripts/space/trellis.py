@@ -1,6 +1,6 @@
 """The trellis: tiles at (layer, scale), cells between neighbouring layers, and paths through them.
 
-Geometry alone, so that it can be checked by hand; no torch. Source: RT-DNAS (Lu et al., MICCAI 2022), section
+Only geometry, so that it can be checked by hand. No torch. Source: RT-DNAS (Lu et al., MICCAI 2022), section
 2.1 and supplement Fig. 3; MS-NAS (Yan et al., MICCAI 2020).
 """
 
@@ -14,9 +14,9 @@ from functools import cached_property
 from typing import Literal, NamedTuple
 
 Kind = Literal["contracting", "non_scaling", "expanding", "skip"]
-KINDS: tuple[Kind, ...] = ("contracting", "non_scaling", "expanding")  # those that hold operations
+KINDS: tuple[Kind, ...] = ("contracting", "non_scaling", "expanding")  # the kinds with operations
 SKIP = -1
-Path = tuple[int, ...]  # the scales of layers 0..L; SKIP: as the layer before, by the skip edge
+Path = tuple[int, ...]  # the scales of layers 0..L; SKIP: the same scale again, by the skip edge
 Ends = Literal["0", "any"]
 
 
@@ -28,7 +28,7 @@ class Tile(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """The edge from tile (layer - 1, source) to tile (layer, target); a skip edge hands the tile on as it is."""
+    """The edge from tile (layer - 1, source) to tile (layer, target); a skip edge passes the tile on unchanged."""
 
     layer: int
     source: int
@@ -60,9 +60,9 @@ class Trellis:
     Args:
         layers: L, the number of cells on a path.
         scales: S, the number of scales.
-        start: "0", paths leave tile (0, 0); "any", paths leave every scale (HyperSegNAS).
-        end: "0", paths arrive at tile (L, 0); "any", paths end at every scale.
-        skip: whether a skip edge runs beside every non-scaling cell (hardware-aware NAS Eq. 5, MS-NAS).
+        start: "0": paths leave tile (0, 0); "any": paths leave every scale (HyperSegNAS).
+        end: "0": paths arrive at tile (L, 0); "any": paths end at every scale.
+        skip: whether a skip edge runs parallel to every non-scaling cell (hardware-aware NAS Eq. 5, MS-NAS).
     """
 
     layers: int
@@ -90,7 +90,7 @@ class Trellis:
 
     @cached_property
     def arriving(self) -> dict[Tile, int]:
-        """F: the number of partial paths from a start to each tile (0 where none arrives)."""
+        """F: the number of partial paths from a start to each tile (0 if there is none)."""
         counts = {Tile(0, s): int(s in self.starts) for s in range(self.scales)}
         for layer in range(1, self.layers + 1):
             for s in range(self.scales):
@@ -99,7 +99,7 @@ class Trellis:
 
     @cached_property
     def leaving(self) -> dict[Tile, int]:
-        """B: the number of partial paths from each tile to an end (0 where none leaves)."""
+        """B: the number of partial paths from each tile to an end (0 if there is none)."""
         counts = {Tile(self.layers, s): int(s in self.ends) for s in range(self.scales)}
         for layer in range(self.layers - 1, -1, -1):
             for s in range(self.scales):
@@ -107,11 +107,11 @@ class Trellis:
         return counts
 
     def near(self, scale: int) -> range:
-        """The scales that a cell joins with this one."""
+        """The scales that a cell can connect with this one."""
         return range(max(0, scale - 1), min(self.scales, scale + 2))
 
     def _edges(self, source: int, target: int) -> int:
-        """How many edges join two scales of neighbouring layers."""
+        """How many edges connect two scales of neighbouring layers."""
         return 2 if self.skip and source == target else 1
 
     @cached_property
@@ -141,7 +141,7 @@ class Trellis:
 
     @property
     def kinds(self) -> tuple[Kind, ...]:
-        """The kinds of cells with operations that occur."""
+        """The kinds of cells with operations in this trellis."""
         return tuple(kind for kind in KINDS if any(cell.kind == kind for cell in self.cells))
 
     def passing(self, cell: Cell) -> int:
@@ -153,7 +153,7 @@ class Trellis:
         return self.passing(cell) / self.path_count
 
     def check_path(self, path: Iterable[int]) -> Path:
-        """Return the path as a tuple; ValueError where it is no path of this trellis."""
+        """Return the path as a tuple; ValueError if it is not a path of this trellis."""
         path = tuple(path)
         if len(path) != self.layers + 1:
             raise ValueError(f"path {path} has {len(path)} tiles; a path of {self.layers} layers has {self.layers + 1}")
@@ -181,17 +181,17 @@ class Trellis:
                 yield from extend((s,), Tile(0, s))
 
     def best_paths(self, count: int, score: Mapping[Cell, float]) -> list[tuple[float, Path]]:
-        """The ``count`` paths of the highest summed cell scores, best first, ties in lexicographic order of the paths.
+        """The ``count`` paths with the highest sums of cell scores, best first; ties are in lexicographic order.
 
-        Exact: k-best dynamic programming (MS-NAS calls its use of it Dijkstra), each tile keeping its ``count``
-        best arrivals.
+        The result is exact: k-best dynamic programming, in which each tile keeps its ``count`` best partial paths.
+        MS-NAS calls its use of it Dijkstra.
         """
         order: Callable[[tuple[float, Path]], tuple[float, Path]] = lambda scored: (-scored[0], scored[1])  # noqa: E731
         kept: dict[Tile, list[tuple[float, Path]]] = {
             Tile(0, s): [(0.0, (s,))] for s in self.starts if self.leaving[Tile(0, s)]
         }
         arrivals: dict[Tile, list[tuple[float, Path]]] = {}
-        for cell in self.cells:  # by layer, so each head is complete once its first exit is met
+        for cell in self.cells:  # by layer, so that each tile's list is complete before the first cell that leaves it
             if cell.source_tile not in kept:
                 kept[cell.source_tile] = heapq.nsmallest(count, arrivals.pop(cell.source_tile), key=order)
             arrivals.setdefault(cell.target_tile, []).extend(
@@ -200,7 +200,7 @@ class Trellis:
         return heapq.nsmallest(count, (scored for ended in arrivals.values() for scored in ended), key=order)
 
     def cover(self, cells: Iterable[Cell]) -> tuple[Path, ...]:
-        """Few paths whose union is exactly these cells; ValueError where a cell lies on no path of them alone."""
+        """A few paths whose union is exactly these cells; ValueError if a cell lies on no path that uses only these."""
         leaving: dict[Tile, list[Cell]] = {}
         arriving: dict[Tile, list[Cell]] = {}
         for cell in sorted(cells):
@@ -210,7 +210,7 @@ class Trellis:
         paths = []
         while left:
             path = [min(left)]
-            # preferring cells that no path has yet
+            # prefer cells that no path has yet
             while path[0].layer > 1 and path[0].source_tile in arriving:
                 path.insert(0, min(arriving[path[0].source_tile], key=lambda cell: (cell not in left, cell)))
             while path[-1].target_tile in leaving:
@@ -234,7 +234,7 @@ def scales_of(path: Path) -> list[int]:
 
 
 def text_of(path: Path) -> str:
-    """A path in few characters, such as 0123s210."""
+    """A path as a short text, such as 0123s210."""
     return "".join("s" if step == SKIP else str(step) for step in path)
 
 

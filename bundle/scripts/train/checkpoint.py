@@ -1,4 +1,4 @@
-"""Checkpoints that are whole or absent, and epochs that repeat: what search and training share to resume."""
+"""Checkpoints that are complete or absent, and epochs that can be repeated: what search and training need to resume."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ logger = logging.getLogger(__name__)
 
 
 def seed_epoch(seed: int, epoch: int, loaders: Iterable[Any]) -> None:
-    """Seed every random state from (seed, epoch), so that an epoch is the same whether or not a run was resumed.
+    """Seed every random state from (seed, epoch), so that an epoch is the same in a resumed run.
 
-    Of several processes each augments by random numbers of its own, but shares out the same order of the exams.
+    With several processes, each has its own random numbers for augmentation, but all use the same order of exams.
     """
     shared = 1_000_003 * seed + epoch
     seed = shared + 100_003 * distributed.rank()
@@ -45,7 +45,7 @@ def seed_epoch(seed: int, epoch: int, loaders: Iterable[Any]) -> None:
 
 
 def random_states() -> list[dict[str, Any]]:
-    """The states of the global random generators of each process, of what ``load`` accepts."""
+    """The states of the global random generators of each process, in types that ``load`` accepts."""
     name, keys, *rest = np.random.get_state(legacy=True)
     states: dict[str, Any] = {
         "python": random.getstate(),
@@ -57,7 +57,7 @@ def random_states() -> list[dict[str, Any]]:
 
 
 def restore_random_states(of_processes: Sequence[Mapping[str, Any]]) -> None:
-    """Go on with the random numbers where ``random_states`` was called."""
+    """Continue the random numbers from the point where ``random_states`` was called."""
     states = of_processes[distributed.rank()]
     version, keys, gauss = states["python"]
     random.setstate((version, tuple(keys), gauss))
@@ -67,10 +67,10 @@ def restore_random_states(of_processes: Sequence[Mapping[str, Any]]) -> None:
 
 
 def initialise(network: torch.nn.Module, seed: int) -> None:
-    """Draw the weights anew by the seed alone, whatever else drew random numbers before, such as a race of backends."""
+    """Draw new weights that depend only on the seed, not on earlier random numbers, such as those of autotuning."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        # a network that knows how it begins is not reset layer by layer
+        # a network with its own initialisation is not reset layer by layer
         for module in [network] if hasattr(network, "reset_parameters") else network.modules():
             reset = getattr(module, "reset_parameters", None)
             if callable(reset):
@@ -79,14 +79,14 @@ def initialise(network: torch.nn.Module, seed: int) -> None:
 
 @distributed.on_main
 def save(path: str | Path, content: Any) -> None:
-    """Write tensors and plain values, whole or not at all; CineError where the disk takes no more."""
+    """Write tensors and plain values, as a whole or not at all; CineError if the disk is full."""
     with replacing(path) as temporary:
         _write(temporary, content)
 
 
 @distributed.on_main
 def save_newest(path: str | Path, content: Any) -> None:
-    """Write a checkpoint; the one before it stays, in case that this one cannot be read."""
+    """Write a checkpoint and keep the one before it, in case the new one cannot be read."""
     with replacing(path) as temporary:
         _write(temporary, content)
         if Path(path).exists():
@@ -96,7 +96,7 @@ def save_newest(path: str | Path, content: Any) -> None:
 def _write(path: Path, content: Any) -> None:
     try:
         torch.save(content, path)
-    except RuntimeError as error:  # torch's writer tells of a full disk in no other way
+    except RuntimeError as error:  # torch's writer reports a full disk only like this
         raise OSError(errno.ENOSPC, "PyTorch could not write all of it") from error
 
 
@@ -105,15 +105,15 @@ def _before(path: str | Path) -> Path:
 
 
 def load(path: str | Path, device: str | torch.device, identity: Mapping[str, Any]) -> dict[str, Any] | None:
-    """The newest checkpoint that can be read, or None where there is none.
+    """The newest checkpoint that can be read, or None if there is none.
 
     Args:
         path: the file of ``save_newest``.
         device: where its tensors go.
-        identity: what the run that resumes must share with the run that saved.
+        identity: the values that the resuming run must share with the run that saved.
 
     Raises:
-        CineError: none can be read, or it belongs to another configuration; names the first difference.
+        CineError: none can be read, or it belongs to another configuration; the message gives the first difference.
     """
     checkpoint = _newest(path, device)
     if checkpoint is None:
@@ -124,47 +124,51 @@ def load(path: str | Path, device: str | torch.device, identity: Mapping[str, An
             before, now = _difference(found, value)
             raise CineError(
                 path,
-                f"a run with {key} = {before}",
+                f"a checkpoint with {key} = {before}",
                 f"{now}, as configured now",
-                "Restore the configuration to resume, or choose another work_dir to start anew.",
+                "Restore the configuration to resume, or choose another work_dir for a new run.",
             )
     return checkpoint
 
 
 @contextmanager
 def fitting(path: str | Path) -> Iterator[None]:
-    """Turn what goes wrong when a checkpoint's parts are put back into a CineError."""
+    """Turn errors while a checkpoint's parts are restored into a CineError."""
     try:
         yield
     except (LookupError, TypeError, ValueError, RuntimeError, AttributeError) as error:
         found = f"parts that do not fit ({type(error).__name__})"
-        raise CineError(path, found, "those of this run", "Delete it to start anew.") from error
+        raise CineError(path, found, "the parts of this run", "Delete it to start again.") from error
 
 
 @distributed.on_main
 def _newest(path: str | Path, device: str | torch.device) -> dict[str, Any] | None:
-    for orphan in Path(path).parent.glob(PARTIAL + "*"):  # of a run that was killed; who resumes holds the work_dir
+    for orphan in Path(path).parent.glob(
+        PARTIAL + "*"
+    ):  # left by a killed run; the resuming run has locked the work_dir
         with suppress(OSError):
             orphan.unlink()
     files = [file for file in (Path(path), _before(path)) if file.exists()]
     for file in files:
         try:
-            checkpoint = load_whole(file, device, "Delete it to start anew.")
+            checkpoint = load_whole(file, device, "Delete it to start again.")
             if not isinstance(checkpoint, dict) or not isinstance(checkpoint.get("identity"), dict):
-                raise CineError(file, "no checkpoint of this project", "one", "Choose another work_dir.")
+                raise CineError(
+                    file, "a file that is not a checkpoint of this project", "a checkpoint", "Choose another work_dir."
+                )
         except CineError as error:
             if file == files[-1]:
                 raise
-            logger.warning("%s Going on from the checkpoint before it", error)
+            logger.warning("%s Continuing from the checkpoint before it", error)
         else:
             return checkpoint
     return None
 
 
 def _difference(found: Any, expected: Any) -> tuple[str, str]:
-    """Two values as text; of two lists their first entries that differ."""
+    """Two values as text; for two lists, the first entries that differ."""
     if isinstance(found, list) and isinstance(expected, list):
         pairs = itertools.zip_longest(found, expected, fillvalue="nothing")
         at, (before, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
-        return f"a list of {len(found)}, entry {at} being {before!r}", f"a list of {len(expected)} with {now!r} there"
+        return f"a list of {len(found)} where entry {at} is {before!r}", f"a list of {len(expected)} with {now!r} there"
     return repr(found), repr(expected)

@@ -1,4 +1,4 @@
-"""Curves for TensorBoard, where that is installed; MLflow comes by MONAI's own switch, ``--tracking mlflow``."""
+"""Curves for TensorBoard, if it is installed; for MLflow, MONAI has its own switch, ``--tracking mlflow``."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from scripts.core.files import writing
 
 
 class CurveWriter:
-    """A SummaryWriter for MONAI's TensorBoardStatsHandler that begins with its first value, and writes none without
+    """A SummaryWriter for MONAI's TensorBoardStatsHandler. It starts with its first value, and does nothing without
     TensorBoard.
 
-    A run that resumes goes on in a file of its own, from whose first step on TensorBoard forgets those before it.
+    A resumed run has its own file. From the first step of that file on, TensorBoard discards older values.
 
     Args:
-        folder: the event files go here; one folder for each unit of the steps (epochs, optimiser steps).
+        folder: the folder of the event files; one folder for each unit of steps (epochs, optimiser steps).
     """
 
     def __init__(self, folder: str | Path):
@@ -39,7 +39,7 @@ class CurveWriter:
         self._writer.add_scalar(tag, value, step)
 
     def add_entry(self, entry: Mapping[str, Any], step: int) -> None:
-        """Every number of an epoch's entry in a history; those of a mapping as NAME/KEY."""
+        """Add every number of an epoch's entry in a history; numbers of a mapping get the name NAME/KEY."""
         for name, value in entry.items():
             numbers = {f"{name}/{key}": v for key, v in value.items()} if isinstance(value, Mapping) else {name: value}
             for tag, number in numbers.items():
@@ -59,8 +59,10 @@ class CurveWriter:
 
 
 def end_tracking(handlers: Iterable[Any]) -> None:
-    """End the runs of MLflow among an evaluator's handlers; MONAI ends those of a trainer itself, and would go on in
-    one that has no end at the next step."""
+    """End the MLflow runs of an evaluator's handlers.
+
+    MONAI only ends those of a trainer. In the next step it would continue a run that was not ended.
+    """
     for handler in handlers:
         if isinstance(handler, MLFlowHandler):
             handler.close()

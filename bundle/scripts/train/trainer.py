@@ -1,4 +1,4 @@
-"""A training that survives: what its epochs share with those of a search, as handlers of MONAI's trainer."""
+"""A training that survives interruptions, as handlers of MONAI's trainer; a search shares their parts."""
 
 from __future__ import annotations
 
@@ -32,32 +32,34 @@ from scripts.train.weights import FORMAT, load_model, model_card, seen_exams
 
 logger = logging.getLogger(__name__)
 OBSERVED = 20  # batches
-PRETRAINED_REMEDY = "Put the architecture.json that stands beside these weights into work_dir, or name others."
+PRETRAINED_REMEDY = "Put the architecture.json next to these weights into work_dir, or name other weights."
 
 
 def count_steps(loader: Sized, epochs: int) -> int:
-    """Optimiser steps of a training; CineError where the exams do not fill one batch."""
+    """Optimiser steps of a training; CineError if the exams do not fill one batch."""
     if not len(loader):
-        raise CineError("batch_size", "no whole batch of exams", "at least one", "Lower it, or add exams.")
+        raise CineError(
+            "batch_size", "too few exams for one batch", "at least one full batch", "Lower it, or add exams."
+        )
     return epochs * len(loader)
 
 
 class EpochCheckpoint:
     """Trainer handler: seeds each epoch, saves after each, resumes at the start, writes the model at the end.
 
-    It also stops before the optimiser's step where the loss is not finite, and between two steps on Ctrl-C or SIGTERM.
-    The loss in the trainer's output becomes the mean over the processes, for the handlers that come after.
+    It also stops before the optimiser's step if the loss is not finite, and between two steps on Ctrl-C or SIGTERM.
+    The loss in the trainer's output becomes the mean over the processes, for later handlers.
 
     Args:
-        model_path: a plain state dict of parts["network"], written when training completes; ``model.json`` beside it
-            holds the identity.
-        parts: the objects with a state, by name; "network" among them.
-        loader: the training DataLoader, seeded anew each epoch.
-        path: the checkpoint; None to begin with the weights that an earlier handler loaded (fine-tuning), and to save
-            the model alone.
-        pretrained: a ``model.pt`` whose weights a new training begins with; None, random ones.
-        seed: together with the epoch's number it seeds the epoch.
-        identity: what a resumed run must share with the checkpoint.
+        model_path: the output file, a plain state dict of parts["network"], written when training completes; the
+            identity is in ``model.json`` next to it.
+        parts: the objects with a state, by name; "network" is one of them.
+        loader: the training DataLoader, seeded in each epoch.
+        path: the checkpoint. None: start from weights that an earlier handler loaded (fine-tuning), and save only the
+            model.
+        pretrained: a ``model.pt`` with initial weights for a new training; None: random weights.
+        seed: seeds every epoch together with its number.
+        identity: the values that a resumed run must share with the checkpoint.
     """
 
     def __init__(
@@ -73,10 +75,10 @@ class EpochCheckpoint:
         self.path, self.model_path, self.parts = path, model_path, parts
         self.loader, self.pretrained, self.seed = loader, pretrained, seed
         if pretrained is not None and not Path(pretrained).is_file():
-            raise CineError("pretrained", f"{pretrained}, which is no file", "a model.pt", "Correct the path.")
+            raise CineError("pretrained", f"{pretrained}, which does not exist", "a model.pt", "Correct the path.")
         origin = None if pretrained is None else sha256(pretrained)
         self.identity = {"seed": seed, "processes": world_size(), "pretrained": origin, **(identity or {})}
-        self.done = 0  # steps of the epoch that an interruption cut short
+        self.done = 0  # the number of completed steps of an interrupted epoch
         self.random: list[dict[str, Any]] = []
         self.loss: Any = None
         self.interruption = Interruption()
@@ -111,13 +113,13 @@ class EpochCheckpoint:
         steps = f" and {self.done} steps" if self.done else ""
         logger.info("Resumed after epoch %d%s from %s", engine.state.epoch, steps, self.path)
         if engine.state.epoch == engine.state.max_epochs:
-            logger.info("This training is complete: nothing is trained. Choose another work_dir to train anew")
+            logger.info("This training is already complete. Choose another work_dir to train again")
 
     def _seed(self, engine: Engine) -> None:
         seed_epoch(self.seed, engine.state.epoch, [self.loader])
-        # a new iterator: an old one drew from the loader's generator before or after the seed, as it happened
+        # a new iterator: an old one may have used the loader's generator before or after seeding
         batches = iter(self.loader)
-        for _ in range(self.done):  # drawn again, so that the random numbers of the next steps are the same
+        for _ in range(self.done):  # drawn again, so that the next steps get the same random numbers
             next(batches)
         if self.done:
             restore_random_states(self.random)
@@ -125,7 +127,7 @@ class EpochCheckpoint:
         engine.set_data(batches)
 
     def _stop_if_wanted(self, engine: Engine) -> None:
-        """Between two steps, when every handler of the last one is through."""
+        """Called between two steps, after all handlers of the last one."""
         if any_process(self.interruption.wanted):
             self._save_state(engine.state.epoch - 1, engine.state.iteration)
             raise KeyboardInterrupt(interrupted(self.path) if self.path else "The model stays as it was.")
@@ -163,7 +165,7 @@ class EpochCheckpoint:
         self._write_model()
 
     def _activations(self) -> Ranges:
-        """What the convolutions read of some crops: a network that computes in integers needs to know."""
+        """The input ranges of the convolutions on some crops, which are needed for integer arithmetic."""
         seed_epoch(self.seed, 0, [self.loader])
         batches = itertools.islice(self.loader, OBSERVED)
         return observe(self.parts["network"].eval(), (batch["image"] for batch in batches))
@@ -172,7 +174,7 @@ class EpochCheckpoint:
     def _write_model(self) -> None:
         card = {"format": FORMAT, **self.identity}
         origin = self.model_path if self.path is None else self.pretrained
-        if origin is not None:  # the model that was refined has seen its exams too
+        if origin is not None:  # the refined model has also seen the exams of its first training
             card["exams"] = seen_exams(origin, card.get("exams", []))
         card["activations"] = self._activations()
         save(self.model_path, self.parts["network"].state_dict())

@@ -1,7 +1,7 @@
 """Run by every Python that has this folder on PYTHONPATH: the server, and the processes in which it trains.
 
 torchvision, which MONAI Label imports, declares two operators in a library that must fit torch's build. A package index
-may hold one that does not fit torch for CPUs. They are declared here then; nothing calls them.
+may offer one that does not fit torch for CPUs. In that case they are declared here; nothing calls them.
 """
 
 import importlib.util
