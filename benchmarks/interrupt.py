@@ -154,7 +154,7 @@ def read_only(folder: Path, prepare: Callable[[Path], None]) -> dict[str, Any] |
         return None
     powerless = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override"] if root else []
     (folder / "search").chmod(0o555)
-    done = subprocess.run([*powerless, sys.executable, __file__, "--alone", "search", str(folder)], check=False)
+    done = subprocess.run([*powerless, sys.executable, __file__, "--only", "search", str(folder)], check=False)
     (folder / "search").chmod(0o755)
     return verdict(folder, before, done.returncode)
 
@@ -169,10 +169,10 @@ def verdict(folder: Path, before: bytes, code: int | None) -> dict[str, Any]:
 def main() -> None:
     options = shared.parser(__doc__ or "")
     options.add_argument("--kills", type=int, default=50, help="of each step")
-    options.add_argument("--alone", nargs=2, metavar=("STEP", "WORK_DIR"), help="only this step, to its end")
+    options.add_argument("--only", nargs=2, metavar=("STEP", "WORK_DIR"), help="only this step, to its end")
     arguments = options.parse_args()
-    if arguments.alone:
-        command(arguments.alone[0], Path(arguments.alone[1]))
+    if arguments.only:
+        command(arguments.only[0], Path(arguments.only[1]))
         return
     folder = Path(tempfile.mkdtemp(prefix="interrupt-"))
     shared.show(f"in {folder}")

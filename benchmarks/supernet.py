@@ -271,15 +271,15 @@ def main() -> None:
     )
     options.add_argument("--rounds", type=positive, default=5, help="steps of each network")
     only = options.add_mutually_exclusive_group()
-    only.add_argument("--alone", choices=SIZES, help="only our step at this size, and its memory")
+    only.add_argument("--only", choices=SIZES, help="only our step at this size, and its memory")
     only.add_argument("--curves", action="store_true", help="only how our step grows from quick's size")
     arguments = options.parse_args()
     keep_memory()
     device, rounds = arguments.device, arguments.rounds
     if arguments.curves:
         results = curves(Size.of("quick"), device, rounds)
-    elif arguments.alone:
-        results = [ours_only(Size.of(arguments.alone), device, rounds)]
+    elif arguments.only:
+        results = [ours_only(Size.of(arguments.only), device, rounds)]
     else:
         results = [compare(Size.of(name), device, rounds) for name in arguments.sizes]
     if arguments.json:

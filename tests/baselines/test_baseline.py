@@ -150,7 +150,7 @@ def test_slices_of_a_planar_network_are_independent():
 
 
 def test_padding_is_zeros_at_the_ends():
-    network = Baseline(nn.Identity, multiple=4, slice_multiple=4, fewest_slices=7)
+    network = Baseline(nn.Identity, multiple=4, slice_multiple=4, min_slices=7)
     seen = []
     network.network.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
     volume = torch.randn(1, 1, 13, 5, 1)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from scripts.core.errors import CineError
-from scripts.live.volume_queue import Arrival, Inbox, Replay
+from scripts.live.volume_queue import Arrival, Replay, VolumeQueue
 
 
 def numbers(inbox):
@@ -23,7 +23,7 @@ def put(inbox, count):
 
 
 def test_newest_is_kept_and_dropped_volumes_are_listed():
-    inbox = Inbox(2, "newest")
+    inbox = VolumeQueue(2, "newest")
     put(inbox, 5)
     inbox.close()
     assert numbers(inbox) == [3, 4]
@@ -31,7 +31,7 @@ def test_newest_is_kept_and_dropped_volumes_are_listed():
 
 
 def test_a_waiting_source_drops_nothing():
-    inbox = Inbox(2, "wait")
+    inbox = VolumeQueue(2, "wait")
     source = threading.Thread(target=lambda: (put(inbox, 20), inbox.close()))
     source.start()
     assert numbers(inbox) == list(range(20))
@@ -40,7 +40,7 @@ def test_a_waiting_source_drops_nothing():
 
 
 def test_closing_releases_a_waiting_source():
-    inbox = Inbox(1, "wait")
+    inbox = VolumeQueue(1, "wait")
     source = threading.Thread(target=put, args=(inbox, 5))
     source.start()
     inbox.close()
@@ -49,7 +49,7 @@ def test_closing_releases_a_waiting_source():
 
 
 def test_volumes_after_the_end_are_ignored():
-    inbox = Inbox(1, "newest")
+    inbox = VolumeQueue(1, "newest")
     put(inbox, 1)
     inbox.close()
     inbox.put(Arrival(7, None, 0.0))
@@ -58,7 +58,7 @@ def test_volumes_after_the_end_are_ignored():
 
 
 def test_a_replay_repeats_the_cine_at_its_rate():
-    inbox = Inbox(50, "newest")
+    inbox = VolumeQueue(50, "newest")
     frames = np.arange(3)[:, None, None, None]
     start = time.perf_counter()
     Replay(inbox, frames, 7, 100.0).run()
@@ -74,4 +74,4 @@ def test_a_replay_repeats_the_cine_at_its_rate():
 )
 def test_other_policies_are_refused(arguments, says):
     with pytest.raises(CineError, match=says):
-        Inbox(*arguments)
+        VolumeQueue(*arguments)

@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scripts.space.deployable import Deployable
-from scripts.space.network import FEWEST_ROWS, at_least, steps
+from scripts.space.network import MIN_ROWS, at_least, steps
 from scripts.space.provenance import Provenance
 
 MIN_STRIDED = 2
@@ -34,7 +34,7 @@ class Baseline(Deployable):
             and one output tensor, so without deep supervision.
         multiple: H and W are padded to a multiple of it: H to at least three times, W to twice (``MIN_STRIDED``).
         slice_multiple: D is padded to a multiple of it.
-        fewest_slices: D is padded to at least this.
+        min_slices: D is padded to at least this.
         planar: whether the network takes slices; they are then folded into the batch, B*D 1 H W.
         deployment_size: H, W, D in voxels of the volume for which latency is measured.
     """
@@ -44,13 +44,13 @@ class Baseline(Deployable):
         build: Callable[[], nn.Module],
         multiple: int,
         slice_multiple: int = 1,
-        fewest_slices: int = 1,
+        min_slices: int = 1,
         planar: bool = False,
         deployment_size: Sequence[int] = (128, 112, 20),
     ):
         super().__init__()
         self.build, self.multiple, self.planar = build, multiple, planar
-        self.slice_multiple, self.fewest_slices = slice_multiple, fewest_slices
+        self.slice_multiple, self.min_slices = slice_multiple, min_slices
         height, width, slices = deployment_size
         self.deployment_size = (height, width, slices)
         self.provenance = Provenance()
@@ -73,9 +73,9 @@ class Baseline(Deployable):
 
     def _pad(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         height, width, depth = x_BCHWD.shape[2:]
-        rows = at_least(steps(height, self.multiple), FEWEST_ROWS) * self.multiple
+        rows = at_least(steps(height, self.multiple), MIN_ROWS) * self.multiple
         columns = at_least(steps(width, self.multiple), MIN_STRIDED) * self.multiple
-        slices = steps(at_least(depth, self.fewest_slices), self.slice_multiple) * self.slice_multiple
+        slices = steps(at_least(depth, self.min_slices), self.slice_multiple) * self.slice_multiple
         if (rows, columns, slices) == (height, width, depth) and not torch.jit.is_tracing():  # see pad_in_plane
             return x_BCHWD
         return F.pad(x_BCHWD, (0, slices - depth, 0, columns - width, 0, rows - height))
@@ -87,6 +87,6 @@ class Baseline(Deployable):
             f"{build.func.__module__}.{build.func.__qualname__}",
             [list(build.args), build.keywords],
             {name: list(parameter.shape) for name, parameter in self.network.named_parameters()},
-            [self.multiple, self.slice_multiple, self.fewest_slices, self.planar],
+            [self.multiple, self.slice_multiple, self.min_slices, self.planar],
         ]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()

@@ -8,7 +8,7 @@ LOST_SHARE = 0.3
 """A heart with less than this share of its usual volume is lost, not contracted: no ventricle ejects so much."""
 
 
-class HeartWindow:
+class HeartTracker:
     """Where the network looks next: a window of fixed size around the last position of the heart, or the whole field.
 
     Args:

@@ -18,7 +18,7 @@ from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
 from scripts.core.errors import CineError
-from scripts.live.heart_tracker import HeartWindow, bounding_box
+from scripts.live.heart_tracker import HeartTracker, bounding_box
 from scripts.live.preprocessing import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.measures.function import volume_ml
 from scripts.measures.temporal import SUDDEN_SHARE
@@ -100,7 +100,7 @@ class Segmenter:
         self.spacing_mm, self.percentiles = distances("spacing_mm", spacing_mm, 2), percentiles
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
-        self.window = HeartWindow(network.deployment_size[:2], network.multiple)
+        self.window = HeartTracker(network.deployment_size[:2], network.multiple)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None

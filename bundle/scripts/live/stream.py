@@ -22,7 +22,7 @@ from scripts.exams.phantom import is_phantom
 from scripts.latency.visits import QUANTILE, SLOW
 from scripts.live.orientation import Orientation
 from scripts.live.segmenter import Segmenter, Status
-from scripts.live.volume_queue import Inbox, Late, Replay
+from scripts.live.volume_queue import Late, Replay, VolumeQueue
 from scripts.quality.direction import DOUBTFUL, is_doubtful
 from scripts.quality.flags import image_flags, log_flags
 
@@ -45,7 +45,7 @@ class Record:
         return 1000 * (self.done_s - self.arrived_s)
 
 
-def consume(inbox: Inbox, segmenter: Segmenter, spacing_mm: Sequence[float], total: int | None = None):
+def consume(inbox: VolumeQueue, segmenter: Segmenter, spacing_mm: Sequence[float], total: int | None = None):
     """Segment the volumes of an inbox until it closes.
 
     Yields:
@@ -114,7 +114,7 @@ def stream_cine(
         per_second: the scanner's rate; 0 or None: as fast as the segmenter takes volumes, without drops.
         seconds: how long to replay the cine repeatedly; None: only once.
         deadline_ms: a mask that comes later than this after its volume's arrival is a miss.
-        queue_size, late: see ``Inbox``.
+        queue_size, late: see ``VolumeQueue``.
         existing: "error" or "overwrite", if results exist.
 
     Returns:
@@ -129,7 +129,7 @@ def stream_cine(
     frames_THWD, spacing_mm = np.ascontiguousarray(orientation.to_working(frames_THWD)), orientation.spacing_mm
     segmenter.prepare(frames_THWD.shape[1:], spacing_mm)
     volumes = len(frames_THWD) if seconds is None else max(1, round(seconds * per_second)) if per_second else None
-    inbox = Inbox(queue_size, late if per_second else "wait")
+    inbox = VolumeQueue(queue_size, late if per_second else "wait")
     Replay(inbox, frames_THWD, volumes, per_second, seconds).start()
     masks_THWD = np.zeros(frames_THWD.shape, np.uint8)
     records: list[Record] = []

@@ -28,7 +28,7 @@ class Arrival:
     at: float | None
 
 
-class Inbox:
+class VolumeQueue:
     """A thread-safe queue: a source puts volumes in, the segmenter takes them out.
 
     Args:
@@ -88,7 +88,7 @@ class Replay(threading.Thread):
 
     def __init__(
         self,
-        inbox: Inbox,
+        inbox: VolumeQueue,
         frames_THWD: np.ndarray,
         volumes: int | None,
         per_second: float | None,
