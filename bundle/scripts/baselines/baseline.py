@@ -15,7 +15,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from scripts.space.deployable import Deployable
-from scripts.space.network import FEWEST_ROWS, at_least, steps
+from scripts.space.network import MIN_ROWS, at_least, steps
 from scripts.space.provenance import Provenance
 from scripts.space.space import Space
 
@@ -73,7 +73,7 @@ class Baseline(Deployable):
 
     def _pad(self, x_BCHWD: torch.Tensor) -> torch.Tensor:
         height, width, depth = x_BCHWD.shape[2:]
-        rows = at_least(steps(height, self.multiple), FEWEST_ROWS) * self.multiple
+        rows = at_least(steps(height, self.multiple), MIN_ROWS) * self.multiple
         columns = at_least(steps(width, self.multiple), MIN_STRIDED) * self.multiple
         slices = steps(at_least(depth, self.fewest_slices), self.slice_multiple) * self.slice_multiple
         if (rows, columns, slices) == (height, width, depth) and not torch.jit.is_tracing():  # see pad_in_plane

@@ -22,7 +22,7 @@ from scripts.core.json_files import write_json
 from scripts.runtime.backends import BACKENDS, Call, load_onnx, to_onnx
 from scripts.runtime.deploy import fold_norms
 from scripts.space.deployable import Deployable
-from scripts.space.network import FEWEST_ROWS, steps
+from scripts.space.network import MIN_ROWS, steps
 
 logger = logging.getLogger(__name__)
 
@@ -61,7 +61,7 @@ def export_network(network: Deployable, folder: str) -> dict[str, Any]:
     folded = fold_norms(copy.deepcopy(network)).requires_grad_(False)
     height, width, depth = network.space.deployment_size
     sizes = [(height, width, d) for d in sorted({*SLICES, depth})]
-    sizes.append((FEWEST_ROWS * network.multiple, 2 * network.multiple, depth))
+    sizes.append((MIN_ROWS * network.multiple, 2 * network.multiple, depth))
     sizes = [padded(size, network.multiple) for size in sizes]
     example_BCHWD = torch.zeros(1, 1, *padded((height, width, max(depth, 2)), network.multiple))
     files: dict[str, Any] = {}
@@ -89,14 +89,14 @@ def export_network(network: Deployable, folder: str) -> dict[str, Any]:
 
 def dynamic_sizes(multiple: int) -> dict[int, Any]:
     """The axes of 1 1 H W D that may vary: any number of slices, and H and W in multiples, which need no padding."""
-    rows, columns = Dim("rows", min=FEWEST_ROWS), Dim("columns", min=1)
+    rows, columns = Dim("rows", min=MIN_ROWS), Dim("columns", min=1)
     return {2: multiple * rows, 3: multiple * columns, 4: Dim("slices", min=1)}
 
 
 def padded(size: tuple[int, int, int], multiple: int) -> tuple[int, int, int]:
     """H, W, D with H and W raised to a multiple."""
     height, width, depth = size
-    return max(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple, depth
+    return max(steps(height, multiple), MIN_ROWS) * multiple, steps(width, multiple) * multiple, depth
 
 
 @torch.inference_mode()

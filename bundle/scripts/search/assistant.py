@@ -67,7 +67,7 @@ class MetaAssistant(nn.Module):
     def forward(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
         """From B 1 H W D to B S, in float32.
 
-        Small patches end in two rows, where bfloat16's gradients are wrong on CPUs (see ``network.FEWEST_ROWS``).
+        Small patches end in two rows, where bfloat16's gradients are wrong on CPUs (see ``network.MIN_ROWS``).
         """
         with torch.autocast(image_BCHWD.device.type, enabled=False):
             meta = self.encoder(image_BCHWD.float()).mean((2, 3, 4))

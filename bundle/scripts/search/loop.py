@@ -113,7 +113,7 @@ class EpochLoop:
         """The entry of an epoch in the history; its "weight_loss" is shown."""
         raise NotImplementedError
 
-    def start_anew(self) -> None:
+    def start_fresh(self) -> None:
         """Called if there is no checkpoint."""
 
     def state(self) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class EpochLoop:
         content = checkpoint.load(path, "cpu", self.identity)
         self._resumed = True
         if content is None:
-            self.start_anew()
+            self.start_fresh()
             return
         with checkpoint.fitting(path):
             self.restore(content)

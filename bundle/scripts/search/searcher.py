@@ -148,7 +148,7 @@ class Searcher(EpochLoop):
         with replacing(history.with_name(f"history_round{self.round}.json")) as kept:
             shutil.copyfile(history, kept)
 
-    def start_anew(self) -> None:
+    def start_fresh(self) -> None:
         budget_ms = self.judge.resolved(uniform_mixing(self.space), self.deriver).constraint.budget_ms
         assert budget_ms != "auto"
         self.aim_ms = budget_ms

@@ -161,7 +161,7 @@ def joined(parts: list[torch.Tensor], mean: bool) -> torch.Tensor:
 
 
 # with two rows, the weight gradient of a 3x3 convolution in bfloat16 is wrong on CPUs (torch 2.13)
-FEWEST_ROWS = 3
+MIN_ROWS = 3
 
 
 MIN_SLICES = 5
@@ -198,7 +198,7 @@ def _padded(depth: int) -> int:
 def pad_in_plane(x_BCHWD: torch.Tensor, multiple: int) -> torch.Tensor:
     """Pad H and W with zeros (a normalised volume's mean) at their ends to a multiple, H to at least three."""
     height, width = x_BCHWD.shape[2:4]
-    rows, columns = at_least(steps(height, multiple), FEWEST_ROWS) * multiple, steps(width, multiple) * multiple
+    rows, columns = at_least(steps(height, multiple), MIN_ROWS) * multiple, steps(width, multiple) * multiple
     # a traced graph must also serve sizes that need padding, even if its example size does not
     if (rows, columns) == (height, width) and not torch.jit.is_tracing():
         return x_BCHWD
