@@ -161,7 +161,7 @@ REFUSED = {
     "a frame of all is missing": (forget_the_count(remove(2, 8, 14, 20)), "80 ms between two frames of slice 1 of 4"),
     "frames missing crosswise": (forget_the_count(remove(2, 9, 15, 22)), "ms between two frames"),
     "a slice is missing": (remove(*range(6, 12)), "3 slices that lie 8 to 16 mm apart"),
-    "one slice is shifted in plane": (move(3.0), "slices that lie|shifted against each other"),
+    "one slice is shifted in plane": (move(3.0), "slices that lie|shifted relative to each other"),
     "an image twice": (
         lambda ds: ds.extend(series(ds[4:5], 1, SeriesInstanceUID=ds[4].SeriesInstanceUID)),
         "6 frames of slice 2 of 4.*expected 7",

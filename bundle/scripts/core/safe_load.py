@@ -35,7 +35,7 @@ class _Refused(ValueError):
 
 
 def load_whole(path: str | Path, device: str | torch.device, action: str) -> Any:
-    """Tensors and plain values from a file; CineError where it is truncated or contains anything else."""
+    """Tensors and plain values from a file; CineError if it is truncated or contains anything else."""
     path = Path(path)
     try:
         if path.exists() and not path.is_file():

@@ -58,7 +58,7 @@ class EpochLoop:
         epochs: the number of epochs.
         seed: seeds every epoch together with its number, so that a resumed run gives the same result.
         device: where to search.
-        amp: bfloat16 autocast of the supernet where the device computes in bfloat16.
+        amp: bfloat16 autocast of the supernet if the device computes in bfloat16.
         identity: what a resumed run must share with the checkpoint (exams, space ...).
     """
 

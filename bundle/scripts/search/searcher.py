@@ -50,7 +50,7 @@ class Searcher(EpochLoop):
         warm_up_epochs: the number of first epochs, which only train the weights.
         seed: seeds every epoch together with its number, so that a resumed search gives the same result.
         device: where to search.
-        amp: bfloat16 autocast of the supernet where the device computes in bfloat16; architecture parameters and
+        amp: bfloat16 autocast of the supernet if the device computes in bfloat16; architecture parameters and
             latency stay float32.
         identity: what a resumed search must share with the checkpoint (exams, space ...).
     """
