@@ -198,9 +198,9 @@ def test_an_incomplete_cine_is_refused_without_patient_data_in_the_message(tmp_p
     spoil(datasets)
     with caplog.at_level(logging.DEBUG), pytest.raises(CineError, match=words) as caught:
         read_cine(write(datasets, tmp_path))
-    told = str(caught.value) + caplog.text
+    logged = str(caught.value) + caplog.text
     assert "; expected " in str(caught.value) and not [r for r in caplog.records if r.name.startswith("pydicom")]
-    assert NAME not in told and str(datasets[0].StudyInstanceUID) not in told
+    assert NAME not in logged and str(datasets[0].StudyInstanceUID) not in logged
 
 
 def test_a_truncated_header_and_a_folder_without_images(tmp_path):
