@@ -52,7 +52,7 @@ def states(searcher: Any) -> dict[str, Any]:
     return {name: part.state_dict() for name, part in searcher.parts.items()}
 
 
-def told(action: Any) -> str:
+def error_of(action: Any) -> str:
     """The error that an action raises."""
     try:
         action()
@@ -111,7 +111,7 @@ def main(folder: Path) -> dict[str, Any]:
     results["whole"] = states(whole)
     broken = search(folder / "broken")
     interrupt_in_the_second(broken, at=5)
-    results["interrupted"] = told(broken.run)
+    results["interrupted"] = error_of(broken.run)
     results["steps"] = broken._begun["steps"]
     resumed = search(folder / "broken")
     resumed.run()
@@ -126,7 +126,7 @@ def main(folder: Path) -> dict[str, Any]:
     def nan_in_the_second(logits: torch.Tensor, label: torch.Tensor) -> torch.Tensor:
         return logits.sum() * (1.0 if distributed.is_main() else float("nan"))
 
-    results["nan"] = told(search(folder / "nan", weights={"loss": nan_in_the_second}).run)
+    results["nan"] = error_of(search(folder / "nan", weights={"loss": nan_in_the_second}).run)
 
     try:
         missed(folder)

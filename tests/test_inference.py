@@ -193,8 +193,8 @@ def test_only_shear_and_contradictory_geometry_are_refused_and_named_at_the_end(
     reasons = ("sheared axes", "a qform that is not a rotation", "a file that cannot be read")
     for path, reason in zip(bad, reasons, strict=True):
         with pytest.raises(CineError, match=f"^{path}: found {reason}"):
-            infer([path], tmp_path / "alone")
-    assert list((tmp_path / "alone").iterdir()) == []
+            infer([path], tmp_path / "single")
+    assert list((tmp_path / "single").iterdir()) == []
     caplog.clear()
     with pytest.raises(CineError, match=r"found 3 of 5 unusable files.* The other 2 are done") as caught:
         infer([good[0], *bad, good[1]], tmp_path / "out")

@@ -17,11 +17,11 @@ from scripts import BUNDLE_ROOT
 from scripts.run import start
 
 GOLDEN = Path(__file__).with_name("surface.txt")
-REMEDY = """The public surface is another one than tests/surface.txt says:
+REMEDY = """The public surface differs from tests/surface.txt:
 
 {diff}
 
-Users' commands, configs and files depend on it. Where the change is meant: tell of it in a line of CHANGELOG.md, then
+Users' commands, configs and files depend on it. If you want this change, describe it in a line of CHANGELOG.md, then
 run PYTHONPATH=bundle python tests/test_surface.py, and commit both together."""
 
 

@@ -242,7 +242,7 @@ def test_damaged_files_are_refused(nifti, tmp_path):
         "empty": b"",
         "text": b"H: 4, W: 5, D: 3\n" * 40,
         "short": gzip.decompress(whole)[:200],
-        "header alone": gzip.decompress(whole)[:352],
+        "only a header": gzip.decompress(whole)[:352],
         "trailing": whole + gzip.compress(b"more"),
         "gzip of nothing": gzip.compress(b""),
     }

@@ -161,7 +161,7 @@ REFUSED = {
     "a frame of all is missing": (forget_the_count(remove(2, 8, 14, 20)), "80 ms between two frames of slice 1 of 4"),
     "frames missing crosswise": (forget_the_count(remove(2, 9, 15, 22)), "ms between two frames"),
     "a slice is missing": (remove(*range(6, 12)), "3 slices that lie 8 to 16 mm apart"),
-    "one slice is shifted in plane": (move(3.0), "slices that lie|shifted against each other"),
+    "one slice is shifted in plane": (move(3.0), "slices that lie|shifted relative to each other"),
     "an image twice": (
         lambda ds: ds.extend(series(ds[4:5], 1, SeriesInstanceUID=ds[4].SeriesInstanceUID)),
         "6 frames of slice 2 of 4.*expected 7",
@@ -198,9 +198,9 @@ def test_an_incomplete_cine_is_refused_without_patient_data_in_the_message(tmp_p
     spoil(datasets)
     with caplog.at_level(logging.DEBUG), pytest.raises(CineError, match=words) as caught:
         read_cine(write(datasets, tmp_path))
-    told = str(caught.value) + caplog.text
+    logged = str(caught.value) + caplog.text
     assert "; expected " in str(caught.value) and not [r for r in caplog.records if r.name.startswith("pydicom")]
-    assert NAME not in told and str(datasets[0].StudyInstanceUID) not in told
+    assert NAME not in logged and str(datasets[0].StudyInstanceUID) not in logged
 
 
 def test_a_truncated_header_and_a_folder_without_images(tmp_path):

@@ -35,7 +35,7 @@ def test_a_slice_that_moved_in_plane_by_less_than_a_pixel_is_read_with_a_warning
 
 @pytest.mark.parametrize(("mm", "along"), [(1.3, 0), (1.6, 1)])  # pixels of 1.25 x 1.5 mm
 def test_a_slice_that_moved_by_a_pixel_is_refused(tmp_path, mm, along):
-    with pytest.raises(CineError, match=r"shifted against each other by up to .* expected shifts below 1 pixel"):
+    with pytest.raises(CineError, match=r"shifted relative to each other by up to .* expected shifts below 1 pixel"):
         read_cine(write(moved(mm, along=along), tmp_path))
 
 

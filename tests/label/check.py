@@ -168,7 +168,7 @@ class Checks:
         assert not same(before, after) and all(value.isfinite().all() for value in after.values())
         change = torch.cat([(after[key] - before[key]).flatten() for key in before if key.endswith("weight")])
         norm = torch.cat([before[key].flatten() for key in before if key.endswith("weight")]).norm()
-        assert change.norm() < 0.15 * norm, "it began anew, not from the weights that were served"
+        assert change.norm() < 0.15 * norm, "it did not start from the served weights"
         manifest.verify(self.bundle / "models")  # otherwise the next server would refuse them
         card = json.loads((self.bundle / "models" / "model.json").read_text())
         assert any(self.volumes[0] in exam for exam in card["exams"]) and len(card["exams"]) > len(self.volumes)

@@ -77,13 +77,13 @@ def test_exported_files_equal_the_network_for_any_number_of_slices(network, work
     sizes = [(24, 16, 2), (24, 24, 1), (32, 40, 6), (48, 24, 21)]
     agree(lambda x: torch.from_numpy(session.run(None, {"image": x.numpy()})[0]), network, sizes)
     agree(torch.export.load(folder / "model.pt2").module(), network, sizes)
-    told = json.loads((folder / "exports.json").read_text())
-    assert (told["format"], told["multiple"]) == (exports.FORMAT, 8)
-    assert [24, 16, 3] in told["sizes"] and {size[2] for size in told["sizes"]} == {1, 3, 10}
-    for name, entry in told["files"].items():
+    written = json.loads((folder / "exports.json").read_text())
+    assert (written["format"], written["multiple"]) == (exports.FORMAT, 8)
+    assert [24, 16, 3] in written["sizes"] and {size[2] for size in written["sizes"]} == {1, 3, 10}
+    for name, entry in written["files"].items():
         assert entry["bytes"] == (folder / name).stat().st_size and entry["largest_difference"] < 1e-4
     assert set(json.loads((folder / "run.json").read_text())["steps"]["export"]["outputs"]) == {
-        *told["files"],
+        *written["files"],
         "exports.json",
     }
 

@@ -115,7 +115,7 @@ def open_file(path: Path) -> IO[bytes]:
 
 
 def unreadable(path: Path, error: Exception) -> CineError:
-    """The error for a file that cannot be opened, or whose compressed stream is damaged or cut short."""
+    """The error for a file that cannot be opened, or whose compressed stream is damaged or truncated."""
     if isinstance(error, FileNotFoundError):
         found, action = missing(path, "Check the path.")
         return CineError(path, found, "a NIfTI file", action)

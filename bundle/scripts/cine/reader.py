@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 IMAGE = "image"
 CONSTANT = "constant"
 """Key in an image's metadata: for each frame, whether all its voxels are equal."""
-LARGEST = 1e15
+MAX_VOXEL = 1e15
 """A limit for voxels: squares of larger values overflow float32 when an image is normalised."""
 MIN_CONTRAST = 1e-15
 """A limit for contrast: squares of smaller differences underflow."""
@@ -209,11 +209,11 @@ def _check_contrast(header: Header, index: int, frame_HWD: np.ndarray, stored_HW
     largest = max(-low, high)
     # rounding to float32 may have removed the contrast
     constant = low == high and np.ptp(stored_HWD[np.isfinite(stored_HWD)]) == 0
-    if largest > LARGEST or not (constant or high - low >= max(MIN_CONTRAST, RESOLUTION * largest)):
+    if largest > MAX_VOXEL or not (constant or high - low >= max(MIN_CONTRAST, RESOLUTION * largest)):
         raise CineError(
             header.path,
             f"voxels from {low:g} to {high:g} in frame {index + 1} of {header.frames}",
-            f"a contrast that float32 can hold, and at most {LARGEST:g}",
+            f"a contrast that float32 can hold, and at most {MAX_VOXEL:g}",
             "Correct scl_slope and scl_inter in the header, or export the exam again.",
         )
     if constant:

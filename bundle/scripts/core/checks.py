@@ -11,7 +11,7 @@ from scripts.core.errors import CineError
 
 
 def check_finite(loss: torch.Tensor, name: str) -> None:
-    """Raise CineError where a loss is NaN or infinite. It waits for the device; call it before the optimiser's step."""
+    """Raise CineError if a loss is NaN or infinite. It waits for the device; call it before the optimiser's step."""
     if not torch.isfinite(loss):
         raise CineError(
             name,

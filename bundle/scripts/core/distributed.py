@@ -40,7 +40,7 @@ def world_size() -> int:
 
 
 def join(several: bool) -> None:
-    """Join the processes that torchrun started: by NCCL where there are GPUs, otherwise by gloo. Only the first one
+    """Join the processes that torchrun started: by NCCL if there are GPUs, otherwise by gloo. Only the first one
     logs.
 
     Args:

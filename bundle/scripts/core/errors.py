@@ -20,7 +20,7 @@ class CineError(ValueError):
         super().__init__(f"{where}: found {found}; expected {expected}. {action}")
 
     def __reduce__(self):
-        # a worker process hands the error over by pickling it
+        # a worker process passes the error on by pickling it
         return type(self), (self.where, self.found, self.expected, self.action), self.__dict__
 
 

@@ -94,7 +94,7 @@ def missing(path: str | Path, action: str) -> tuple[str, str]:
 
 
 def first_existing(paths: Sequence[str]) -> str:
-    """The first of some paths that exists; CineError where none exists."""
+    """The first of some paths that exists; CineError if none exists."""
     for path in paths:
         if Path(path).exists():
             _log_fallback(path, paths[0])

@@ -26,7 +26,7 @@ def read_json(path: str | Path, schema: dict[str, Any], action: str, max_mib: in
     Args:
         path: the file.
         schema: a JSON schema; limits of sizes must come before rules that look at every item.
-        action: what to do where the file cannot be used, such as the command that writes it again.
+        action: what to do if the file cannot be used, such as the command that writes it again.
         max_mib: a larger file is not parsed, since parsing takes about 20 times its size in memory.
 
     Raises:
@@ -76,7 +76,7 @@ def validate(content: Any, schema: dict[str, Any], where: str | Path, action: st
 
 
 def _found_and_expected(error: jsonschema.ValidationError) -> tuple[str, str]:
-    """What was found and expected; in plain words where the rule is about names of fields."""
+    """What was found and expected; in plain words if the rule is about names of fields."""
     names, rule = error.instance, error.validator_value
     if error.validator == "required":
         return f"no {', '.join(repr(name) for name in rule if name not in names)}", f"all of {', '.join(rule)}"

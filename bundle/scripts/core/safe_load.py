@@ -20,7 +20,7 @@ from scripts.core.files import missing
 
 MAX_BYTES = 4 * 2**30  # the checkpoint of a search has about 100 MiB
 MAX_PICKLE_BYTES, MAX_VALUES = 2**25, 2**21  # a search of 40 epochs has about 10,000 values
-DEEPEST = 64
+MAX_DEPTH = 64
 _STORAGES = ("Float", "Double", "Half", "BFloat16", "Long", "Int", "Short", "Char", "Byte", "Bool")
 _GLOBALS = {
     "collections OrderedDict",
@@ -35,7 +35,7 @@ class _Refused(ValueError):
 
 
 def load_whole(path: str | Path, device: str | torch.device, action: str) -> Any:
-    """Tensors and plain values from a file; CineError where it is truncated or contains anything else."""
+    """Tensors and plain values from a file; CineError if it is truncated or contains anything else."""
     path = Path(path)
     try:
         if path.exists() and not path.is_file():
@@ -103,8 +103,8 @@ def _check_values(content: Any) -> None:
             count += len(value)
             if count > MAX_VALUES:
                 raise _Refused(f"more than {MAX_VALUES} values")
-            if depth == DEEPEST:
-                raise _Refused(f"more than {DEEPEST} levels of nested values")
+            if depth == MAX_DEPTH:
+                raise _Refused(f"more than {MAX_DEPTH} levels of nested values")
             if isinstance(value, dict):
                 if not all(isinstance(key, str | int) for key in value):
                     raise _Refused("a key that is neither text nor a number")

@@ -11,7 +11,7 @@ from scripts.core.errors import CineError
 
 COLUMNS = ("image", "images", "input", "path", "paths", "file", "filename")
 """Names that the column of images in a table may have."""
-LARGEST_LIST = 16 * 2**20
+MAX_LIST_BYTES = 16 * 2**20
 """Bytes; a larger file is not treated as a list of paths."""
 
 
@@ -65,9 +65,12 @@ def read_text(path: Path) -> str:
 def _read_list(path: Path) -> str:
     expected = "a list of paths, as text in UTF-8 or UTF-16"
     try:
-        if path.stat().st_size > LARGEST_LIST:
+        if path.stat().st_size > MAX_LIST_BYTES:
             raise CineError(
-                path, "a file that is too large", f"{expected}, of at most {LARGEST_LIST // 2**20} MiB", "Check input."
+                path,
+                "a file that is too large",
+                f"{expected}, of at most {MAX_LIST_BYTES // 2**20} MiB",
+                "Check input.",
             )
         return read_text(path)
     except (OSError, UnicodeDecodeError) as error:

@@ -141,7 +141,7 @@ def _origin(folder: Path, slices: list[list[Plane]], levels: np.ndarray, normal:
     pixels = np.ptp(flat @ images[0].orientation.T / images[0].spacing_mm, axis=0).max()
     shifts = np.linalg.norm(flat - origin, axis=1)
     if pixels >= MAX_SHIFT_PIXELS:
-        found = f"slices that are shifted against each other by up to {np.ptp(flat, axis=0).max():.3g} mm in plane"
+        found = f"slices that are shifted relative to each other by up to {np.ptp(flat, axis=0).max():.3g} mm in plane"
         raise CineError(folder, found, f"shifts below {MAX_SHIFT_PIXELS:g} pixel", ONLY)
     explained = max(POSITION_TOLERANCE_MM, 2 * _rounding_mm(images))
     ends = np.cumsum([len(frames) for frames in slices])

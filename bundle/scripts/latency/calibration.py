@@ -136,8 +136,8 @@ def agreement(predicted: np.ndarray, measured: np.ndarray) -> dict[str, float]:
     """How well predictions agree with measurements, for at least two networks; empty for fewer.
 
     Returns:
-        bias and spread of the relative error; within_2, within_5 and within_10, the shares of networks within so many
-        percent; kendall_tau.
+        bias and spread of the relative error; within_2, within_5 and within_10, the shares of networks with an error
+        within that many percent; kendall_tau.
     """
     if len(measured) < 2:
         return {}

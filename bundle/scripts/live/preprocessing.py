@@ -111,10 +111,10 @@ def _percentile(ordered: np.ndarray, percent: float) -> float:
 
 
 def where_labelled(logits_KhwD: torch.Tensor) -> tuple[slice, slice] | None:
-    """The rows and columns outside which no interpolated voxel gets a label; None where none does anywhere.
+    """The rows and columns outside which no interpolated voxel gets a label; None if there is no label.
 
-    Between voxels, whose logits all say background, a weighted mean of them says background too. So with one voxel more
-    on each side the rest of the field need not be resampled.
+    If all neighbouring voxels are background, so is a weighted mean of their logits. So, with a margin of one voxel on
+    each side, the rest of the field need not be resampled.
     """
     background, *others = logits_KhwD.numpy()
     box = bounding_box(reduce(np.maximum, others) > background)
@@ -135,7 +135,7 @@ def labels_of(logits_KHWD: torch.Tensor) -> np.ndarray:
 
 
 def distances(name: str, values: Sequence[float], count: int) -> tuple[float, ...]:
-    """So many distances in mm; CineError where they are something else."""
+    """Check that ``values`` are ``count`` distances in mm; CineError otherwise."""
     try:
         found = tuple(float(value) for value in values)
     except (TypeError, ValueError):

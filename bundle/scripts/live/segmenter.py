@@ -33,7 +33,7 @@ from scripts.space.provenance import PREDICTED
 from scripts.train.weights import load_model
 
 logger = logging.getLogger(__name__)
-LARGEST = 1e15  # squares of larger values overflow
+MAX_VOXEL = 1e15  # squares of larger values overflow
 
 
 @dataclass(frozen=True)
@@ -146,8 +146,8 @@ class Segmenter:
         with self._engine_only():
             image_hwD = self._grid.to_network(volume)
             low, high = (float(value) for value in image_hwD.aminmax())
-            if not (abs(low) < LARGEST and abs(high) < LARGEST):
-                expected = f"finite voxels of at most {LARGEST:g}"
+            if not (abs(low) < MAX_VOXEL and abs(high) < MAX_VOXEL):
+                expected = f"finite voxels of at most {MAX_VOXEL:g}"
                 raise CineError("volume", f"voxels from {low} to {high}", expected, "Drop this volume.")
             image_hwD = normalise(image_hwD, self.percentiles)
             start = self.window.start(self._grid.size)

@@ -81,9 +81,10 @@ def row_of(
 
     Returns:
         The entries name, system, search and random; method and number of paths if it was derived; predicted_ms and the
-        measured values. The entry dice has the statistics by structure and of the "mean". kept says whether the 95th
-        percentile and the throughput meet the constraint. patients is the number of scored patients, and seen says
-        whether its search read any of them. failure says why there are no results. Unknown values are None.
+        measured values. The entry dice has the statistics by structure and of the "mean". The entry kept says whether
+        the 95th percentile and the throughput meet the constraint. The number of scored patients is in patients, and
+        seen says whether its search read any of them. If there are no results, failure says why. Unknown values are
+        None.
     """
     row: Row = {
         **dict.fromkeys(COLUMNS[:4] + COLUMNS[4 + 2 * (len(STRUCTURES) + 1) :]),

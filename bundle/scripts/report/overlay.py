@@ -33,7 +33,7 @@ from scripts.report.style import STRUCTURE_COLOURS, save_figure, tidy
 
 MARGIN_MM = 15.0
 MIN_EXTENT_MM = 80.0
-LONGEST_TITLE = 80
+MAX_TITLE = 80
 FILL = 0.3
 """Opacity of a structure within its contour."""
 DEPTHS = dict(zip(LEVELS, (0.15, 0.5, 0.85), strict=True))
@@ -114,7 +114,7 @@ def overlay_figure(
             axes.set_ylabel(place if c == 0 else "", fontsize=10)
     if curve:
         _draw_volumes(figure.add_subplot(grid[-1, :]), function)
-    shown = title if len(title) <= LONGEST_TITLE else f"{title[: LONGEST_TITLE - 1]}…"
+    shown = title if len(title) <= MAX_TITLE else f"{title[: MAX_TITLE - 1]}…"
     figure.suptitle(f"{shown}\n{_summary(function)}", fontsize=11, parse_math=False)
     flags = of_exam(function["flags"])
     flags += [IMPLAUSIBLE] * any(flag["flag"] == IMPLAUSIBLE for flag in function["flags"])

@@ -14,7 +14,7 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from scripts.runtime.deploy import Runtime
-from scripts.runtime.memory_tracker import LivingTensors
+from scripts.runtime.memory_tracker import LiveTensors
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def inference_cost(network: nn.Module, size: Sequence[int], runtime: Runtime) ->
     if runtime.device.startswith("cuda"):
         peak_memory = _measured_peak(network, size, runtime)
     else:
-        with torch.no_grad(), LivingTensors() as tensors:
+        with torch.no_grad(), LiveTensors() as tensors:
             shadow(image.to(memory_format=torch.channels_last_3d, copy=True))
         weights = [*shadow.parameters(), *shadow.buffers()]
         peak_memory = tensors.peak + sum(weight.nbytes for weight in weights)

@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 
-class LivingTensors(TorchDispatchMode):
+class LiveTensors(TorchDispatchMode):
     """Context manager that counts the bytes of live tensors that were made in it: ``now``, and the ``peak``."""
 
     def __init__(self) -> None:

@@ -58,7 +58,7 @@ class EpochLoop:
         epochs: the number of epochs.
         seed: seeds every epoch together with its number, so that a resumed run gives the same result.
         device: where to search.
-        amp: bfloat16 autocast of the supernet where the device computes in bfloat16.
+        amp: bfloat16 autocast of the supernet if the device computes in bfloat16.
         identity: what a resumed run must share with the checkpoint (exams, space ...).
     """
 
@@ -113,7 +113,7 @@ class EpochLoop:
         """The entry of an epoch in the history; its "weight_loss" is shown."""
         raise NotImplementedError
 
-    def start_anew(self) -> None:
+    def start_fresh(self) -> None:
         """Called if there is no checkpoint."""
 
     def state(self) -> dict[str, Any]:
@@ -226,7 +226,7 @@ class EpochLoop:
         content = checkpoint.load(path, "cpu", self.identity)
         self._resumed = True
         if content is None:
-            self.start_anew()
+            self.start_fresh()
             return
         with checkpoint.fitting(path):
             self.restore(content)

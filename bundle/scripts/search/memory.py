@@ -11,7 +11,7 @@ import torch
 
 from scripts.core.errors import CineError
 from scripts.runtime.device import available_memory
-from scripts.runtime.memory_tracker import LivingTensors
+from scripts.runtime.memory_tracker import LiveTensors
 from scripts.runtime.precision import autocast
 from scripts.search.relaxation import uniform_mixing
 from scripts.space.architecture import Architecture, Node
@@ -47,7 +47,7 @@ def step_memory(
     mixing = Mixing(nodes, {cell: p.to("meta", dtype) for cell, p in uniform.cells.items()})
     image = torch.empty(batch_size, 1, *patch_size, device="meta", dtype=dtype)
     image = image.to(memory_format=torch.channels_last_3d)
-    with LivingTensors() as tensors:
+    with LiveTensors() as tensors:
         logits = shadow(image, mixing) if paths is None else shadow.run_one(image, large_network(shadow.space, paths))
         logits.float().log_softmax(1).sum().backward()
     # weights, their gradients and momentum are float32 and stay in memory all the time
@@ -79,7 +79,7 @@ def measured_step_memory(
     cuda = torch.device(device).type == "cuda"
     if cuda:
         torch.cuda.reset_peak_memory_stats(device)
-    with LivingTensors() as tensors:
+    with LiveTensors() as tensors:
         with autocast(device):
             logits = network(image)
         logits.float().log_softmax(1).sum().backward()

@@ -50,7 +50,7 @@ class Searcher(EpochLoop):
         warm_up_epochs: the number of first epochs, which only train the weights.
         seed: seeds every epoch together with its number, so that a resumed search gives the same result.
         device: where to search.
-        amp: bfloat16 autocast of the supernet where the device computes in bfloat16; architecture parameters and
+        amp: bfloat16 autocast of the supernet if the device computes in bfloat16; architecture parameters and
             latency stay float32.
         identity: what a resumed search must share with the checkpoint (exams, space ...).
     """
@@ -148,7 +148,7 @@ class Searcher(EpochLoop):
         with replacing(history.with_name(f"history_round{self.round}.json")) as kept:
             shutil.copyfile(history, kept)
 
-    def start_anew(self) -> None:
+    def start_fresh(self) -> None:
         budget_ms = self.judge.resolved(uniform_mixing(self.space), self.deriver).constraint.budget_ms
         assert budget_ms != "auto"
         self.aim_ms = budget_ms

@@ -38,7 +38,7 @@ def run_cells(
 
     Args:
         x_BCHWD: the tile, which is X_0 of every cell.
-        cells: the cells; only one cell where it scales before its nodes, since it then has an X_0 of its own.
+        cells: the cells; only one cell if it scales before its nodes, since it then has an X_0 of its own.
         nodes: for each cell its mixing weights p_i[j, o], one tensor per node i.
         matrices: for each cell its ``node_matrices``.
         shares: for each cell the scalar that multiplies its output.

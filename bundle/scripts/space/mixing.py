@@ -35,7 +35,7 @@ class Mixing:
 
     @classmethod
     def from_lists(cls, content: Mapping[str, Any], space: Space) -> Mixing:
-        """The inverse of ``to_lists``; CineError where the numbers do not fit the space."""
+        """The inverse of ``to_lists``; CineError if the numbers do not fit the space."""
         try:
             mixing = cls(
                 {group: [torch.tensor(p) for p in content["nodes"][group]] for group in space.groups},

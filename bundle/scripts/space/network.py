@@ -74,7 +74,7 @@ def run_cell(
     scaling: nn.Module,
     scales_first: bool,
 ) -> torch.Tensor:
-    """A cell's output, B (W 2^s) H W D of the target scale, or N times as many channels where it scales first.
+    """A cell's output, B (W 2^s) H W D of the target scale, or N times as many channels if it scales first.
 
     Args:
         x_BCHWD: the tile that the cell leaves.
@@ -92,7 +92,7 @@ class CineNet(Deployable):
     """The network of an architecture: B in_channels H W D to logits B out_channels H W D, any H, W, D >= 1.
 
     Args:
-        architecture: an Architecture, or the path of its JSON file (CineError where the file does not fit).
+        architecture: an Architecture, or the path of its JSON file (CineError if the file does not fit).
         in_channels: image channels.
         out_channels: classes, background first; 4 here: background, RV, MYO, LV.
     """

@@ -12,7 +12,7 @@ PREDICTED = "predicted, not measured"
 
 @dataclass(frozen=True)
 class Provenance:
-    """The facts about an architecture that do not define its computation; None where they are unknown.
+    """The facts about an architecture that do not define its computation; None if they are unknown.
 
     Attributes:
         method: how it was found: genetic, exhaustive, dijkstra, coarse_to_fine or random.
@@ -67,7 +67,7 @@ class Provenance:
         return replace(self, notes={**self.notes, **(notes or {})}, **known)
 
     def number(self, name: str) -> float:
-        """An attribute that an earlier step must have set; LookupError where it is not set."""
+        """An attribute that an earlier step must have set; LookupError if it is not set."""
         value = getattr(self, name)
         if value is None:
             raise LookupError(f"the provenance has no {name}")
