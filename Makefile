@@ -71,6 +71,9 @@ audit: $(AUDIT)/.installed
 manifest: install
 	PYTHONPATH=bundle $(PY) -m scripts.core.manifest bundle/models
 
+presets: install
+	PYTHONPATH=bundle $(PY) -m release.presets
+
 metrics: install
 	PYTHONPATH=bundle $(PY) -m release.eval_metrics "$(EVALUATED)"
 

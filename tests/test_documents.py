@@ -141,6 +141,7 @@ def test_every_target_of_make_is_explained_and_its_commands_start(target, over, 
     command = ["make", "--dry-run", "--always-make", "--no-print-directory", target, "EVALUATED=w"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+    assert re.search(rf"^{target}:", MAKEFILE, re.MULTILINE), "else make has nothing to do"
     for words in simple_commands(done.stdout, {"PWD": "."}):
         check_command(words, over, monkeypatch)
     if target not in ("install", "lint", "clean"):  # parts of the others
