@@ -4,6 +4,7 @@
 # make audit: known vulnerabilities of the pinned packages; asks PyPI.
 # make manifest: SHA-256 of the shipped models; see docs/SECURITY.md.
 # make presets: the configs of the other searches.
+# make notebook: executes bundle/docs/tutorial.ipynb and stores its outputs.
 # make bundle: dist/cardiac_cine_mri_rtdnas_segmentation_v<version>.zip, for the model zoo.
 # make metrics EVALUATED=work_dir: eval_metrics of metadata.json, from the evaluation of the shipped model there.
 PYTHON ?= python3
@@ -16,7 +17,7 @@ WORK ?= runs/demo
 RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
 
-.PHONY: install demo test test-label lint sbom audit manifest presets metrics results bundle clean
+.PHONY: install demo test test-label lint sbom audit manifest presets notebook metrics results bundle clean
 
 install: $(VENV)/.installed
 
@@ -75,6 +76,9 @@ manifest: install
 
 presets: install
 	PYTHONPATH=bundle $(PY) -m release.presets
+
+notebook: install
+	PYTHONPATH=bundle $(PY) -m release.notebook
 
 metrics: install
 	PYTHONPATH=bundle $(PY) -m release.eval_metrics "$(EVALUATED)"
