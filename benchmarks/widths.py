@@ -1,5 +1,4 @@
-"""Other widths by scale and stem strides, set by hand: Dice after a short training against ms, with the same cells and
-paths.
+"""Other widths and stem strides, set by hand: Dice after a short training against ms, with the same cells and paths.
 
 Random networks of the space are built again with each list of widths. All are timed in turn, and trained for the same
 number of steps on the inner split of fold 0's training exams. A stopped run continues when it is started again.

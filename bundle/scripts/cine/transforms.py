@@ -94,8 +94,7 @@ class ShortAxisOrderd(MapTransform, InvertibleTransform):
 
 
 class SpacingBesideTextd(Spacingd):
-    """MONAI's Spacingd for items that have text under keys that begin like an image's, such as MONAI Label's
-    image_path.
+    """MONAI's Spacingd for items with text under keys that begin like an image's, such as image_path of MONAI Label.
 
     Spacingd takes such text for the image's metadata and fails (MONAI 1.6.1).
     """

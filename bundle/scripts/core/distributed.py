@@ -40,8 +40,7 @@ def world_size() -> int:
 
 
 def join(several: bool) -> None:
-    """Join the processes that torchrun started: by NCCL if there are GPUs, otherwise by gloo. Only the first one
-    logs.
+    """Join the processes of torchrun: by NCCL if there are GPUs, otherwise by gloo. Only the first one logs.
 
     Args:
         several: whether several processes can share the step.

@@ -1,5 +1,4 @@
-"""SHA256SUMS of a folder of models: its publisher writes it, and it is verified before any file in the folder is
-opened.
+"""SHA256SUMS of a folder of models: written by its publisher, and verified before any file in the folder is opened.
 
 The format is that of ``sha256sum``, so that anyone can check it without this code.
 ``python -m scripts.core.manifest FOLDER`` writes it.

@@ -71,8 +71,7 @@ def write_cine(folder: str | Path, path: str | Path) -> None:
 
 
 def read_cine(folder: str | Path) -> tuple[np.ndarray, np.ndarray, float]:
-    """Read the short-axis cine from the DICOM images below a folder, in one series or one per slice; names do not
-    matter.
+    """Read the short-axis cine from the DICOM images below a folder: one series or one per slice, with any names.
 
     Slices are sorted by position. The frames of each slice are sorted by their own trigger times, as heart rates differ
     between breath holds, or by instance number if no file has trigger times. The log lists used and ignored images.

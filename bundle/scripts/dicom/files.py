@@ -24,8 +24,7 @@ def holds_dicom(folder: Path) -> bool:
 
 
 def dicom_files(folder: Path) -> tuple[list[Path], list[Path]]:
-    """The DICOM files in a folder and its subfolders, and the other files, both sorted by name; each link is followed
-    once.
+    """The DICOM files in and below a folder, and the other files, both sorted by name; each link is followed once.
 
     Raises:
         CineError: a file or folder cannot be read, or a link leads nowhere.

@@ -1,5 +1,4 @@
-"""Sort parallel DICOM images into slices by position and frames by time, with tolerance for rounding and manual
-changes.
+"""Sort parallel DICOM images into slices and frames, with tolerance for rounding and for slices placed by hand.
 
 Source: DICOM PS3.3, C.7.6.2.1.1 (positions and directions), C.7.6.18.1 (cardiac
 synchronisation). Positions are LPS, in mm.

@@ -20,8 +20,7 @@ MIN_DISTANCE_MM = 10.0
 
 
 def rv_direction(labels_THWD: np.ndarray, affine: np.ndarray) -> np.ndarray | None:
-    """The vector from the LV's centre to the RV's, RAS in mm: mean over slices of all frames, weighted by the RV's
-    area.
+    """The vector from the LV's centre to the RV's, RAS in mm: the mean over all slices, weighted by the RV's area.
 
     It is computed slice by slice, so that a tilt of the long axis does not matter; slices with little RV do not count.
 

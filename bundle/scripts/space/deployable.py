@@ -34,8 +34,7 @@ class Deployable(nn.Module):
     activations: Mapping[str, tuple[float, float]] | None = None
 
     def __prepare_scriptable__(self) -> nn.Module:
-        """Return a trace in evaluation mode when ``torch.jit.script`` compiles this network, as MONAI's ``ckpt_export``
-        does.
+        """Return a trace in evaluation mode for ``torch.jit.script``, which MONAI's ``ckpt_export`` calls.
 
         TorchScript cannot compile a network that is built from an architecture. A trace is valid for any size, since
         the forward pass makes no decisions by size. The trace has copies of the parameters.

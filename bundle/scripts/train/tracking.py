@@ -14,8 +14,9 @@ from scripts.core.files import writing
 
 
 class CurveWriter:
-    """A SummaryWriter for MONAI's TensorBoardStatsHandler. It starts with its first value, and does nothing without
-    TensorBoard.
+    """A SummaryWriter for MONAI's TensorBoardStatsHandler that starts with its first value.
+
+    Without TensorBoard it does nothing.
 
     A resumed run has its own file. From the first step of that file on, TensorBoard discards older values.
 
