@@ -22,15 +22,18 @@ from scripts.space.space import Space
 
 LONGEST = (
     "tests/test_commands.py",
-    "tests/compare/",
+    "tests/compare/test_systems.py",
+    "tests/compare/test_command.py",
     "tests/core/test_distributed.py",
     "tests/search/test_one_shot.py",
+    "tests/release/test_notebook.py",
 )
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Run the longest files first, so that the processes of pytest-xdist end at about the same time."""
-    items.sort(key=lambda item: not item.nodeid.startswith(LONGEST))
+    """Put the files that take longest first, so that the processes of pytest-xdist end together."""
+    ranks = {file: rank for rank, file in enumerate(LONGEST)}
+    items.sort(key=lambda item: ranks.get(item.nodeid.split("::")[0], len(ranks)))
 
 
 @pytest.fixture(autouse=True)
