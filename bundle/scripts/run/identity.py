@@ -44,14 +44,14 @@ def identity_of(roots: Sequence[str], also: Mapping[str, Any]) -> dict[str, Any]
     """
     parser = running_parser()
     found: dict[str, Any] = {}
-    waiting = list(roots)
+    waiting = [ReferenceResolver.normalize_id(root) for root in roots]
     while waiting:
         key = waiting.pop()
         if key in found or set(key.split(ID_SEP_KEY)) & IGNORED.keys():
             continue
         found[key] = _counting(parser[key])
         waiting += [reference for reference in _references(found[key]) if reference in parser]
-    return {**{key: found[key] for key in sorted(found)}, **also}
+    return {**{key.replace(ID_SEP_KEY, "#"): found[key] for key in sorted(found)}, **also}
 
 
 def _counting(value: Any) -> Any:
