@@ -117,12 +117,13 @@ def curves_figure(history: Mapping[str, Any]) -> Figure:
     latency.axhline(history["budget_ms"], color="#d55e00", linestyle="--", label=f"budget {history['budget_ms']:g} ms")
     latency.set_ylim(0, 1.12 * max(history["budget_ms"], *(e["latency_ms"] for e in epochs)))
     weights = [e.get("penalty_weight") if e.get("accuracy_loss") is not None else None for e in epochs]
+    in_latency = list(latency.lines)
     if any(weights):
         multiplier = latency.twinx()
         _curve(multiplier, numbers, weights, "#009e73", "weight of latency in the loss")
+        in_latency += multiplier.lines
         multiplier.spines[["top"]].set_visible(False)
         multiplier.tick_params(labelsize=9, labelcolor="#009e73")
-        multiplier.legend(loc="lower right", fontsize=9, frameon=False)
     for axes, key in ((entropy, "entropy"), (shares, "parameter_free_share")):
         for name in epochs[0][key]:
             label = readable(name).replace("beta", "paths")
@@ -140,6 +141,7 @@ def curves_figure(history: Mapping[str, Any]) -> Figure:
             axes.axvspan(warm_up[0] - 0.5, warm_up[-1] + 0.5, color="0.93", zorder=0, label=shown, linewidth=0)
         axes.set_xlim(numbers[0] - 0.5, numbers[-1] + 0.5)
         axes.legend(fontsize=9 if len(axes.lines) < 6 else 6, frameon=False)
+    latency.legend(handles=in_latency, loc="lower left", fontsize=9, frameon=False)
     return figure
 
 
