@@ -178,7 +178,7 @@ def test_a_failed_network_does_not_stop_the_others(outcomes):
     failures = run_plan(plan)
     assert list(failures) == ["genetic"]
     assert ("genetic", "evaluate") not in ran and ("chance", "evaluate") in ran
-    with pytest.raises(CineError, match=r"1 searches and networks.*other 3 networks.*\n- genetic: .*a fault"):
+    with pytest.raises(CineError, match=r"1 failed searches and networks.*other 3 networks.*\n- genetic: .*a fault"):
         name_failures(plan, failures)
     name_failures(plan, {})
 
