@@ -316,7 +316,7 @@ def test_a_baseline_replaces_the_derived_network(workplace):
     assert not any("architecture.json" in path for step in steps.values() for path in step["inputs"])
     other = workplace.run("evaluate", "train", "evaluate", "baseline_unet_3d_d3_16", **here, **data, **size)
     assert other.returncode == 2
-    assert "name the overlay of the baseline that was trained" in other.stderr
+    assert "Then name its overlay, baseline_NAME.json" in other.stderr
 
 
 def test_good_files_are_processed_before_a_bad_file_is_reported(workplace):

@@ -227,7 +227,7 @@ def test_label_maps_next_to_images_are_refused_and_the_images_processed(tmp_path
     save(tmp_path / "in" / "2" / "sa.nii", image_of(LABELS), AXIAL)
     save(tmp_path / "in" / "2" / "label_sa.nii", LABELS.astype(np.int16), AXIAL)
     with pytest.raises(
-        CineError, match=r"found 1 of 3 files .*(?s:.*)label_sa.nii: found 4 different values, all whole"
+        CineError, match=r"found 1 of 3 unusable files.*(?s:.*)label_sa.nii: found 4 different values, all whole"
     ):
         infer([tmp_path / "in"], tmp_path / "out")
     written = sorted(str(path.relative_to(tmp_path / "out")) for path in (tmp_path / "out").rglob("*_seg.nii.gz"))

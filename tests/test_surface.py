@@ -1,7 +1,7 @@
 """The public surface is frozen: what users type and what their files contain changes only on purpose.
 
 ``surface.txt`` has one line for every run id, key of a config (two levels), file format and exit code. Write it again
-by ``PYTHONPATH=bundle python tests/test_surface.py``.
+by ``PYTHONPATH=bundle:. python tests/test_surface.py``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REMEDY = """The public surface differs from tests/surface.txt:
 {diff}
 
 Users' commands, configs and files depend on it. If you want this change, describe it in a line of CHANGELOG.md, then
-run PYTHONPATH=bundle python tests/test_surface.py, and commit both together."""
+run PYTHONPATH=bundle:. python tests/test_surface.py, and commit both together."""
 
 
 def surface() -> list[str]:

@@ -104,7 +104,7 @@ def test_a_search_with_two_processes_equals_one_process_with_the_same_batches(bo
 def test_a_signal_to_one_process_stops_all_at_the_same_step_and_the_search_resumes_exactly(both):
     folder, results = both
     for found in results:
-        assert found["interrupted"].startswith("KeyboardInterrupt Saved in")
+        assert found["interrupted"].startswith("KeyboardInterrupt The state is saved in")
         assert found["steps"] == 1  # of the two steps of the third epoch
         assert identical(found["resumed"], found["whole"])
     assert load_history(folder / "0" / "broken") == load_history(folder / "0" / "whole")
@@ -251,7 +251,7 @@ def test_the_search_runs_by_torchrun_and_measures_only_once(folder):
 
 def test_a_step_that_is_not_shared_refuses_several_processes(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    with pytest.raises(CineError, match="torchrun: found 2 processes; expected one, or a step with its overlay"):
+    with pytest.raises(CineError, match="torchrun: found 2 processes; expected one process, or an overlay"):
         join(False)
     monkeypatch.delenv("WORLD_SIZE")
     with pytest.raises(CineError, match="Start it by torchrun"):
