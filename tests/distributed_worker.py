@@ -1,4 +1,4 @@
-"""The work of each of two processes in tests/test_distributed.py; torchrun starts them with a folder.
+"""The work of each of two processes in tests/core/test_distributed.py; torchrun starts them with a folder.
 
 Every process works in its own folder RANK below that one, which shows who writes. Only the test writes ``results.pt``
 there.

@@ -27,7 +27,7 @@ from scripts.search.searcher import Searcher
 from scripts.space.architecture import Architecture
 
 CONFIGS = BUNDLE_ROOT / "configs"
-HERE = Path(__file__).parent
+TESTS = Path(__file__).parents[1]
 
 
 def environment() -> dict[str, str]:
@@ -62,8 +62,8 @@ def ended(process: subprocess.Popen[str], code: int = 0) -> str:
 def both(tmp_path_factory) -> tuple[Path, list[dict[str, Any]]]:
     """The results of distributed_worker.py in each process."""
     folder = tmp_path_factory.mktemp("both")
-    path = os.pathsep.join([str(HERE), str(BUNDLE_ROOT)])
-    ended(torchrun(HERE / "distributed_worker.py", folder, cwd=folder, PYTHONPATH=path))
+    path = os.pathsep.join([str(TESTS), str(BUNDLE_ROOT)])
+    ended(torchrun(TESTS / "distributed_worker.py", folder, cwd=folder, PYTHONPATH=path))
     return folder, [torch.load(folder / str(rank) / "results.pt", weights_only=True) for rank in (0, 1)]
 
 

@@ -23,6 +23,7 @@ IGNORED = {
     "table": "its content counts, by its digest",
     "judge": "its budget and the digest of its table count",
     "deriver": "it derives a network after the search",
+    "_desc_": "words change nothing",
     "identity": "this is the value that is being computed",
     **dict.fromkeys(("cache_rate", "num_workers"), "it only changes the speed"),
 }
