@@ -42,11 +42,11 @@ def scale_of(group: str) -> int:
 
 def latency_note(provenance: Provenance) -> str:
     """Predicted and measured ms and the budget, if known."""
-    measured = provenance.measured_ms
+    measured, budget = provenance.measured_ms, provenance.budget_ms
     parts = [
         None if provenance.predicted_ms is None else f"predicted {provenance.predicted_ms:.1f} ms",
         f"measured {measured['median_ms']:.1f} ms (p95 {measured['p95_ms']:.1f})" if measured else None,
-        None if provenance.budget_ms is None else f"budget {provenance.budget_ms:.1f} ms",
+        f"budget {budget:.1f} ms" if isinstance(budget, int | float) else None,  # not "auto"
     ]
     return ", ".join(part for part in parts if part)
 

@@ -91,6 +91,8 @@ _NAMES = [entry.name for entry in fields(Provenance) if entry.name != "notes"]
 _POSITIVE = {"type": ["number", "null"], "exclusiveMinimum": 0, "maximum": 1e6}
 _OBJECT = {"type": ["object", "null"]}
 _TEXT = {"type": ["string", "null"]}
+_NUMBER = {"type": ["number", "null"]}
+_COUNT = {"type": ["integer", "null"], "minimum": 0}
 PROVENANCE_SCHEMA: dict[str, Any] = {
     "type": "object",
     "properties": {
@@ -108,6 +110,16 @@ PROVENANCE_SCHEMA: dict[str, Any] = {
         "runtime": _OBJECT,
         "verdict": _TEXT,
         "method": _TEXT,
+        "derived_from": _TEXT,
+        "latency_table_sha256": _TEXT,
+        "seed": {"type": ["integer", "null"]},
+        "accumulated_weight": _NUMBER,
+        "path_weight": _NUMBER,
+        "shared_dice": _NUMBER,
+        "fine_tuned_dice": _NUMBER,
+        "volumes_per_second": _POSITIVE,
+        "fast_visits": _COUNT,
+        "visits": _COUNT,
         "searched_exams": {"type": "array", "items": {"type": "string"}},
     },
 }

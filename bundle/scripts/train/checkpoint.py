@@ -166,9 +166,13 @@ def _newest(path: str | Path, device: str | torch.device) -> dict[str, Any] | No
 
 
 def _difference(found: Any, expected: Any) -> tuple[str, str]:
-    """Two values as text; for two lists, the first entries that differ."""
+    """Two values as text; for two lists or dictionaries, the first entries that differ."""
     if isinstance(found, list) and isinstance(expected, list):
         pairs = itertools.zip_longest(found, expected, fillvalue="nothing")
         at, (before, now) = next((i, pair) for i, pair in enumerate(pairs) if pair[0] != pair[1])
         return f"a list of {len(found)} where entry {at} is {before!r}", f"a list of {len(expected)} with {now!r} there"
+    if isinstance(found, dict) and isinstance(expected, dict):
+        key = next(key for key in {**found, **expected} if found.get(key) != expected.get(key))
+        before, now = _difference(found.get(key), expected.get(key))
+        return f"#{key} = {before}", f"#{key} = {now}"
     return repr(found), repr(expected)
