@@ -34,7 +34,7 @@ def plain(key: str, content: Any) -> list[tuple[str, Any]]:
     arguments = {argument: value for argument, value in content.items() if argument != "_target_"}
     if name == "Space":
         return [(f"{key}#{argument}", value) for argument, value in arguments.items()]
-    return [(key, arguments["alone"] if name == "by_host" else name)]
+    return [(key, arguments["command"] if name == "by_host" else name)]
 
 
 def tables() -> dict[str, list[list[str]]]:
