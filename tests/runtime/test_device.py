@@ -77,7 +77,7 @@ def test_peak_memory_on_other_systems(monkeypatch, missing):
 
 
 def test_peak_memory_accounts_for_freed_tensors():
-    held = psutil.Process().memory_info().rss
-    block = torch.ones(2**26)  # 256 MiB
+    block = torch.ones(2**26)  # 256 MiB, perhaps in memory that other tests have freed
+    with_block = psutil.Process().memory_info().rss
     del block
-    assert peak_memory("cpu")["process"] >= held + 2**27
+    assert peak_memory("cpu")["process"] >= with_block - 2**24  # the kernel counts pages in batches
