@@ -38,7 +38,7 @@ def test_preprocessing_is_the_same_in_all_steps():
 
 @pytest.mark.parametrize("name", ["evaluate", "inference"])
 def test_the_image_is_treated_the_same_if_the_label_stays_on_its_grid(name):
-    shared, alone = (
+    shared, other = (
         json.loads((CONFIGS / f"{config}.json").read_text())["preprocessing"]["transforms"]
         for config in ("train", name)
     )
@@ -48,10 +48,10 @@ def test_the_image_is_treated_the_same_if_the_label_stays_on_its_grid(name):
         "scripts.cine.frames.LoadFramed": "scripts.cine.reader.LoadExamd",
         "LoadImaged": "scripts.cine.reader.LoadExamd",
     }
-    alone = [t | {"_target_": own.get(t["_target_"], t["_target_"])} for t in alone]
-    alone = [t for t in alone if t["_target_"] != "scripts.quality.image_check.CheckedImaged"]
-    assert [t["_target_"] for t in shared] == [t["_target_"] for t in alone]
-    for ours, theirs in zip(shared[1:], alone[1:], strict=True):
+    other = [t | {"_target_": own.get(t["_target_"], t["_target_"])} for t in other]
+    other = [t for t in other if t["_target_"] != "scripts.quality.image_check.CheckedImaged"]
+    assert [t["_target_"] for t in shared] == [t["_target_"] for t in other]
+    for ours, theirs in zip(shared[1:], other[1:], strict=True):
         assert theirs["keys"] == "image"
         settings = {k: v for k, v in ours.items() if k not in ("keys", "mode", "allow_missing_keys")}
         assert settings == {k: v for k, v in theirs.items() if k not in ("keys", "mode")}

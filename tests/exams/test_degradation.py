@@ -78,8 +78,8 @@ def test_undersampling_gives_magnitudes():
 
 def test_undersampling_works_within_each_slice():
     image = exam()["image"]
-    alone = blur(MetaTensor(image.as_tensor()[..., 2:3], affine=AFFINE), 0.6)
-    assert torch.allclose(blur(image, 0.6).as_tensor()[..., 2:3], alone.as_tensor(), atol=1e-3)
+    single = blur(MetaTensor(image.as_tensor()[..., 2:3], affine=AFFINE), 0.6)
+    assert torch.allclose(blur(image, 0.6).as_tensor()[..., 2:3], single.as_tensor(), atol=1e-3)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2])

@@ -70,8 +70,8 @@ def test_frames_go_through_the_network_one_by_one(network, frames):
     with torch.no_grad():
         for b in range(2):
             for t in range(frames):
-                alone = network(cine[b, t][None, None].as_tensor())[0]
-                torch.testing.assert_close(logits[b, 4 * t : 4 * t + 4], alone, rtol=1e-4, atol=1e-4)
+                single = network(cine[b, t][None, None].as_tensor())[0]
+                torch.testing.assert_close(logits[b, 4 * t : 4 * t + 4], single, rtol=1e-4, atol=1e-4)
 
 
 def test_training_gradients_pass_the_inferer(architecture):

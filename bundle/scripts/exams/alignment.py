@@ -21,7 +21,7 @@ SAMPLE = 12
 
 
 def warn_of_alignment(exams: Sequence[Exam], mapped: Mapped) -> None:
-    """Log where labels do not lie on the hearts of their images, as when one of the two was flipped.
+    """Log it if labels do not lie on the hearts of their images, for example because one of the two was flipped.
 
     Args:
         exams: of one data set; it looks at SAMPLE of them.
@@ -32,7 +32,7 @@ def warn_of_alignment(exams: Sequence[Exam], mapped: Mapped) -> None:
     if known and np.mean(known) < MIN_BRIGHTER:
         logger.warning(
             "The labels may not lie on the hearts of their images: only %.0f %% of the LV is brighter than the "
-            "myocardium, expected are 90 %% or more. Check that images and labels are not flipped, turned or mixed up",
+            "myocardium, but 90 %% or more is usual. Check that images and labels are not flipped, turned or mixed up",
             100 * np.mean(known),
         )
 
