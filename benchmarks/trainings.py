@@ -6,7 +6,6 @@ unseen. The recipe is that of train.json: its crops, loss, optimiser and learnin
 
 from __future__ import annotations
 
-import itertools
 import json
 import statistics
 import time
@@ -18,15 +17,14 @@ import shared
 import torch
 from monai.bundle import ConfigParser
 from monai.metrics import compute_dice
-from tqdm import tqdm
 
 from scripts.core.json_files import write_json
 from scripts.exams.folds import split_exams
 from scripts.exams.load import load_exams
 from scripts.runtime.precision import autocast
+from scripts.search.scratch import ScratchTraining
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
-from scripts.train.checkpoint import initialise, seed_epoch
 
 FOLDS = 4
 """The inner split: a quarter of the patients is used for evaluation."""
@@ -91,22 +89,7 @@ class Trainings:
     def _trained(self, architecture: Architecture, steps: int, seed: int) -> CineNet:
         parsed = self.config.get_parsed_content
         device, loader, loss, rate = (parsed(key) for key in ("device", "train#dataloader", "loss", "learning_rate"))
-        network = CineNet(architecture)
-        initialise(network, seed)
-        network = network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
-        optimizer = torch.optim.AdamW(network.parameters(), rate, weight_decay=0.01)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, steps, pct_start=0.05, cycle_momentum=False)
-        seed_epoch(seed, 0, [loader])
-        batches = itertools.islice(itertools.chain.from_iterable(itertools.repeat(loader)), steps)
-        for batch in tqdm(batches, architecture.digest[:8], steps, unit="step"):
-            image = batch["image"].to(memory_format=torch.channels_last_3d)
-            with autocast(device):
-                logits = network(image)
-            loss(logits.float(), batch["label"]).backward()
-            optimizer.step()
-            optimizer.zero_grad()
-            schedule.step()
-        return network.eval()
+        return ScratchTraining(loader, loss, (), rate, seed, device).trained(architecture, steps)
 
     @torch.no_grad()
     def _judge(self, network: CineNet) -> PatientDice:

@@ -102,6 +102,15 @@ def test_an_auto_budget_is_that_of_the_first_search(make_plan):
     search.history_file.parent.mkdir(parents=True)
     search.history_file.write_text(json.dumps(HISTORY))
     assert plan.resolved_constraint().budget_ms == 7.5
+
+
+def test_an_auto_budget_of_a_search_without_mixing_weights_is_in_its_architecture(make_plan, architecture):
+    plan = make_plan(settings={"budget_ms": "auto"})
+    architecture.with_provenance(budget_ms=8.5).save(plan.used_searches[0].architecture_file)
+    assert plan.resolved_constraint().budget_ms == 8.5
+
+
+def test_a_given_budget_is_kept(make_plan):
     assert make_plan().resolved_constraint().budget_ms == 50.0
 
 

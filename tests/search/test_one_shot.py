@@ -18,8 +18,9 @@ from scripts.search.candidates import CandidateFile, LatencyCost, MemoryCost, sa
 from scripts.search.coarse_to_fine import search_coarse_to_fine
 from scripts.search.constraint import BudgetMissed
 from scripts.search.correlation import correlate, rank, text_of
+from scripts.search.mean_dice import mean_dice
 from scripts.search.memory import measured_step_memory
-from scripts.search.shared_weights import SharedWeights, mean_dice
+from scripts.search.shared_weights import SharedWeights
 from scripts.space.architecture import Architecture
 from scripts.space.network import CineNet
 from scripts.space.sampling import random_architecture

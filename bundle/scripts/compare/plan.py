@@ -23,6 +23,7 @@ from scripts.core.json_files import write_json
 from scripts.run.start import check_keys
 from scripts.search.constraint import Constraint
 from scripts.search.history import load_history
+from scripts.space.architecture import Architecture
 from scripts.space.space import Space
 
 CONFIGS = BUNDLE_ROOT / "configs"
@@ -98,8 +99,13 @@ class Plan:
         """The constraint, with "auto" replaced by the budget of the first search that has one; None if none has."""
         if self.constraint.budget_ms != "auto":
             return self.constraint
-        found = next((search for search in self.used_searches if search.history_file.exists()), None)
-        return None if found is None else replace(self.constraint, budget_ms=load_history(found.folder)["budget_ms"])
+        for search in self.used_searches:
+            if search.history_file.exists():
+                return replace(self.constraint, budget_ms=load_history(search.folder)["budget_ms"])
+            if search.architecture_file.exists():  # of a search without mixing weights
+                found = Architecture.load(search.architecture_file).provenance.number("budget_ms")
+                return replace(self.constraint, budget_ms=found)
+        return None
 
     @cached_property
     def steps(self) -> list[Step]:

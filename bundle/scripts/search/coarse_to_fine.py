@@ -11,8 +11,8 @@ from tqdm import tqdm
 from scripts.core.distributed import is_main, on_main
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, MemoryCost, sample
 from scripts.search.constraint import BudgetMissed
+from scripts.search.descent import Batch
 from scripts.search.judge import Judge
-from scripts.search.loop import Batch
 from scripts.search.one_shot import OneShotSearcher
 from scripts.search.shared_weights import SharedWeights
 from scripts.space.architecture import Architecture

@@ -13,8 +13,9 @@ from scripts.core.json_files import write_json
 from scripts.latency.table import LatencyTable
 from scripts.search.candidates import Candidate, CandidateFile, LatencyCost, sample
 from scripts.search.coarse_to_fine import fill
-from scripts.search.loop import Batch
+from scripts.search.descent import Batch
 from scripts.search.one_shot import OneShotSearcher
+from scripts.search.scratch import ScratchTraining
 from scripts.search.searcher import Searcher
 from scripts.search.shared_weights import SharedWeights
 
@@ -57,7 +58,14 @@ def correlate(
     every = range(len(found))
     fill(found, "dice", every, shared.dice, file)
     fill(found, "fine_tuned_dice", every, lambda a: shared.fine_tuned_dice(a, fine_tune_steps), file)
-    fill(found, "scratch_dice", every, lambda a: shared.scratch_dice(a, scratch_steps), file)
+    weights = searcher.weights
+    scratch = ScratchTraining(
+        *(weights.loader, weights.loss, validation_loader),
+        seed=searcher.seed,
+        device=searcher.device,
+        amp=searcher.amp,
+    )
+    fill(found, "scratch_dice", every, lambda a: scratch.dice(a, scratch_steps), file)
     ranks = rank(found)
     result = {"format": FORMAT, "architectures": [_row(candidate) for candidate in found], **ranks}
     write_json(searcher.folder.parent / "correlation.json", result)

@@ -11,7 +11,13 @@ from scripts.core.errors import CineError
 from scripts.core.json_files import read_json, write_json
 
 FORMAT = "rtdnas-search-1"
+HISTORY = "history.json"  # a search with mixing weights
 ONE_SHOT = "one_shot.json"  # the curves of a search that has no mixing weights
+SEARCHES = {
+    HISTORY: "a search with mixing weights",
+    ONE_SHOT: "a one-shot search (HyperSegNAS)",
+}
+"""The file that each kind of search leaves in its folder."""
 
 
 @on_main
@@ -27,7 +33,23 @@ def save_history(
         "epochs": epochs,
         "exams": list(exams),
     }
-    write_json(Path(work_dir) / "search" / "history.json", content)
+    write_json(Path(work_dir) / "search" / HISTORY, content)
+
+
+@on_main
+def refuse_another_search(folder: str | Path, own: str) -> None:
+    """Check, before anything is trained, that the folder of a search has no search of another kind.
+
+    Args:
+        folder: the folder ``search``.
+        own: the file of this kind of search, a key of ``SEARCHES``.
+
+    Raises:
+        CineError: it has one.
+    """
+    for name, kind in SEARCHES.items():
+        if name != own and (Path(folder) / name).exists():
+            raise CineError(folder, kind, SEARCHES[own], "Choose another work_dir, so that both results are kept.")
 
 
 def load_history(work_dir: str | Path) -> dict[str, Any]:
@@ -35,8 +57,8 @@ def load_history(work_dir: str | Path) -> dict[str, Any]:
     folder = Path(work_dir) / "search"
     if (folder / ONE_SHOT).exists():
         action = "Start its search again with another --budget_ms: it chooses again without training shared weights."
-        raise CineError(folder, "a one-shot search (HyperSegNAS)", "a search with mixing weights", action)
-    return read_json(folder / "history.json", SCHEMA, "Run the step search first.", max_mib=256)
+        raise CineError(folder, SEARCHES[ONE_SHOT], SEARCHES[HISTORY], action)
+    return read_json(folder / HISTORY, SCHEMA, "Run the step search first.", max_mib=256)
 
 
 SCHEMA: dict[str, Any] = {

@@ -14,12 +14,14 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from scripts.core.checks import check_finite, explaining_memory
-from scripts.core.distributed import any_process, average_gradients, is_main, mean, world_size
+from scripts.core.checks import explaining_memory
+from scripts.core.distributed import any_process, is_main, world_size
 from scripts.core.errors import CineError
 from scripts.core.interruption import Interruption, interrupted
 from scripts.runtime.device import keep_memory
 from scripts.runtime.precision import autocast
+from scripts.search.descent import Batch, Descent, Forward, Loss
+from scripts.search.history import HISTORY, refuse_another_search
 from scripts.search.memory import SMALLER
 from scripts.space.architecture import Architecture
 from scripts.space.supernet import Supernet
@@ -27,7 +29,6 @@ from scripts.train import checkpoint
 from scripts.train.tracking import CurveWriter
 
 logger = logging.getLogger(__name__)
-Batch = dict[str, torch.Tensor]
 Carried = dict[str, Any]  # what an epoch passes from step to step: tensors and plain values
 
 
@@ -43,7 +44,7 @@ class Half:
     """
 
     loader: Iterable[Batch]
-    loss: Callable[..., torch.Tensor]
+    loss: Loss
     optimizer: Callable[..., torch.optim.Optimizer]
     final_lr: float = 0.1
 
@@ -61,6 +62,9 @@ class EpochLoop:
         amp: bfloat16 autocast of the supernet if the device computes in bfloat16.
         identity: what a resumed run must share with the checkpoint (exams, space ...).
     """
+
+    RECORD = HISTORY
+    """The file that shows which kind of search a folder has."""
 
     def __init__(
         self,
@@ -85,6 +89,7 @@ class EpochLoop:
         self.loaders = list(loaders.values())
         self.folder = Path(work_dir) / "search"
         self.epochs, self.seed, self.amp = epochs, seed, amp
+        self.descent = Descent(self.device, amp)
         self.identity = {"epochs": epochs, "seed": seed, "processes": world_size(), **identity}
         self.history: list[dict[str, Any]] = []
         self.round = 1
@@ -177,35 +182,13 @@ class EpochLoop:
         with autocast(self.device, self.amp):
             return self.forward_of(architecture)(image_BCHWD).float()
 
-    def descend(
-        self, optimizer: torch.optim.Optimizer, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable
-    ) -> torch.Tensor:
+    def descend(self, optimizer: torch.optim.Optimizer, loss: Loss, batch: Batch, forward: Forward) -> torch.Tensor:
         """One step of the weights; returns the mean loss over the processes."""
-        value = self.loss(loss, batch, forward)
-        value.backward()
-        value = mean(value)
-        check_finite(value, self._where + "weight loss")
-        average_gradients(optimizer)
-        optimizer.step()
-        optimizer.zero_grad()  # frees memory for the next step
-        return value
+        return self.descent.step(optimizer, self.loss(loss, batch, forward), self._where)
 
-    def loss(
-        self, loss: Callable[..., torch.Tensor], batch: Batch, forward: Callable[[torch.Tensor], torch.Tensor]
-    ) -> torch.Tensor:
-        """A loss on a batch.
-
-        Args:
-            loss: logits and labels to a scalar.
-            batch: "image" B 1 H W D and "label".
-            forward: image to logits.
-        """
-        # plain tensors: MONAI's MetaTensor would track every operation
-        image, label = (batch[key].as_subclass(torch.Tensor) for key in ("image", "label"))
-        image = image.to(self.device, non_blocking=True, memory_format=torch.channels_last_3d)
-        with autocast(self.device, self.amp):
-            logits = forward(image)
-        return loss(logits.float(), label.to(self.device, non_blocking=True))
+    def loss(self, loss: Loss, batch: Batch, forward: Forward) -> torch.Tensor:
+        """A loss on a batch; see ``Descent.loss``."""
+        return self.descent.loss(loss, batch, forward)
 
     def save_checkpoint(self) -> None:
         content = {
@@ -222,6 +205,7 @@ class EpochLoop:
             part.load_state_dict(copy.deepcopy(states[name]))
 
     def _resume(self) -> None:
+        refuse_another_search(self.folder, self.RECORD)
         path = self.folder / "checkpoint.pt"
         content = checkpoint.load(path, "cpu", self.identity)
         self._resumed = True

@@ -14,8 +14,9 @@ from scripts.core.errors import CineError
 from scripts.core.json_files import write_json
 from scripts.run.config_schema import check_phase
 from scripts.search.assistant import MetaAssistant, Weigh, fixed
+from scripts.search.descent import Batch
 from scripts.search.history import ONE_SHOT
-from scripts.search.loop import Batch, Carried, EpochLoop, Half, cosine
+from scripts.search.loop import Carried, EpochLoop, Half, cosine
 from scripts.space.architecture import Architecture
 from scripts.space.sampling import random_subgraph
 from scripts.space.space import Space
@@ -41,6 +42,8 @@ class OneShotSearcher(EpochLoop):
         annealing_epochs: the number of last epochs in which "annealed" moves linearly to the constant.
         seed, device, amp, identity: see ``EpochLoop``.
     """
+
+    RECORD = ONE_SHOT
 
     def __init__(
         self,

@@ -20,10 +20,11 @@ from scripts.latency.expectation import LatencyExpectation
 from scripts.run.config_schema import check_phase
 from scripts.search.advice import log_how_it_ended, warn_of_a_budget_that_cannot_bind, warn_of_collapse
 from scripts.search.derive import Deriver
+from scripts.search.descent import Batch
 from scripts.search.discrete import draw_network
 from scripts.search.history import save_history
 from scripts.search.judge import Judge
-from scripts.search.loop import Batch, Carried, EpochLoop, Half, cosine
+from scripts.search.loop import Carried, EpochLoop, Half, cosine
 from scripts.search.objective import Objective
 from scripts.search.relaxation import Relaxation, entropies, parameter_free_share, uniform_mixing
 from scripts.space.mixing import Mixing
