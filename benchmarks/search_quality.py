@@ -28,8 +28,8 @@ from trainings import PatientDice, mean_of_patients
 from scripts.compare.costs import time_side_by_side
 from scripts.core.json_files import write_json
 from scripts.latency.network import deployed_call
+from scripts.search.mean_dice import mean_dice
 from scripts.search.searcher import Searcher
-from scripts.search.shared_weights import mean_dice
 from scripts.space.architecture import Architecture
 from scripts.space.mixing import Mixing
 from scripts.space.network import CineNet
@@ -122,7 +122,7 @@ def study_all(study: Study, seeds: Sequence[int]) -> dict[str, Any]:
         for arm in ARMS:
             judge(arm, search(study, arm, seed).network)
         judge("best of random", halving(study, seed, "discrete"))
-    for name, network in crossed(study, search(study, "discrete", seeds[0])).items():
+    for name, network in crossed(study, search(study, "budget binds", seeds[0])).items():
         judge(name, network)
     rows, seconds = compare(dice), costs(study)
     for row in rows:

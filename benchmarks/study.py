@@ -34,34 +34,18 @@ ALIKE = 0.03
 """Networks of equal latency: predicted within 3 %."""
 HALVING = (16, 8, 4, 2)
 """The number of networks in each round of successive halving; each round trains twice as long as the last."""
-BEFORE: dict[str, Any] = {  # the search of version 0.1; the second arm keeps some of it
+BEFORE: dict[str, Any] = {  # the search of version 0.1
     "network_reading": "derived",
     "objective": {"_target_": "scripts.search.objective.LatencyObjective", "weight": 0.01},
     "fitness": "latency",
     "paths": "auto",
-    "pool_size": 10,
-    "weight_optimizer": {
-        "_target_": "torch.optim.SGD",
-        "_mode_": "callable",
-        "lr": 0.025,
-        "momentum": 0.9,
-        "weight_decay": 0.0003,
-    },
-    "discrete": False,
-    "partial_channels": 2,
-    "search_epochs": 26,
-    "warm_up_epochs": 8,
 }
-UNION = {
-    "network_reading": "union",
-    "objective": {"_target_": "scripts.search.objective.LatencyMultiplier"},
-    "paths": 5,
-}
+DISCRETE = ConfigParser.load_config_files(shared.config_files("search", "discrete")[-1:])
 ARMS: dict[str, dict[str, Any]] = {
     "before": BEFORE,
-    "budget binds": {**BEFORE, **UNION},
-    "discrete": {},
-    "by scale": {"space#share_cells": "scale"},
+    "budget binds": {},  # the default
+    "discrete": DISCRETE,
+    "by scale": {**DISCRETE, "space#share_cells": "scale"},
 }
 
 

@@ -109,7 +109,7 @@ def test_bad_input_ends_in_its_message_and_exit_code_2(tmp_path):
 @pytest.mark.parametrize(
     ("key", "value", "says"),
     [
-        ("weight_lr", "high", "'high'; expected a number, such as 0.1"),
+        ("weight_lr", "high", "'high'; expected a number, such as 0.025"),
         ("search_epochs", [3], "expected a number"),
         ("search_patch_size", 96, r"96; expected a list, such as \[128, 112, 20\]"),
         ("searcher#amp", "no", "expected true or false"),
