@@ -66,7 +66,9 @@ def log_how_it_ended(latency_ms: float, aim_ms: float, must_bind: bool) -> None:
 
 def warn_of_collapse(mixing: Mixing, space: Space, latency_ms: float, aim_ms: float, penalty_weight: float) -> None:
     """Warn about groups of cells whose nodes all prefer an operation without parameters, and name the likely cause."""
-    if latency_ms > NEAR * aim_ms:
+    if latency_ms > NEAR * aim_ms and penalty_weight <= 0:
+        cause = f"Accuracy itself prefers them (latency weighs {penalty_weight:.2g}). Raise warm_up_epochs"
+    elif latency_ms > NEAR * aim_ms:
         cause = f"The budget of {aim_ms} ms (latency weighs {penalty_weight:.2g}) outweighs accuracy. Raise the budget"
     else:
         cause = (
