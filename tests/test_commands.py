@@ -85,7 +85,7 @@ def workplace(tmp_path_factory) -> Workplace:
     place = Workplace(tmp_path_factory.mktemp("commands"))
     place.logs = {  # type: ignore[attr-defined]
         "profile": place.must("profile", "profile"),
-        "search": place.must("search", "search", dataset_dir=place.data),
+        "search": place.must("search", "search", "discrete", dataset_dir=place.data),
         "train": place.must("train", "train", dataset_dir=place.data),
         "evaluate": place.must("evaluate", "train", "evaluate", dataset_dir=place.data),
     }
@@ -101,7 +101,7 @@ def test_profile_prints_the_table_sorted_by_cost(workplace):
     assert len(json.loads((workplace.folder / "work" / "latency.json").read_text())["entries"]) > 10
 
 
-def test_search_writes_an_architecture_whose_measured_latency_meets_its_budget(workplace):
+def test_a_discrete_search_writes_an_architecture_whose_measured_latency_meets_its_budget(workplace):
     architecture = Architecture.load(workplace.folder / "work" / "architecture.json")
     assert 1 <= len(architecture.paths) <= 3
     provenance = architecture.provenance
