@@ -165,6 +165,16 @@ def test_a_network_accepted_without_constraint_is_not_kept_under_a_constraint(sp
         again(judge_of(space, 1.0, make_table(space)))
 
 
+def test_a_network_accepted_by_prediction_is_measured_by_a_search_on_the_device_itself(
+    space, make_table, clock, tmp_path
+):
+    save_history(tmp_path, 30.0, False, [entry(random_mixing(space))])
+    again = partial(derive_from_search, str(tmp_path), fastest(), keep=True)
+    table = make_table(space)
+    assert again(judge_of(space, 30.0, replace(table, foreign=True))).provenance.measured_ms is None
+    assert again(judge_of(space, 30.0, table)).provenance.measured_ms is not None
+
+
 def test_the_step_derive_measures_again(space, make_table, clock, tmp_path):
     save_history(tmp_path, 30.0, False, [entry(random_mixing(space))])
     again = partial(derive_from_search, str(tmp_path), fastest(), judge_of(space, 30.0, make_table(space)))

@@ -78,7 +78,8 @@ def derive_from_search(
     mixing = Mixing.from_lists(history["epochs"][-1]["mixing"], judge.space)
     path = Path(work_dir) / "architecture.json"
     derived_from = _digest(
-        *(mixing, asdict(deriver), asdict(judge.constraint), judge.table.digest, asdict(judge.space), shared is None)
+        *(mixing, asdict(deriver), asdict(judge.constraint), judge.table.digest, judge.table.foreign),
+        *(asdict(judge.space), shared is None),
     )
     if keep and path.exists():
         before = Architecture.load(path)
