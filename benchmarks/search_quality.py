@@ -66,14 +66,14 @@ def _relaxed_dice(searcher: Searcher, mixing: Mixing, loader: Any) -> float:
     return mean_dice(lambda image_BCHWD: searcher.supernet(image_BCHWD, mixing), loader)
 
 
-def rank(study: Study, seed: int = 0) -> dict[str, Any]:
+def rank(study: Study) -> dict[str, Any]:
     """How well the shared weights of the discrete search rank random networks, and the Dice of its mixture.
 
     The measure is Kendall's tau between the Dice with shared weights, before and after fine-tuning, and the Dice after
     training from scratch.
     """
-    folder = study.work_dir / "searches" / f"discrete_{seed}"
-    parser = study.parser({**ARMS["discrete"], "seed": seed, "split#seed": 0}, folder)
+    folder = study.work_dir / "searches" / "discrete_0"
+    parser = study.parser({**ARMS["discrete"], "seed": 0, "split#seed": 0}, folder)
     searcher, weights, steps = (
         parser.get_parsed_content(key) for key in ("searcher", "shared_weights", "fine_tune_steps")
     )

@@ -40,7 +40,7 @@ BEFORE: dict[str, Any] = {  # the search of version 0.1
     "fitness": "latency",
     "paths": "auto",
 }
-DISCRETE = ConfigParser.load_config_files(shared.config_files("search", "discrete")[-1:])
+DISCRETE = ConfigParser.load_config_files(shared.config_files("discrete"))
 ARMS: dict[str, dict[str, Any]] = {
     "before": BEFORE,
     "budget binds": {},  # the default

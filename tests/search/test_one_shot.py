@@ -10,7 +10,7 @@ import pytest
 import torch
 from identical import identical
 from monai.data import DataLoader, Dataset
-from small_search import ONE_SHOT_SPACE, blocks, judge_of, small_one_shot
+from small_search import ONE_SHOT_SPACE, blocks, judge_of, small_one_shot, small_search
 
 from scripts.core.errors import CineError
 from scripts.search import candidates
@@ -59,6 +59,17 @@ def test_the_assistant_is_annealed_linearly_over_the_last_epochs(build):
     searcher.run_epochs()
     assert [entry["annealed"] for entry in searcher.history] == [0, 0, 0, 0.5, 1.0]
     assert all(build(assistance=name).annealed_at(4, 2) == 0 for name in ("kept", "image", "removed", "none"))
+
+
+def test_a_folder_holds_one_kind_of_search(tmp_path, build):
+    build(tmp_path / "one_shot").run_epochs()
+    with pytest.raises(CineError, match=r"found a one-shot search.*expected a search with mixing weights.*work_dir"):
+        small_search(tmp_path / "one_shot").run()
+    small_search(tmp_path / "mixing").run()
+    with pytest.raises(CineError, match=r"found a search with mixing weights.*expected a one-shot search.*work_dir"):
+        build(tmp_path / "mixing").run_epochs()
+    assert not (tmp_path / "one_shot" / "search" / "history.json").exists()
+    assert not (tmp_path / "mixing" / "search" / "one_shot.json").exists()
 
 
 @pytest.mark.parametrize("assistance", ["annealed", "kept", "image", "removed", "none"])

@@ -10,6 +10,7 @@ from typing import Any
 
 from scripts import BUNDLE_ROOT
 from scripts.core.errors import CineError
+from scripts.search.history import HISTORY
 
 BASELINES = sorted(path.stem.removeprefix("baseline_") for path in (BUNDLE_ROOT / "configs").glob("baseline_*.json"))
 Entry = Mapping[str, Any]
@@ -26,7 +27,7 @@ class _Place:
 
     @property
     def history_file(self) -> Path:
-        return self.folder / "search" / "history.json"
+        return self.folder / "search" / HISTORY
 
 
 @dataclass(frozen=True)

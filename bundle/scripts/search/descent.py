@@ -43,6 +43,13 @@ class Descent:
             logits = forward(image)
         return loss(logits.float(), label.to(self.device, non_blocking=True))
 
+    @torch.no_grad()
+    def predict(self, image_BCHWD: torch.Tensor, forward: Forward) -> torch.Tensor:
+        """Logits of an image in float32, for evaluation."""
+        image_BCHWD = image_BCHWD.to(self.device, memory_format=torch.channels_last_3d)
+        with autocast(self.device, self.amp):
+            return forward(image_BCHWD).float()
+
     def step(self, optimizer: torch.optim.Optimizer, value: torch.Tensor, where: str = "") -> torch.Tensor:
         """One step of the optimiser down a loss; returns its mean over the processes.
 

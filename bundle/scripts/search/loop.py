@@ -19,7 +19,6 @@ from scripts.core.distributed import any_process, is_main, world_size
 from scripts.core.errors import CineError
 from scripts.core.interruption import Interruption, interrupted
 from scripts.runtime.device import keep_memory
-from scripts.runtime.precision import autocast
 from scripts.search.descent import Batch, Descent, Forward, Loss
 from scripts.search.history import HISTORY, refuse_another_search
 from scripts.search.memory import SMALLER
@@ -175,12 +174,9 @@ class EpochLoop:
         """A function from image to logits, for an architecture with the shared weights."""
         return lambda image_BCHWD: self.supernet.run_one(image_BCHWD, architecture)
 
-    @torch.no_grad()
     def predict(self, image_BCHWD: torch.Tensor, architecture: Architecture) -> torch.Tensor:
         """Logits of an architecture with the shared weights, for evaluation."""
-        image_BCHWD = image_BCHWD.to(self.device, memory_format=torch.channels_last_3d)
-        with autocast(self.device, self.amp):
-            return self.forward_of(architecture)(image_BCHWD).float()
+        return self.descent.predict(image_BCHWD, self.forward_of(architecture))
 
     def descend(self, optimizer: torch.optim.Optimizer, loss: Loss, batch: Batch, forward: Forward) -> torch.Tensor:
         """One step of the weights; returns the mean loss over the processes."""

@@ -13,7 +13,6 @@ from tqdm import tqdm
 from scripts.core.checks import explaining_memory
 from scripts.core.distributed import is_main, on_main, share_buffers
 from scripts.runtime.device import keep_memory
-from scripts.runtime.precision import autocast
 from scripts.search.descent import Batch, Descent, Loss
 from scripts.search.mean_dice import mean_dice
 from scripts.space.architecture import Architecture
@@ -77,11 +76,5 @@ class ScratchTraining:
 
     def dice(self, architecture: Architecture, steps: int) -> float:
         """The mean Dice of an architecture after a training; see ``trained``."""
-        network = self.trained(architecture, steps)
-        return on_main(mean_dice)(lambda image_BCHWD: self._predict(network, image_BCHWD), self.validation_loader)
-
-    @torch.no_grad()
-    def _predict(self, network: CineNet, image_BCHWD: torch.Tensor) -> torch.Tensor:
-        image_BCHWD = image_BCHWD.to(self.device, memory_format=torch.channels_last_3d)
-        with autocast(torch.device(self.device), self.amp):
-            return network(image_BCHWD).float()
+        network, descent = self.trained(architecture, steps), Descent(torch.device(self.device), self.amp)
+        return on_main(mean_dice)(lambda image_BCHWD: descent.predict(image_BCHWD, network), self.validation_loader)

@@ -22,7 +22,7 @@ from scripts.search.advice import log_how_it_ended, warn_of_a_budget_that_cannot
 from scripts.search.derive import Deriver
 from scripts.search.descent import Batch
 from scripts.search.discrete import draw_network
-from scripts.search.history import save_history
+from scripts.search.history import HISTORY, save_history
 from scripts.search.judge import Judge
 from scripts.search.loop import Carried, EpochLoop, Half, cosine
 from scripts.search.objective import Objective
@@ -145,7 +145,7 @@ class Searcher(EpochLoop):
 
     @on_main
     def _keep_history(self) -> None:
-        history = self.folder / "history.json"
+        history = self.folder / HISTORY
         with replacing(history.with_name(f"history_round{self.round}.json")) as kept:
             shutil.copyfile(history, kept)
 
