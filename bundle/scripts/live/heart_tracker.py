@@ -50,8 +50,10 @@ class HeartTracker:
 
 def bounding_box(mask_hwD: np.ndarray) -> tuple[slice, slice] | None:
     """In-plane bounding box of a mask, None if it is empty."""
-    plane = np.asarray(mask_hwD.any(2))  # once for both axes, since this takes most of the time
-    rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
+    rows = np.flatnonzero(mask_hwD.reshape(len(mask_hwD), -1).any(1))
     if not len(rows):
         return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    # over the first axis first, where memory is contiguous
+    columns = np.flatnonzero(np.bitwise_or.reduce(mask_hwD[top:bottom]).any(1))
+    return slice(top, bottom), slice(int(columns[0]), int(columns[-1]) + 1)
