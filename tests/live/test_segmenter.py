@@ -82,11 +82,11 @@ def test_masks_of_window_and_whole_field_match_the_heart(segmenter):
 
 
 class NoContext(Threshold):
-    """Differs between windows: no RV in a window of 96."""
+    """Differs between windows: no RV in the smaller window."""
 
     def forward(self, image):
         logits = super().forward(image)
-        if image.shape[2] == 96:
+        if image.shape[2:4] == (104, 96):
             logits[:, 1] = 0
         return logits
 
@@ -114,8 +114,8 @@ def test_the_window_fits_the_heart_after_a_second_and_grows_at_its_edge(large_se
         assert status.fitted_window == (number >= CALM)
     # the last volume in the large window is also segmented in the smaller one
     large = [(160, 150)] + [(128, 112)] * (CALM - 1)
-    assert large_segmenter.network.sizes == [*large, (96, 96), *[(96, 96)] * 3]
-    moved = heart(120, 60, size=14, shape=(160, 150, 3))  # 40 rows further: at the edge of the smaller window
+    assert large_segmenter.network.sizes == [*large, (104, 96), *[(104, 96)] * 3]
+    moved = heart(105, 60, size=14, shape=(160, 150, 3))  # 35 rows further: at the edge of the smaller window
     assert large_segmenter.segment(moved, SPACING)[1].fitted_window
     _, status = large_segmenter.segment(moved, SPACING)
     assert not status.fitted_window
@@ -128,7 +128,7 @@ def test_the_window_stays_large_if_the_masks_differ(large_segmenter):
         mask, status = large_segmenter.segment(volume, SPACING)
         np.testing.assert_array_equal(mask, expected(volume))
         assert not status.fitted_window
-    assert large_segmenter.network.sizes.count((96, 96)) == 1
+    assert large_segmenter.network.sizes.count((104, 96)) == 1
 
 
 def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):
