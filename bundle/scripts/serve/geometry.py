@@ -44,7 +44,7 @@ def check_geometry(affine: np.ndarray, shape: tuple[int, ...]) -> None:
     lengths_mm, (low, high) = np.linalg.norm(affine[:3, :3], axis=0), SPACING_RANGE_MM
     if not np.all((lengths_mm >= low) & (lengths_mm <= high)):
         expected = f"three lengths from {low:g} to {high:g} mm"
-        raise CineError("matrix", f"voxels of {lengths_mm.tolist()} mm", expected, _ACTION)
+        raise CineError("matrix", f"voxels of {np.round(lengths_mm, 3).tolist()} mm", expected, _ACTION)
     if not np.all(abs(affine[:3, 3]) <= ORIGIN_LIMIT_MM):
         expected = f"a position within {ORIGIN_LIMIT_MM:g} mm"
         raise CineError("matrix", f"the position {affine[:3, 3].tolist()}", expected, _ACTION)

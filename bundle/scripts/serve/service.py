@@ -10,6 +10,7 @@ import threading
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
+from threading import TIMEOUT_MAX
 from typing import Any
 
 from scripts.cine.writer import check_writable
@@ -28,7 +29,7 @@ from scripts.serve.receiver import Delivery, Receiver
 
 logger = logging.getLogger(__name__)
 MAX_RECORDS = 2**16
-"""The newest that are kept, 50 minutes at 22 a second: a service may run for days."""
+"""The newest records that are kept, 50 minutes at 22 a second: a service may run for days."""
 
 
 class Service:
@@ -162,18 +163,18 @@ def serve(
     Raises:
         CineError: a value is impossible, the folder cannot be written, or no volume came.
     """
-    for name, value in (("seconds", seconds), ("deadline_ms", deadline_ms)):
-        number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < threading.TIMEOUT_MAX
-        if not number and not (value is None and name == "seconds"):
-            raise CineError(name, repr(value), "a number above 0", "Change the key.")
-    check_writable(Path(output_dir))
-    began = datetime.datetime.now().astimezone()
     try:
+        for name, value in (("seconds", seconds), ("deadline_ms", deadline_ms)):
+            number = isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < TIMEOUT_MAX
+            if not number and not (value is None and name == "seconds"):
+                raise CineError(name, repr(value), "a number above 0", "Change the key.")
+        check_writable(Path(output_dir))
+        output = Path(output_dir) / f"{protocol.name}_{datetime.datetime.now():%Y%m%dT%H%M%S}"
         service = Service(connections, protocol, segmenter, deadline_ms, queue_size, late, once, _print)
         service.run(seconds)
     finally:
         connections.close()
-    return _report(service, protocol.name, Path(output_dir) / f"{protocol.name}_{began:%Y%m%dT%H%M%S}")
+    return _report(service, protocol.name, output)
 
 
 def _report(service: Service, name: str, output: Path) -> dict[str, Any]:
