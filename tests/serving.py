@@ -76,7 +76,9 @@ def running(
         made.append((segmenter or Positive)())
         return made[-1]
 
-    peer = {name: settings.pop(name) for name in ("image_device", "mask_device", "slices") if name in settings}
+    peer = {
+        name: settings.pop(name) for name in ("image_device", "mask_device", "slices", "outlines") if name in settings
+    }
     lines: list[str] = []
     to = Connections(**{"port": 0, **(connections or {})})
     service = Service(to, peer_factory(protocol, **peer), make, write=lines.append, **settings)

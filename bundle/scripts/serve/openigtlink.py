@@ -60,6 +60,7 @@ class OpenIGTLinkPeer:
                 yield from self._stacker.add(_part(parse_image(header, body)), arrived_s)
             except MalformedError as error:
                 self._complain(f"skipped: {error}")
+        self._stacker.end()
 
     def send_mask(self, volume: Volume, mask_IJK: np.ndarray) -> None:
         self._wire.write(*(pack_mask(image, mask_IJK[:, :, k], self._mask_device) for image, k in volume.parts))

@@ -12,7 +12,7 @@ from scripts.core.errors import CineError
 from scripts.serve.protocol import Peer
 from scripts.serve.wire import Wire
 
-PROTOCOLS = {"openigtlink": ("pyigtl", 18944)}
+PROTOCOLS = {"openigtlink": ("pyigtl", 18944), "mrd": ("ismrmrd", 9002)}
 """Name -> package, and the port that its programs use by default."""
 
 MAX_DEVICE = 14
@@ -31,14 +31,19 @@ class PeerFactory:
 
 
 def peer_factory(
-    protocol: str, image_device: str | None = None, mask_device: str = "Heart", slices: Any = "auto"
+    protocol: str,
+    image_device: str | None = None,
+    mask_device: str = "Heart",
+    slices: Any = "auto",
+    outlines: bool = True,
 ) -> PeerFactory:
     """The peers of a protocol.
 
     Args:
         protocol: a name from ``PROTOCOLS``.
         image_device, mask_device: device names of OpenIGTLink.
-        slices: of a stack that comes slice by slice without numbers; "auto": found from their places.
+        slices: of a stack of OpenIGTLink that comes slice by slice; "auto": found from their places.
+        outlines: whether masks of MRD carry outlines.
 
     Raises:
         CineError: a value is impossible, or the package of the protocol is not installed.
@@ -54,12 +59,10 @@ def peer_factory(
     if not _is_device(mask_device, MAX_DEVICE):
         raise CineError("mask_device", repr(mask_device), f"1 to {MAX_DEVICE} ASCII letters", "Change the key.")
     count = None if slices == "auto" else slices
-    peer = importlib.import_module("scripts.serve.openigtlink").OpenIGTLinkPeer
-
-    def make(wire: Wire) -> Peer:
-        return peer(wire, image_device, mask_device, count)
-
-    return PeerFactory(protocol, make)
+    module = importlib.import_module(f"scripts.serve.{protocol}")
+    if protocol == "mrd":
+        return PeerFactory(protocol, lambda wire: module.MrdPeer(wire, outlines))
+    return PeerFactory(protocol, lambda wire: module.OpenIGTLinkPeer(wire, image_device, mask_device, count))
 
 
 def port_of(protocol: str, port: Any = "auto") -> int:

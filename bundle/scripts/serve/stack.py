@@ -75,6 +75,12 @@ class Stacker:
             return [join(parts, arrived_s) for parts in self._by_place(part)]
         return [join(parts, arrived_s) for parts in self._by_number(part, part.first)]
 
+    def end(self) -> None:
+        """Complain about slices that still wait when no more come."""
+        left = sum(part.voxels_IJK.shape[2] for parts in [self._cycle, *self._groups.values()] for part in parts)
+        if left:
+            self._complain(f"{left} slices never formed a whole stack")
+
     def _by_number(self, part: Part, first: int) -> list[list[Part]]:
         total, end = part.of or 0, first + part.voxels_IJK.shape[2]
         if not (0 <= first < end <= total):
