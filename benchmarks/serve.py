@@ -2,8 +2,8 @@
 
 The service is the command, in a process of its own. A client sends a cine over loopback at a scanner's rate, again and
 again. ``plain`` is OpenIGTLink on a blocking socket, ``pyigtl`` a user's client with polls of 10 ms, ``mrd`` sends each
-volume slice by slice. What the transport adds is the time from send to mask without the segmenter's own time. It includes
-any wait, so it says something about the transport only where no volume is dropped.
+volume slice by slice. What the transport adds is the time from send to mask without the segmenter's own time. It
+includes any wait, so it says something about the transport only where no volume is dropped.
 """
 
 from __future__ import annotations
