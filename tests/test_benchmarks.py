@@ -61,6 +61,11 @@ RUNS = {
         lambda m: once(m, ROUNDS=1, SECONDS=0.001, SIZES=((48, 16, 4),), BACKENDS=["eager"]),
     ),
     "step_profile": (["--rounds", "1"], STEP, lambda m: []),
+    "serve": (
+        ["--work_dir", "model", "--input", "cine.nii.gz", "--seconds", "0.2", *PLAIN],
+        {},
+        lambda m: [],
+    ),
     "stream": (
         ["--model_dir", "model", "--input", "cine.nii.gz", "--seconds", "0.2", *PLAIN],
         {},

@@ -21,6 +21,7 @@ STEPS = {
     "infer": ["inference"],
     "verify": ["verify"],
     "stream": ["stream"],
+    "serve": ["serve"],
     "compare": ["compare"],
     "export": ["export"],
 }
@@ -86,7 +87,7 @@ def test_every_step_answers_to_its_name_and_to_run(step, files):
     # steps that write into work_dir lock it; the others may write elsewhere
     run = "train#run" if step == "train" else "run"  # there it is a reference, so that no step occurs twice
     assert parser[f"{run}#0"] == (
-        start if step in ("infer", "stream", "verify", "export") else {**start, "work_dir": "@work_dir"}
+        start if step in ("infer", "stream", "serve", "verify", "export") else {**start, "work_dir": "@work_dir"}
     )
     if step == "train":
         assert parser["run"].replace("::", "#") == "@train#run"
@@ -121,7 +122,7 @@ def test_a_baseline_names_its_source_and_defines_only_a_network(path):
     assert list(overlay) == ["network_def"]
     assert overlay["network_def"]["_desc_"]
     assert overlay["network_def"]["deployment_size"] == read("profile")["space"]["deployment_size"]
-    for files in (["train"], ["train", "evaluate"], ["inference"], ["stream"]):
+    for files in (["train"], ["train", "evaluate"], ["inference"], ["stream"], ["serve"]):
         parser = ConfigParser(read(*files, path.stem))
         parser.parse()
         assert parser["network_def"] == overlay["network_def"]

@@ -15,7 +15,19 @@ from scripts import BUNDLE_ROOT
 from scripts.run.config_schema import SCHEMA
 
 CONFIGS = BUNDLE_ROOT / "configs"
-STEPS = ["profile", "search", "derive", "verify", "train", "evaluate", "inference", "stream", "compare", "export"]
+STEPS = [
+    "profile",
+    "search",
+    "derive",
+    "verify",
+    "train",
+    "evaluate",
+    "inference",
+    "stream",
+    "serve",
+    "compare",
+    "export",
+]
 DOCUMENT = ROOT / "docs" / "configuration.md"
 SHARED, OVERLAYS = "Keys of several steps", "Keys of overlays"
 

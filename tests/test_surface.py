@@ -81,7 +81,18 @@ def test_the_public_surface_is_frozen():
 def test_every_step_is_frozen_by_its_own_name_and_as_run():
     """Checks the check: a step that it did not see could change unnoticed."""
     frozen = set(GOLDEN.read_text(encoding="utf-8").splitlines())
-    for config in ("profile", "search", "derive", "verify", "evaluate", "stream", "compare", "correlate", "train"):
+    for config in (
+        "profile",
+        "search",
+        "derive",
+        "verify",
+        "evaluate",
+        "stream",
+        "serve",
+        "compare",
+        "correlate",
+        "train",
+    ):
         assert {f"run {config}.json {config}", f"run {config}.json run"} <= frozen
     assert {"run inference.json infer", "run inference.json run"} <= frozen
     assert "format rtdnas-architecture-2 scripts/space/architecture.py" in frozen

@@ -9,7 +9,7 @@ import pytest
 
 from scripts.core.errors import CineError
 from scripts.live.segmenter import Status
-from scripts.live.stream import Record, stream_cine, summarise
+from scripts.live.stream import stream_cine
 from scripts.runtime.deploy import Runtime
 
 
@@ -69,35 +69,6 @@ def test_a_slow_segmenter_drops_volumes_and_misses_deadlines(cine, tmp_path):
     assert 15 <= summary["dropped"] <= 40
     assert summary["missed"] == summary["segmented"] - 1  # the first is reported separately
     assert summary["per_second"] <= 25
-
-
-def test_summary_by_hand():
-    def record(number, arrived, done, whole=False, flags=()):
-        return Record(number, arrived, done, Status(1000 * (done - arrived), 10.0, whole, {}, list(flags)))
-
-    records = [
-        record(0, 0, 0.5, True),
-        record(1, 1, 1.03),
-        record(3, 2, 2.06, True, ["heart lost"]),
-        record(4, 3, 3.02),
-    ]
-    summary = summarise(records, [2], 50.0)
-    assert summary["first_ms"] == pytest.approx(500)
-    assert (summary["volumes"], summary["segmented"], summary["dropped"], summary["missed"]) == (5, 4, 1, 1)
-    assert summary["per_second"] == pytest.approx(3 / 2.52)
-    assert summary["p50_ms"] == pytest.approx(30)
-    assert summary["max_ms"] == pytest.approx(60)
-    assert summary["p95_ms"] == pytest.approx(np.percentile([30, 60, 20], 95))
-    assert summary["whole_field"] == 1
-    assert summary["flags"] == {"heart lost": 1}
-
-
-def test_volumes_during_a_slower_state_of_the_device_are_counted():
-    """After the first, 20 volumes: two take 12 ms instead of 10 in the window, two take 30 in the whole field."""
-    took = [50.0] + [10.0] * 16 + [12.0] * 2 + [30.0] * 2
-    records = [Record(i, i, i + 0.05, Status(50.0, ms, ms >= 30, {}, [])) for i, ms in enumerate(took)]
-    assert summarise(records, [], 50.0)["network_slow_share"] == pytest.approx(2 / 18)
-    assert summarise(records[:1], [], 50.0)["network_slow_share"] == 0
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ OTHERS = ("hw_nas", "ms_nas", "hypersegnas", "hypersegnas_memory", "correlate", 
 @pytest.mark.parametrize("overlay", [None, "demo", "paper", "quick", "cpu", "gpu"])
 def test_the_shipped_values_pass_and_every_key_is_in_a_config(overlay):
     known = set()
-    for name in ("profile", "search", "derive", "train", "inference", "stream", "verify", "compare", *OTHERS):
+    for name in ("profile", "search", "derive", "train", "inference", "stream", "serve", "verify", "compare", *OTHERS):
         files = [str(CONFIGS / f"{file}.json") for file in (name, overlay) if file]
         config = ConfigParser.load_config_files(files)
         check_values(config)

@@ -38,8 +38,12 @@ class FittedWindow:
         sides = (round(side / mm / step) * step for side, mm in zip(FITTED_MM, spacing_mm, strict=True))
         height, width = (min(side, limit) for side, limit in zip(sides, deployment, strict=True))
         self.fitted = (height, width) if allowed else deployment
-        self.in_use = False
         self._spacing_mm = spacing_mm
+        self.restart()
+
+    def restart(self) -> None:
+        """Return to the deployment size."""
+        self.in_use = False
         self._volumes_left = CALM
 
     @property
@@ -82,8 +86,7 @@ class FittedWindow:
         if not self.in_use:
             return
         if heart is None or start is None or self._near_edge(heart, start, field):
-            self.in_use = False
-            self._volumes_left = CALM
+            self.restart()
 
     def _near_edge(self, heart: tuple[slice, slice], start: tuple[int, int], field: tuple[int, int]) -> bool:
         for along, first, side, length, mm in zip(heart, start, self.fitted, field, self._spacing_mm, strict=True):

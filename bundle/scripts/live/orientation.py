@@ -24,6 +24,11 @@ class Orientation:
         lengths = np.linalg.norm(affine[:3, :3], axis=0)
         self.spacing_mm = tuple(float(lengths[axis]) for axis in self._order)
 
+    @property
+    def key(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """Equal for two orientations that permute and flip the same axes."""
+        return tuple(self._order), self._flipped
+
     def to_working(self, volumes: np.ndarray) -> np.ndarray:
         """The last three axes (of a volume, or T and a volume) in working order: H, W, D."""
         return np.flip(self._transpose(volumes, self._order), self._flipped)

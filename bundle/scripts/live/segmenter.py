@@ -134,6 +134,12 @@ class Segmenter:
                 "The geometry of a stream is fixed: make a new Segmenter if the scanner's protocol changes.",
             )
 
+    def forget(self) -> None:
+        """Begin another stream of the same geometry: its first volume is segmented over the whole field."""
+        self.window = HeartTracker(self.window.size, self.window.step)
+        self.fitted.restart()
+        self._largest_ml, self._last_ml = dict.fromkeys(STRUCTURES, 0.0), None
+
     def segment(self, volume_HWD: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]) -> tuple[np.ndarray, Status]:
         """Segment one volume.
 

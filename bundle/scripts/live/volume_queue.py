@@ -20,12 +20,14 @@ Late = Literal["newest", "wait"]
 class Arrival:
     """A volume H W D, its number in the stream (from 0), and when it arrived (s, of time.perf_counter).
 
-    The arrival is None for a source that waits for the segmenter: its volumes arrive when they are taken.
+    The arrival is None for a source that waits for the segmenter: its volumes arrive when they are taken. ``source`` is
+    what the source needs to answer, if it wants an answer.
     """
 
     number: int
     volume_HWD: Any
     at: float | None
+    source: Any = None
 
 
 class VolumeQueue:
@@ -35,6 +37,9 @@ class VolumeQueue:
         size: the maximum number of waiting volumes.
         late: what to do when it is full. "newest": drop the oldest waiting volume, so that the segmenter always works
             on the newest; "wait": the source waits, and nothing is dropped.
+
+    Attributes:
+        dropped: the number of volumes that were dropped; only a number, since a stream may run for days.
     """
 
     def __init__(self, size: int = 1, late: Late = "newest"):
@@ -43,9 +48,9 @@ class VolumeQueue:
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise CineError("queue_size", repr(size), "a whole number of at least 1", "Change the key.")
         self.size, self.late = size, late
-        self.dropped: list[int] = []
+        self.dropped = 0
         self._waiting: deque[Arrival] = deque()
-        self._closed = False
+        self._closed = self._working = False
         self._changed = threading.Condition()
 
     def put(self, arrival: Arrival) -> None:
@@ -56,17 +61,26 @@ class VolumeQueue:
             if self._closed:
                 return
             if len(self._waiting) >= self.size:
-                self.dropped.append(self._waiting.popleft().number)
+                self._waiting.popleft()
+                self.dropped += 1
             self._waiting.append(arrival)
             self._changed.notify_all()
 
     def get(self) -> Arrival | None:
         """The oldest waiting volume, or None if the source has closed and no volume waits."""
         with self._changed:
+            self._working = False
+            self._changed.notify_all()
             self._changed.wait_for(lambda: self._waiting or self._closed)
             arrival = self._waiting.popleft() if self._waiting else None
+            self._working = arrival is not None
             self._changed.notify_all()
             return arrival
+
+    def wait_until_idle(self) -> None:
+        """Block until no volume waits and the last one that was taken is done: its taker asks for another."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or not (self._waiting or self._working))
 
     def close(self) -> None:
         """Mark the end: no more volumes come."""

@@ -1,11 +1,7 @@
-"""Files, stream and adapter give the same mask for every axis order of a file."""
+"""Files, stream and serve give the same mask for every axis order of a file, with the shipped network."""
 
 from __future__ import annotations
 
-import re
-import sys
-import time
-import types
 from pathlib import Path
 
 import nibabel as nib
@@ -13,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from monai.bundle import ConfigParser
+from serving import Client, igtl_image, running
 
 from scripts import BUNDLE_ROOT
 from scripts.exams.phantom import write_phantom
@@ -23,7 +20,6 @@ from scripts.runtime.deploy import Runtime
 from scripts.space.network import CineNet
 from scripts.train.weights import load_model
 
-DOCS = Path(__file__).parents[2] / "docs" / "live.md"
 MODELS = BUNDLE_ROOT / "models"
 FRAMES = 3
 
@@ -67,41 +63,17 @@ def infer(path: Path, folder: Path) -> np.ndarray:
     return np.asarray(nib.load(folder / f"{path.name.removesuffix('.nii')}_seg.nii.gz").dataobj)
 
 
-def adapter(path: Path, monkeypatch) -> np.ndarray:
-    """The masks from the adapter of docs/live.md for the frames of a file, in the file's order."""
-    image = nib.load(path)
-    frames = list(np.moveaxis(np.asarray(image.dataobj), -1, 0))
-    sent = []
-
-    class Client:
-        def __init__(self, host, port):
-            self.waiting = [message(frame.transpose(2, 1, 0), image.affine, "ras") for frame in frames]
-
-        def wait_for_message(self, name, timeout):
-            while len(sent) < FRAMES - len(self.waiting):  # the scanner waits for each mask: none is dropped
-                time.sleep(0.001)
-            return self.waiting.pop(0) if self.waiting else None
-
-        def send_message(self, sent_message):
-            if hasattr(sent_message, "image"):
-                sent.append(sent_message.image.transpose(2, 1, 0))
-
-        def stop(self):
-            pass
-
-    def message(image, matrix, system, device_name=None):
-        return types.SimpleNamespace(image=image, ijk_to_world_matrix=matrix, world_coordinate_system=system)
-
-    text = types.SimpleNamespace
-    module = types.SimpleNamespace(
-        OpenIGTLinkClient=Client, ImageMessage=message, StringMessage=lambda *_, **__: text()
-    )
-    monkeypatch.setitem(sys.modules, "pyigtl", module)
-    block = next(b for b in re.findall(r"```python\n(.*?)```", DOCS.read_text(), re.DOTALL) if "def serve" in b)
-    names: dict = {}
-    exec(compile(block, str(DOCS), "exec"), names)
-    names["serve"](Segmenter(str(MODELS), Runtime("cpu", "float32", "eager")), "localhost", 18944)
-    return np.stack(sent, axis=-1)
+def served(path: Path) -> np.ndarray:
+    """The masks that a peer of OpenIGTLink gets for the frames of a file, in the file's order."""
+    image, masks = nib.load(path), []
+    with (
+        running(segmenter=lambda: Segmenter(str(MODELS), Runtime("cpu", "float32", "eager"))) as service,
+        Client(service.port) as client,
+    ):
+        for frame in np.moveaxis(np.asarray(image.dataobj), -1, 0):
+            client.send(igtl_image(frame.transpose(2, 1, 0), image.affine, "ras"))
+            masks.append(client.answer()[0].image.transpose(2, 1, 0))
+    return np.stack(masks, axis=-1)
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +84,7 @@ def of_acdc(cine, tmp_path_factory):
 
 
 @pytest.mark.parametrize("order", list(ORDERS))
-def test_masks_are_those_of_infer_also_of_the_first_volume(order, cine, of_acdc, tmp_path, monkeypatch):
+def test_masks_are_those_of_infer_also_of_the_first_volume(order, cine, of_acdc, tmp_path):
     path = stored(cine, order, tmp_path / "cine.nii")
     from_files = infer(path, tmp_path)
     transposed, reversed_axes = ORDERS[order]
@@ -121,7 +93,7 @@ def test_masks_are_those_of_infer_also_of_the_first_volume(order, cine, of_acdc,
     segmenter = Segmenter(str(MODELS), Runtime("cpu", "float32", "eager"))
     stream_cine(str(path), segmenter, str(tmp_path / "live"), per_second=None)
     streamed = np.asarray(nib.load(tmp_path / "live" / "cine_seg.nii.gz").dataobj)
-    for masks in (streamed, adapter(path, monkeypatch)):
+    for masks in (streamed, served(path)):
         assert masks.shape == from_files.shape and from_files.any()
         differ = (masks != from_files).sum(axis=(0, 1, 2)) / (from_files > 0).sum(axis=(0, 1, 2))
         assert differ[0] < 0.002  # the whole field, as in infer
