@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from pyigtl.messages import CRC64, ImageMessage, MessageBase
+import pytest
 
 from scripts.live.segmenter import Status
 from scripts.runtime.deploy import Runtime
@@ -18,6 +18,8 @@ from scripts.serve.connections import Connections
 from scripts.serve.protocols import peer_factory
 from scripts.serve.service import Service
 
+pyigtl = pytest.importorskip("pyigtl")
+CRC64, MessageBase = pyigtl.messages.CRC64, pyigtl.messages.MessageBase
 WAIT_S = 10.0
 """A test that waits longer fails; none waits so long when all is well."""
 
@@ -177,7 +179,7 @@ def igtl_image(
 ) -> bytes:
     """An IMAGE message as pyigtl packs it, with a timestamp of any bits."""
     matrix = np.diag([1.4, 1.4, 9.0, 1.0]) if matrix is None else matrix
-    message = ImageMessage(voxels_KJI, matrix, system, timestamp=0, device_name=device)
+    message = pyigtl.ImageMessage(voxels_KJI, matrix, system, timestamp=0, device_name=device)
     message.header_version = version
     if version == 2:
         message.metadata = {"sequence": "real time"}

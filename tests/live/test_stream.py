@@ -124,6 +124,11 @@ def test_as_fast_as_possible_runs_for_the_given_seconds(cine, tmp_path):
     assert result["summary"]["max_ms"] < 200  # a volume arrives when it is taken
 
 
+def test_the_path_of_the_results_is_absolute_so_that_they_are_recorded(cine, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert stream_cine(str(cine[0]), Doubler(), "out", per_second=0)["output"] == str(tmp_path / "out" / "cine")
+
+
 def test_a_share_of_a_volume_counts_as_one(cine, tmp_path):
     result = stream_cine(str(cine[0]), Doubler(), str(tmp_path / "out"), seconds=0.001)
     assert result["summary"]["volumes"] == 1

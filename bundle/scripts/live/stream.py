@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -101,7 +102,7 @@ def stream_cine(
     log_flags([{"flag": flag} for flag in doubts], header.path)
     if interrupted is not None:
         raise interrupted
-    return {**result, "output": str(output)}
+    return {**result, "output": os.path.abspath(output)}
 
 
 def _check(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime
 import json
 import logging
+import os
 import sys
 import threading
 from collections import deque
@@ -193,7 +194,7 @@ def _report(service: Service, name: str, output: Path) -> dict[str, Any]:
     if service.failed or service.segmented > len(records):
         text = "%d volumes got no mask; the file holds the newest %d of %d records"
         logger.info(text, service.failed, len(records), service.segmented)
-    return {**result, "output": str(output)}
+    return {**result, "output": os.path.abspath(output)}
 
 
 def _print(line: str) -> None:
