@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -111,7 +112,8 @@ def test_the_window_fits_the_heart_after_a_second_and_grows_at_its_edge(large_se
     for number in range(CALM + 3):
         mask, status = large_segmenter.segment(volume, SPACING)
         np.testing.assert_array_equal(mask, expected(volume))
-        assert status.fitted_window == (number >= CALM)
+        assert status.fitted_window is (number >= CALM)
+        json.dumps(asdict(status))  # a number of NumPy would not become JSON
     # the last volume in the large window is also segmented in the smaller one
     large = [(160, 150)] + [(128, 112)] * (CALM - 1)
     assert large_segmenter.network.sizes == [*large, (104, 96), *[(104, 96)] * 3]

@@ -103,5 +103,5 @@ def least_dice(one_HWD: np.ndarray, other_HWD: np.ndarray) -> float:
     for label in STRUCTURES.values():
         one, other = one_HWD == label, other_HWD == label
         voxels = np.count_nonzero(one) + np.count_nonzero(other)
-        values.append(2 * np.count_nonzero(one & other) / voxels if voxels else 1.0)
+        values.append(float(2 * np.count_nonzero(one & other) / voxels) if voxels else 1.0)
     return min(values)
