@@ -144,6 +144,16 @@ def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):
     assert (status.flags, status.whole_field) == ([], False)
 
 
+def test_another_stream_begins_over_the_whole_field_and_without_doubts(segmenter):
+    segmenter.segment(heart(20, 18, size=6), SPACING)
+    segmenter.forget()
+    volume = heart(46, 40, size=4)  # another heart elsewhere
+    mask, status = segmenter.segment(volume, SPACING)
+    np.testing.assert_array_equal(mask, expected(volume))
+    assert (status.flags, status.whole_field) == ([], True)
+    assert not segmenter.segment(volume, SPACING)[1].whole_field
+
+
 def test_a_heart_at_the_far_end_of_the_field_is_reached(segmenter):
     """The window starts at multiples of 8 and extends beyond the field, into zeros."""
     assert segmenter.window.step == 8

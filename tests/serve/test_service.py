@@ -255,7 +255,7 @@ def test_it_is_open_to_the_network_only_if_asked(caplog):
 
 def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(CineError, match=r'package pyigtl is not installed; .*pip install "pyigtl"'):
+    with pytest.raises(CineError, match=r"package fastcrc is not installed; .*pip install fastcrc"):
         peer_factory("openigtlink")
 
 

@@ -1,7 +1,7 @@
 """OpenIGTLink messages as bytes: IMAGE in; IMAGE, STRING and STATUS out. Header versions 1 and 2.
 
-Protocol: http://openigtlink.org/developers/spec.html. pyigtl packs headers and checksums. Its own IMAGE class is not
-used: it computes the origin in float32 and the timestamp from seconds, so neither would come back to the bit.
+Protocol: http://openigtlink.org/developers/spec.html. pyigtl's classes are not used: they compute the origin of an
+image in float32 and the timestamp from seconds, so neither would come back to the bit. In the tests pyigtl is the peer.
 """
 
 from __future__ import annotations
@@ -10,18 +10,19 @@ import struct
 from dataclasses import dataclass
 
 import numpy as np
-from pyigtl.messages import CRC64, MessageBase, StringMessage
 
+from scripts.serve.checksum import crc64
 from scripts.serve.protocol import BrokenError, MalformedError
 
 HEADER = struct.Struct(">H12s20s8sQQ")
 """Version, type, device, timestamp, size and checksum of the body."""
-_STAMP = slice(34, 42)
 _EXTENDED = struct.Struct(">HHII")
+_NO_METADATA = struct.Struct(">H")
 _IMAGE = struct.Struct(">HBBBB3H12f3H3H")
 _SCALARS = {2: "i1", 3: "u1", 4: "i2", 5: "u2", 6: "i4", 7: "u4", 10: "f4", 11: "f8"}
 _ORDERS = {1: ">", 2: "<"}
 _TO_RAS = {1: np.ones(3), 2: np.array([-1.0, -1.0, 1.0])}
+_UTF8 = 106
 OK, UNUSABLE = 1, 10
 """Codes of STATUS: success, and "configuration error" for a volume that gets no mask."""
 
@@ -74,7 +75,7 @@ def parse_image(head: Header, body: bytearray) -> Image:
         MalformedError: a wrong checksum, sizes that contradict each other, several components, unknown types, or a part
             of a slice.
     """
-    if CRC64(body) != head.checksum:
+    if crc64(body) != head.checksum:
         raise MalformedError("an IMAGE with a wrong checksum")
     content = _content(head, body)
     if len(content) < _IMAGE.size:
@@ -118,42 +119,32 @@ def _content(head: Header, body: bytearray) -> memoryview:
     return memoryview(body)[size:end]
 
 
-class _Message(MessageBase):
-    """A message of a type that pyigtl does not pack, or not to the bit."""
-
-    def __init__(self, kind: str, content: bytes, device: str):
-        super().__init__(timestamp=0, device_name=device)
-        self._message_type, self._bytes = kind, content
-
-    def _pack_content(self) -> bytes:
-        return self._bytes
-
-
 def pack_mask(image: Image, mask_IJK: np.ndarray, device: str) -> bytes:
     """An IMAGE of uint8 with the image's own geometry and timestamp, both to the bit."""
     raw = bytearray(image.raw)
     raw[2:5] = bytes((1, 3, 2))  # one component, uint8, little-endian
     content = bytes(raw) + np.ascontiguousarray(mask_IJK.transpose(2, 1, 0), np.uint8).tobytes()
-    return _pack(_Message("IMAGE", content, device), image.head)
+    return _pack("IMAGE", content, device, image.head)
 
 
 def pack_text(image: Image, text: str, device: str) -> bytes:
     """A STRING with the image's timestamp."""
-    return _pack(StringMessage(text, device_name=device), image.head)
+    encoded = text.encode("utf-8")
+    return _pack("STRING", struct.pack(">HH", _UTF8, len(encoded)) + encoded, device, image.head)
 
 
 def pack_status(image: Image, code: int, name: str, text: str, device: str) -> bytes:
     """A STATUS with the image's timestamp: a code, a name of at most 20 letters, and a text."""
     content = struct.pack(">Hq20s", code, 0, name.encode("ascii", "replace")) + text.encode("ascii", "replace") + b"\0"
-    return _pack(_Message("STATUS", content, device), image.head)
+    return _pack("STATUS", content, device, image.head)
 
 
-def _pack(message: MessageBase, head: Header) -> bytes:
-    message.header_version = head.version
-    message.timestamp = 0
-    packed = bytearray(message.pack())
-    packed[_STAMP] = head.stamp
-    return bytes(packed)
+def _pack(kind: str, content: bytes, device: str, head: Header) -> bytes:
+    """A message with the header version and the timestamp of another one, without metadata."""
+    if head.version == 2:
+        content = _EXTENDED.pack(_EXTENDED.size, _NO_METADATA.size, 0, 0) + content + _NO_METADATA.pack(0)
+    fields = (head.version, kind.encode(), device.encode(), head.stamp, len(content), crc64(content))
+    return HEADER.pack(*fields) + content
 
 
 def _text(field: bytes) -> str:

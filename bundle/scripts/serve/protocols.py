@@ -12,8 +12,8 @@ from scripts.core.errors import CineError
 from scripts.serve.protocol import Peer
 from scripts.serve.wire import Wire
 
-PROTOCOLS = {"openigtlink": ("pyigtl", 18944), "mrd": ("ismrmrd", 9002)}
-"""Name -> package, and the port that its programs use by default."""
+PROTOCOLS = {"openigtlink": (("fastcrc", "crcmod"), 18944), "mrd": (("ismrmrd",), 9002)}
+"""Name -> packages, one of which it needs, and the port that its programs use by default."""
 
 MAX_DEVICE = 14
 """Letters of a device name that leave room for the endings, of 20 that a header of OpenIGTLink has."""
@@ -48,10 +48,10 @@ def peer_factory(
     Raises:
         CineError: a value is impossible, or the package of the protocol is not installed.
     """
-    package, _ = _known(protocol)
-    if importlib.util.find_spec(package) is None:
-        action = f'pip install "{package}", or make install.'
-        raise CineError("protocol", f"{protocol}, whose package {package} is not installed", "the package", action)
+    packages, _ = _known(protocol)
+    if not any(map(importlib.util.find_spec, packages)):
+        found = f"{protocol}, whose package {packages[0]} is not installed"
+        raise CineError("protocol", found, "the package", f"pip install {packages[0]}, or make install.")
     if slices != "auto" and (isinstance(slices, bool) or not isinstance(slices, int) or not 1 <= slices <= 256):
         raise CineError("slices", repr(slices), "a whole number from 1 to 256, or auto", "Change the key.")
     if image_device is not None and not _is_device(image_device, 20):
@@ -74,7 +74,7 @@ def _is_device(name: Any, letters: int) -> bool:
     return isinstance(name, str) and 0 < len(name) <= letters and name.isascii()
 
 
-def _known(protocol: str) -> tuple[str, int]:
+def _known(protocol: str) -> tuple[tuple[str, ...], int]:
     if protocol not in PROTOCOLS:
         raise CineError("protocol", repr(protocol), f"one of {list(PROTOCOLS)}", "Change the key.")
     return PROTOCOLS[protocol]
