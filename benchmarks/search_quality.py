@@ -4,9 +4,10 @@ All exams are training exams of fold 0: 60 patients are for search and training,
 the fold are never read. All networks have the same predicted latency within 3 %, train for the same number of steps,
 and are evaluated by patient.
 
-``pilot`` finds how short these trainings may be. ``rank`` shows how well shared weights rank networks. ``study`` runs
-everything. On a quiet device, ``cost`` measures the time of searches, and ``time`` times the study's networks side by
-side. A stopped part continues when it is started again.
+``pilot`` finds how short these trainings may be. ``again`` shows how much of the Dice is chance of the training.
+``rank`` shows how well shared weights rank networks. ``study`` runs everything. On a quiet device, ``cost`` measures
+the time of searches, and ``time`` times the study's networks side by side. A stopped part continues when it is started
+again.
 """
 
 from __future__ import annotations
@@ -59,6 +60,22 @@ def pilot(study: Study) -> dict[str, Any]:
     ]
     shared.table(["steps", "mean Dice", "spread", f"tau with {longest}"], [_rounded(row) for row in rows])
     return {"pilot": rows}
+
+
+def again(study: Study) -> dict[str, Any]:
+    """The same random networks trained with two seeds: how far the Dice differs, and how well both rankings agree."""
+    networks = study.random_networks(RANDOM, 0)
+    first, second = ([mean_of_patients(study.trained(one, seed)) for one in networks] for seed in (0, 1))
+    differences = [b - a for a, b in zip(first, second, strict=True)]
+    figures = {
+        "first": statistics.mean(first),
+        "second": statistics.mean(second),
+        "spread_of_a_training": statistics.stdev(differences) / 2**0.5,
+        "kendall_tau": float(kendalltau(first, second).statistic),
+    }
+    shared.table(["seed 0", "seed 1"], [[f"{a:.3f}", f"{b:.3f}"] for a, b in zip(first, second, strict=True)])
+    shared.show(", ".join(f"{name} {value:.3f}" for name, value in figures.items()))
+    return {**figures, "dice": [first, second]}
 
 
 @torch.no_grad()
@@ -206,6 +223,7 @@ def _row(row: Mapping[str, Any]) -> list[str]:
 
 PARTS: dict[str, Callable[[Study], dict[str, Any]]] = {
     "pilot": pilot,
+    "again": again,
     "rank": rank,
     "study": study_all,
     "cost": lambda study: costs(study, measure=True),
