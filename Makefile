@@ -16,6 +16,8 @@ CONFIGS := bundle/configs
 WORK ?= runs/demo
 RUN := $(PY) -W ignore::UserWarning -W ignore::FutureWarning -m monai.bundle run
 export TQDM_MININTERVAL ?= 1
+# threads that wait sleep: threads that spin block the cores for other programs, and training takes many times as long
+export OMP_WAIT_POLICY ?= PASSIVE
 
 .PHONY: install demo test test-label lint sbom audit manifest presets notebook metrics results bundle clean
 
@@ -26,6 +28,7 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt "torch==2.13.0"
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev,runtimes,dicom,live,tracking]"
+	echo 'export OMP_WAIT_POLICY="$${OMP_WAIT_POLICY:-PASSIVE}"' >> $(VENV)/bin/activate
 	touch $@
 
 demo: install
@@ -44,7 +47,7 @@ lint: install
 
 # two test files at a time, each on one thread: OpenMP threads of two programs block each other on shared cores
 test: lint
-	OMP_NUM_THREADS=1 OMP_WAIT_POLICY=PASSIVE $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
+	OMP_NUM_THREADS=1 $(PY) -m pytest --numprocesses 2 --dist loadfile --no-loadscope-reorder
 
 # a separate venv, fully pinned: the requirements of MONAI Label conflict with those of the bundle
 $(LABEL)/.installed: constraints.txt tests/label/requirements.txt

@@ -44,6 +44,8 @@ def main() -> None:
     options.add_argument("--seconds", type=float, default=60.0)
     options.add_argument("--per_second", type=float, default=22.0, help="0: as fast as the segmenter takes volumes")
     options.add_argument("--runs", type=int, default=1)
+    windows = ("fixed", "fitted")
+    options.add_argument("--windows", nargs="+", choices=windows, default=["fixed"], help="in turn, in each run")
     options.add_argument(
         "--size", type=int, nargs=3, metavar=("H", "W", "D"), help="first put the cine into a field of this size"
     )
@@ -54,10 +56,13 @@ def main() -> None:
         cine = arguments.input or str(sample_cine())
         cine = resized(cine, tuple(arguments.size), folder) if arguments.size else cine
         for run in range(arguments.runs):
-            segmenter = Segmenter(arguments.model_dir, runtime)
-            result = stream_cine(cine, segmenter, f"{folder}/{run}", arguments.per_second, arguments.seconds)
-            runs.append(result["summary"])
-    shared.table(["run", *KEYS], [[i + 1, *(f"{run[key]:.1f}" for key in KEYS)] for i, run in enumerate(runs)])
+            for window in arguments.windows:
+                segmenter = Segmenter(arguments.model_dir, runtime, fit_window=window == "fitted")
+                output = f"{folder}/{run}_{window}"
+                result = stream_cine(cine, segmenter, output, arguments.per_second, arguments.seconds)
+                runs.append({"run": run + 1, "window": window, **result["summary"]})
+    rows = [[run["run"], run["window"], *(f"{run[key]:.1f}" for key in KEYS)] for run in runs]
+    shared.table(["run", "window", *KEYS], rows)
     worst = max(runs, key=lambda run: run["p95_ms"])
     shared.finish({**worst, "runs": runs}, arguments.json, runtime)
 

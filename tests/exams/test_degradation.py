@@ -6,7 +6,7 @@ import torch
 from monai.data import MetaTensor
 
 from scripts.core.errors import CineError
-from scripts.exams.degradation import SEVERITIES, Degraded, blur, half_slices
+from scripts.exams.degradation import SEVERITIES, Degraded, blur, half_slices, shift_slices
 
 SHAPE = (1, 32, 24, 7)
 AFFINE = torch.diag(torch.tensor([-1.5, -1.5, 8.0, 1.0], dtype=torch.float64))
@@ -134,3 +134,45 @@ def test_a_constant_image_stays_finite():
     flat = {"image": MetaTensor(torch.full(SHAPE, 7.0), affine=AFFINE)}
     for kind in ("noise", "undersampling"):
         assert np.isfinite(Degraded("image", kind, 0.5)(flat)["image"].numpy()).all()
+
+
+def test_slices_of_image_and_label_shift_alike_by_whole_voxels():
+    """A block of 4 x 4 voxels in each slice: only its place changes."""
+    block = torch.zeros(1, 60, 50, 200)
+    block[:, 30:34, 20:24] = 2.0
+    meta = {"filename_or_obj": "/somewhere/a.nii.gz"}
+    data = {key: MetaTensor(block.clone(), affine=AFFINE, meta=dict(meta)) for key in ("image", "label")}
+    after = Degraded(["image", "label"], "slice_shift", 3.0)(data)
+    assert torch.equal(after["image"], after["label"])
+    assert torch.equal(after["image"].affine, AFFINE)
+    places = []
+    for slice_HW in after["image"][0].as_tensor().unbind(-1):
+        rows, columns = slice_HW.nonzero().min(0).values.tolist()
+        assert torch.equal(slice_HW[rows : rows + 4, columns : columns + 4], torch.full((4, 4), 2.0))
+        assert slice_HW.sum() == 32
+        places.append((rows - 30, columns - 20))
+    shifts_mm = 1.5 * np.array(places)
+    assert abs(shifts_mm.mean()) < 0.5  # 400 shifts of 3 mm: their mean has an error of 0.15 mm
+    assert shifts_mm.std() == pytest.approx(np.hypot(3.0, 1.5 / np.sqrt(12)), abs=0.35)  # and the rounding's spread
+    assert abs(np.corrcoef(shifts_mm.T)[0, 1]) < 0.25  # both axes are independent
+
+
+def test_a_shift_is_towards_larger_indices_and_repeats_the_border(monkeypatch):
+    class Fixed:
+        def normal(self, mean, sigma, size):
+            return np.array([[3.0, 0.0], [0.0, -1.6]])  # mm: 2 voxels, and 1.07 backwards
+
+    monkeypatch.setattr(np.random, "default_rng", lambda seed: Fixed())
+    image = torch.arange(4.0)[None, :, None, None] + 10 * torch.arange(3.0)[:, None]  # 1 H W 1
+    shifted = shift_slices(MetaTensor(image.expand(1, 4, 3, 2).clone(), affine=AFFINE), 3.0, 0)
+    assert shifted[0, :, 0, 0].tolist() == [0, 0, 0, 1]
+    assert shifted[0, 0, :, 0].tolist() == [0, 10, 20]
+    assert shifted[0, 0, :, 1].tolist() == [10, 20, 20]
+    assert shifted[0, :, 0, 1].tolist() == [10, 11, 12, 13]
+
+
+def test_other_seeds_and_files_shift_otherwise():
+    first = degraded("slice_shift", 5.0)["image"]
+    assert torch.equal(first, degraded("slice_shift", 5.0)["image"])
+    assert not torch.equal(first, degraded("slice_shift", 5.0, seed=1)["image"])
+    assert not torch.equal(first, degraded("slice_shift", 5.0, "b.nii.gz")["image"])

@@ -10,7 +10,7 @@ import torch
 from monai.data import MetaTensor
 from monai.transforms import ClipIntensityPercentiles, NormalizeIntensity, Spacing
 
-from scripts.live.preprocessing import InPlaneGrid, labels_of, normalise, where_labelled
+from scripts.live.preprocessing import InPlaneGrid, labels_of, normalise, percentile, where_labelled
 
 CASES = [((40, 31, 5), (1.25, 1.25)), ((24, 33, 1), (2.0, 1.7)), ((30, 30, 3), (1.5, 1.5)), ((9, 50, 2), (0.9, 3.0))]
 
@@ -60,6 +60,28 @@ def test_normalisation_is_monai_s():
     volume = torch.from_numpy(np.random.default_rng(0).gamma(2.0, 100.0, (31, 27, 5)).astype(np.float32))
     expected = NormalizeIntensity()(ClipIntensityPercentiles(0.5, 99.5)(volume[None]))
     torch.testing.assert_close(normalise(volume, (0.5, 99.5)), torch.as_tensor(expected)[0], rtol=1e-3, atol=1e-3)
+
+
+RANDOM = np.random.default_rng(0)
+VALUES = {
+    "many values": RANDOM.gamma(2.0, 100.0, 100_003),
+    "few grey levels": RANDOM.integers(0, 3, 50_000),
+    "ordered": np.arange(30_000.0),
+    # the sample is every second value here, so it knows only one side
+    "alternating": np.tile([0.0, 1.0], 5000),
+    "one bright voxel": np.eye(1, 9001, 5)[0],
+    "three values": np.array([3.0, 1.0, 2.0]),
+    "one value": np.array([5.0]),
+}
+
+
+@pytest.mark.parametrize("values", VALUES.values(), ids=VALUES)
+@pytest.mark.parametrize("percent", [0, 0.5, 3.3, 50, 99.5, 100])
+def test_a_percentile_is_numpy_s(values, percent):
+    values = values.astype(np.float32)
+    before = values.copy()
+    assert percentile(values, percent) == pytest.approx(np.percentile(values.astype(float), percent), rel=1e-6)
+    np.testing.assert_array_equal(values, before)
 
 
 def test_a_constant_volume_becomes_zero():

@@ -45,3 +45,12 @@ def test_a_volume_without_a_mask_has_no_record():
     records = list(consume(inbox, lambda arrival: Status(1.0, 1.0, False, {}) if arrival.number else None))
     assert [record.number for record in records] == [1, 2]
     assert [record.arrived_s for record in records] == [0.0, 1.0]
+
+
+def test_the_smaller_window_is_counted_and_not_taken_for_a_faster_device():
+    """Half the time in the smaller window: the device is not slow in the larger one."""
+    large = [Record(i, i, i + 0.02, Status(12.0, 10.0, i == 0, {})) for i in range(23)]
+    small = [Record(i, i, i + 0.02, Status(8.0, 5.0, False, {}, fitted_window=True)) for i in range(23, 63)]
+    summary = summarise(large + small, 0, 50.0)
+    assert summary["fitted_window"] == 40
+    assert summary["network_slow_share"] == 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from functools import partial
 
 import numpy as np
@@ -13,6 +14,7 @@ from torch import nn
 from scripts.baselines.baseline import Baseline
 from scripts.core.errors import CineError
 from scripts.live import segmenter as module
+from scripts.live.fitted_window import CALM
 from scripts.live.segmenter import Segmenter
 from scripts.runtime.deploy import Runtime
 from scripts.space.architecture import Architecture
@@ -78,6 +80,57 @@ def test_masks_of_window_and_whole_field_match_the_heart(segmenter):
         assert status.volumes_ml["LV"] == pytest.approx(6 * 6 * 3 * 1.5 * 1.5 * 8 / 1000)
         assert status.whole_field == (step == 0)
     assert segmenter.network.sizes == [(64, 60)] + [(32, 32)] * 4
+
+
+class NoContext(Threshold):
+    """Differs between windows: no RV in the smaller window."""
+
+    def forward(self, image):
+        logits = super().forward(image)
+        if image.shape[2:4] == (104, 96):
+            logits[:, 1] = 0
+        return logits
+
+
+@pytest.fixture
+def large_segmenter(architecture, tmp_path, monkeypatch):
+    """Its deployment size is 128 x 112, so that the heart may fit a smaller window."""
+    monkeypatch.setattr(module, "normalise", lambda image, percentiles: image)
+    space = Space(layers=4, scales=3, nodes=2, channels=4, deployment_size=(128, 112, 3))
+    architecture = Architecture(space, architecture.cells, architecture.paths)
+    architecture.save(tmp_path / "architecture.json")
+    checkpoint.save(tmp_path / "model.pt", CineNet(architecture).state_dict())
+    segmenter = Segmenter(tmp_path, Runtime("cpu", "float32"))
+    segmenter.network = Threshold()
+    segmenter.prepare((160, 150, 3), SPACING)
+    segmenter.network.sizes.clear()
+    return segmenter
+
+
+def test_the_window_fits_the_heart_after_a_second_and_grows_at_its_edge(large_segmenter):
+    volume = heart(70, 60, size=14, shape=(160, 150, 3))
+    for number in range(CALM + 3):
+        mask, status = large_segmenter.segment(volume, SPACING)
+        np.testing.assert_array_equal(mask, expected(volume))
+        assert status.fitted_window is (number >= CALM)
+        json.dumps(asdict(status))  # a number of NumPy would not become JSON
+    # the last volume in the large window is also segmented in the smaller one
+    large = [(160, 150)] + [(128, 112)] * (CALM - 1)
+    assert large_segmenter.network.sizes == [*large, (104, 96), *[(104, 96)] * 3]
+    moved = heart(105, 60, size=14, shape=(160, 150, 3))  # 35 rows further: at the edge of the smaller window
+    assert large_segmenter.segment(moved, SPACING)[1].fitted_window
+    _, status = large_segmenter.segment(moved, SPACING)
+    assert not status.fitted_window
+
+
+def test_the_window_stays_large_if_the_masks_differ(large_segmenter):
+    large_segmenter.network = NoContext()
+    volume = heart(70, 60, size=14, shape=(160, 150, 3))
+    for _ in range(CALM + 3):
+        mask, status = large_segmenter.segment(volume, SPACING)
+        np.testing.assert_array_equal(mask, expected(volume))
+        assert not status.fitted_window
+    assert large_segmenter.network.sizes.count((104, 96)) == 1
 
 
 def test_a_lost_heart_is_found_again_in_the_same_volume(segmenter):

@@ -22,15 +22,16 @@ class HeartTracker:
         self.centre: tuple[float, float] | None = None
         self._usual_ml = 0.0
 
-    def start(self, field: tuple[int, int]) -> tuple[int, int] | None:
-        """The window's first voxel in a field of h, w voxels; None means the whole field.
+    def start(self, field: tuple[int, int], window: tuple[int, int] | None = None) -> tuple[int, int] | None:
+        """The first voxel of a window in a field of h, w voxels; None means the whole field.
 
-        The window may extend beyond the end of the field, by less than a step.
+        The window has the size of the tracker unless another one is given. It may extend beyond the end of the field,
+        by less than a step.
         """
         if self.centre is None:
             return None
         starts = []
-        for centre, size, length in zip(self.centre, self.size, field, strict=True):
+        for centre, size, length in zip(self.centre, window or self.size, field, strict=True):
             last = -(-max(0, length - size) // self.step)
             starts.append(self.step * max(0, min(round((centre - size / 2) / self.step), last)))
         return starts[0], starts[1]
@@ -50,8 +51,10 @@ class HeartTracker:
 
 def bounding_box(mask_hwD: np.ndarray) -> tuple[slice, slice] | None:
     """In-plane bounding box of a mask, None if it is empty."""
-    plane = np.asarray(mask_hwD.any(2))  # once for both axes, since this takes most of the time
-    rows, columns = np.flatnonzero(plane.any(1)), np.flatnonzero(plane.any(0))
+    rows = np.flatnonzero(mask_hwD.reshape(len(mask_hwD), -1).any(1))
     if not len(rows):
         return None
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    top, bottom = int(rows[0]), int(rows[-1]) + 1
+    # over the first axis first, where memory is contiguous
+    columns = np.flatnonzero(np.bitwise_or.reduce(mask_hwD[top:bottom]).any(1))
+    return slice(top, bottom), slice(int(columns[0]), int(columns[-1]) + 1)

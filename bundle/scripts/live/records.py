@@ -60,7 +60,10 @@ def summarise(records: Sequence[Record], dropped: int, deadline_ms: float) -> di
     first, rest = records[0], records[1:]
     latencies = [record.latency_ms for record in rest] or [first.latency_ms]
     network_ms = [record.status.network_ms for record in rest or [first]]
-    window_ms = np.array([record.status.network_ms for record in rest if not record.status.whole_field] or network_ms)
+    in_window = [record.status for record in rest if not record.status.whole_field]
+    fitted = sum(status.fitted_window for status in in_window)
+    usual = fitted > len(in_window) / 2  # the two windows take different times: compare within one
+    window_ms = np.array([one.network_ms for one in in_window if one.fitted_window == usual] or network_ms)
     duration = records[-1].done_s - first.done_s
     return {
         "volumes": len(records) + dropped,
@@ -75,6 +78,7 @@ def summarise(records: Sequence[Record], dropped: int, deadline_ms: float) -> di
         **_percentiles("network_", network_ms),
         "network_slow_share": float(np.mean(window_ms > SLOW * np.quantile(window_ms, QUANTILE))),
         "whole_field": sum(record.status.whole_field for record in rest),
+        "fitted_window": fitted,
         "flags": dict(Counter(flag for record in records for flag in record.status.flags)),
     }
 

@@ -18,11 +18,12 @@ from torch.nn import functional as F
 
 from scripts.cine import STRUCTURES
 from scripts.core.errors import CineError
+from scripts.live.fitted_window import FittedWindow
 from scripts.live.heart_tracker import HeartTracker, bounding_box
 from scripts.live.preprocessing import InPlaneGrid, distances, labels_of, normalise, voxels, where_labelled
 from scripts.measures.function import volume_ml
 from scripts.measures.temporal import SUDDEN_SHARE
-from scripts.quality.fragments import find_parts, keep_heart
+from scripts.quality.fragments import Parts, find_parts, keep_heart
 from scripts.runtime.autotune import accepted_precision, choose_runtime
 from scripts.runtime.backends import BACKENDS
 from scripts.runtime.deploy import Runtime
@@ -44,6 +45,7 @@ class Status:
         milliseconds: time from the call of ``segment`` to the mask.
         network_ms: the part of this time in the network.
         whole_field: whether the network saw the whole field of view.
+        fitted_window: whether it saw the smaller window, which the heart fits.
         volumes_ml: structure -> ml.
         flags: doubts: "no contrast" (a constant volume), "heart lost", and "missing", "fragments" or "sudden change"
             with the structure.
@@ -54,13 +56,15 @@ class Status:
     whole_field: bool
     volumes_ml: dict[str, float]
     flags: list[str] = field(default_factory=list)
+    fitted_window: bool = False
 
 
 class Segmenter:
     """Segments the volumes of one stream, all of one shape and spacing.
 
     The first volume is segmented over its whole field of view. Later ones are segmented in a window of the deployment
-    size that follows the heart. If the heart is lost there, the same volume is segmented again over the whole field.
+    size that follows the heart, or in a smaller one if the heart fits and the masks agree. If the heart is lost there,
+    the same volume is segmented again over the whole field.
     Use it from only one thread.
 
     Args:
@@ -69,6 +73,7 @@ class Segmenter:
         spacing_mm: in-plane spacing at which the network was trained.
         percentiles: lower and upper percentile to which intensities are clipped, as in training.
         network: the network for the weights; None: the derived network of ``architecture.json``.
+        fit_window: whether the window may become smaller; otherwise it always has the deployment size.
 
     Raises:
         CineError: there is no trained network, or its latency was predicted but never measured.
@@ -81,6 +86,7 @@ class Segmenter:
         spacing_mm: Sequence[float] = (1.5, 1.5),
         percentiles: Sequence[float] = (0.5, 99.5),
         network: Deployable | None = None,
+        fit_window: bool = True,
     ):
         network = network or CineNet(str(Path(model_dir) / "architecture.json"))
         if network.provenance.verdict == PREDICTED:
@@ -100,7 +106,9 @@ class Segmenter:
         self.spacing_mm, self.percentiles = distances("spacing_mm", spacing_mm, 2), percentiles
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
-        self.window = HeartTracker(network.deployment_size[:2], network.multiple)
+        deployment = network.deployment_size[:2]
+        self.window = HeartTracker(deployment, network.multiple)
+        self.fitted = FittedWindow(deployment, self.spacing_mm, network.multiple, fit_window)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None
@@ -129,6 +137,7 @@ class Segmenter:
     def forget(self) -> None:
         """Begin another stream of the same geometry: its first volume is segmented over the whole field."""
         self.window = HeartTracker(self.window.size, self.window.step)
+        self.fitted.restart()
         self._largest_ml, self._last_ml = dict.fromkeys(STRUCTURES, 0.0), None
 
     def segment(self, volume_HWD: np.ndarray | torch.Tensor, spacing_mm: Sequence[float]) -> tuple[np.ndarray, Status]:
@@ -155,33 +164,44 @@ class Segmenter:
                 expected = f"finite voxels of at most {MAX_VOXEL:g}"
                 raise CineError("volume", f"voxels from {low} to {high}", expected, "Drop this volume.")
             image_hwD = normalise(image_hwD, self.percentiles)
-            start = self.window.start(self._grid.size)
-            mask, network_ms = self._segment(image_hwD, start)
+            size, fitted = self.fitted.size, self.fitted.in_use
+            start = self.window.start(self._grid.size, size)
+            mask, network_ms = self._segment(image_hwD, start, size)
             flags = ["no contrast"] if low == high else []
             if start is not None and self._is_lost(mask):
                 flags.append("heart lost")
-                start = None
-                mask, again_ms = self._segment(image_hwD, None)
+                start, fitted = None, False
+                mask, again_ms = self._segment(image_hwD, None, size)
                 network_ms += again_ms
-            labels = mask[bounding_box(mask) or ()]  # a view; of the whole mask if it is empty
-            parts = find_parts(labels)
-            keep_heart(labels, parts)
+            labels, parts = _keep_heart(mask)
             volumes_ml = volume_ml(labels, self.volume_spacing_mm)
             for name in STRUCTURES:
                 if not volumes_ml[name] or parts.fragmented(name):
                     flags.append(f"{'fragments' if volumes_ml[name] else 'missing'} {name}")
             flags += self._sudden_changes(volumes_ml)
-            self._follow(mask, volumes_ml)
+            heart = self._on_network_grid(bounding_box(mask))
+            self.fitted.follow(heart, start, self._grid.size)
+            if self.fitted.try_now(heart):
+                network_ms += self._try_fitted(image_hwD, mask)
+            self.window.follow(heart, sum(volumes_ml.values()))
         milliseconds = 1000 * (time.perf_counter() - begin)
-        return mask, Status(milliseconds, network_ms, start is None, volumes_ml, flags)
+        return mask, Status(milliseconds, network_ms, start is None, volumes_ml, flags, fitted)
 
-    def _segment(self, image_hwD: torch.Tensor, start: tuple[int, int] | None) -> tuple[np.ndarray, float]:
-        """The mask of the whole field or of the window, on the volume's grid; and the network's time in ms."""
+    def _try_fitted(self, image_hwD: torch.Tensor, mask_HWD: np.ndarray) -> float:
+        """Segment the volume of a mask again, in the smaller window; returns the network's time in ms."""
+        size = self.fitted.fitted
+        other, network_ms = self._segment(image_hwD, self.window.start(self._grid.size, size), size)
+        _keep_heart(other)
+        self.fitted.decide(mask_HWD, other)
+        return network_ms
+
+    def _segment(
+        self, image_hwD: torch.Tensor, start: tuple[int, int] | None, size: tuple[int, int]
+    ) -> tuple[np.ndarray, float]:
+        """The mask of a window, on the volume's grid, and the network's time in ms. No start: the whole field."""
         if start is None:
             start, size = (0, 0), self._grid.size
-        else:
-            size = self._window_size(self._grid)
-        (top, left), (height, width) = start, size
+        (top, left), (height, width) = start, _within(size, self._grid.size)
         begin = time.perf_counter()
         window_hwD = image_hwD[top : top + height, left : left + width]
         beyond = (0, 0, 0, width - window_hwD.shape[1], 0, height - window_hwD.shape[0])
@@ -201,7 +221,7 @@ class Segmenter:
 
     def _warm_up(self, grid: InPlaneGrid, depth: int) -> None:
         """Compile for the whole field and for the window, and run everything that a volume needs."""
-        for size in {grid.size, self._window_size(grid)}:
+        for size in {_within(size, grid.size) for size in (grid.size, *self.fitted.sizes)}:
             image = torch.zeros(1, 1, *size, depth)
             self.network(image)
             with self._engine_only():
@@ -210,22 +230,17 @@ class Segmenter:
                     normalise(grid.to_network(torch.zeros(*grid.volume_size, depth)), self.percentiles)
                     labels_of(grid.to_volume(torch.zeros(4, *size, depth), (0, 0))[0])
 
-    def _window_size(self, grid: InPlaneGrid) -> tuple[int, int]:
-        height, width = (min(n, limit) for n, limit in zip(grid.size, self.window.size, strict=True))
-        return height, width
-
     def _is_lost(self, mask: np.ndarray) -> bool:
         return self.window.lost(sum(volume_ml(mask, self.volume_spacing_mm).values()))
 
-    def _follow(self, mask: np.ndarray, volumes_ml: dict[str, float]) -> None:
-        box = bounding_box(mask)
-        if box is not None:  # from the volume's grid to the network's
-            scaled = (
-                slice(round(along.start / ratio), round(along.stop / ratio))
-                for along, ratio in zip(box, self._grid.ratio, strict=True)
-            )
-            box = tuple(scaled)  # type: ignore[assignment]
-        self.window.follow(box, sum(volumes_ml.values()))
+    def _on_network_grid(self, box: tuple[slice, slice] | None) -> tuple[slice, slice] | None:
+        if box is None:
+            return None
+        rows, columns = (
+            slice(round(along.start / ratio), round(along.stop / ratio))
+            for along, ratio in zip(box, self._grid.ratio, strict=True)
+        )
+        return rows, columns
 
     def _sudden_changes(self, volumes_ml: dict[str, float]) -> list[str]:
         before, self._last_ml = self._last_ml, volumes_ml
@@ -251,3 +266,15 @@ class Segmenter:
         finally:
             if own:
                 torch.set_num_threads(threads)
+
+
+def _within(size: tuple[int, int], field: tuple[int, int]) -> tuple[int, int]:
+    return min(size[0], field[0]), min(size[1], field[1])
+
+
+def _keep_heart(mask_HWD: np.ndarray) -> tuple[np.ndarray, Parts]:
+    """Keep, in place, only the heart; returns the part of the mask with labels (a view), and its parts before."""
+    labels = mask_HWD[bounding_box(mask_HWD) or ()]  # of the whole mask if it is empty
+    parts = find_parts(labels)
+    keep_heart(labels, parts)
+    return labels, parts

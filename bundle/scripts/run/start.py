@@ -20,6 +20,7 @@ from monai.bundle.utils import DEFAULT_EXP_MGMT_SETTINGS
 from scripts import BUNDLE_ROOT
 from scripts.core.distributed import join, on_main
 from scripts.core.errors import CineError, cine_error_of
+from scripts.run.busy import warn_if_busy
 from scripts.run.config_schema import check_values
 from scripts.run.lock import hold, release
 from scripts.run.monai_label import in_monai_label
@@ -87,6 +88,8 @@ def _prepare(work_dir: str | None, several: bool) -> None:
         check_values(workflow.parser.config)
     if work_dir is not None:
         on_main(hold)(work_dir, " ".join(sys.argv[1:3]))
+    if is_command():
+        warn_if_busy()
 
 
 def report(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
