@@ -189,7 +189,7 @@ def test_infer_from_the_download(downloaded, cine, place):
 
 
 def test_one_version_everywhere():
-    released = re.findall(r"^## (\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    released = re.findall(r"^## (\d\S+)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert METADATA["version"] == released[0]
     assert list(METADATA["changelog"]) == released
     assert f'\nname = "{NAME.replace("_", "-")}"\nversion = "{released[0]}"\n' in PROJECT

@@ -43,6 +43,13 @@ def test_masks_come_back_in_order_and_the_newest_wins():
         assert service.service.inbox.dropped == 3
 
 
+def test_a_late_mask_says_so():
+    with running(deadline_ms=1e-6) as service, Client(service.port) as client:
+        client.send(image(0))
+        _, result, status = client.answer()
+        assert json.loads(result.text)["late"] and "; late: " in status.text
+
+
 def test_a_waiting_peer_loses_nothing():
     with running(late="wait") as service, Client(service.port) as client:
         for number in range(40):

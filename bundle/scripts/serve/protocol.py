@@ -39,7 +39,7 @@ class Volume:
 
 @dataclass(frozen=True)
 class Report:
-    """What a peer is told about a volume next to its mask.
+    """What a peer gets to know about a volume next to its mask.
 
     Attributes:
         number: of the volume in the service, from 0.

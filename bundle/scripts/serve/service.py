@@ -79,7 +79,7 @@ class Service:
         self.receiver.start()
         try:
             for record in consume(self.inbox, self._work):
-                self._tell(record)
+                self._answer(record)
         except KeyboardInterrupt:
             logger.info("stopping")
         finally:
@@ -116,7 +116,7 @@ class Service:
             return None
         return status
 
-    def _tell(self, record: Record) -> None:
+    def _answer(self, record: Record) -> None:
         """Report a mask that was sent: to the peer, and as a line of JSON."""
         self.records.append(record)
         self.segmented += 1

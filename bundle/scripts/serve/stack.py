@@ -45,7 +45,7 @@ class Stacker:
     """Collects parts until a stack is complete.
 
     A part that holds its whole stack is a volume at once. Numbered parts wait for the others of their group; several
-    groups may wait at a time. Slices without numbers are told apart by their place: a stack is complete with the given
+    groups may wait at a time. Slices without numbers differ by their place: a stack is complete with the given
     number of slices. Without that number, the first slice whose place was there before shows how many there are.
 
     Args:
