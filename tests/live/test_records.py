@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import logging
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from scripts.live.records import Record, consume, summarise
+from scripts.live.records import Record, consume, log_summary, summarise
 from scripts.live.segmenter import Status
 from scripts.live.volume_queue import Arrival, VolumeQueue
 
@@ -54,3 +57,16 @@ def test_the_smaller_window_is_counted_and_not_taken_for_a_faster_device():
     summary = summarise(large + small, 0, 50.0)
     assert summary["fitted_window"] == 40
     assert summary["network_slow_share"] == 0
+
+
+@pytest.mark.parametrize(("late", "dropped", "warned"), [(1, 0, False), (2, 0, True), (1, 1, True), (0, 0, False)])
+def test_a_deadline_that_is_missed_again_and_again_is_a_warning_with_advice(late, dropped, warned, caplog):
+    """Of 20 volumes, one may be late."""
+    took_s = [0.02] + [0.06] * late + [0.02] * (19 - late - dropped)
+    records = [Record(i, i, i + s, Status(1000 * s, 10.0, i == 0, {}, [])) for i, s in enumerate(took_s)]
+    log_summary(summarise(records, dropped, 50.0), Path("results"))
+    messages = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
+    assert bool(messages) == warned
+    if warned:
+        assert "2 of 20 volumes were late or dropped" in messages[0]
+        assert "budget_ms" in messages[0]

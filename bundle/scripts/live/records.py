@@ -19,6 +19,8 @@ from scripts.runtime.deploy import Runtime
 
 logger = logging.getLogger(__name__)
 FORMAT = "rtdnas-stream-1"
+LATE_SHARE = 0.05
+"""A larger share of late and dropped volumes is worth a warning."""
 
 
 @dataclass(frozen=True)
@@ -144,3 +146,13 @@ def log_summary(summary: dict[str, Any], folder: Path) -> None:
         100 * summary["network_slow_share"],
         *(summary["flags"] or "none", folder),
     )
+    if summary["missed"] + summary["dropped"] > LATE_SHARE * summary["volumes"]:
+        logger.warning(
+            "%d of %d volumes were late or dropped; expected at most %.0f %%. The network takes %.0f of the %g ms. "
+            "Stop other programs on this device, use --precision int8, or search with a smaller budget_ms.",
+            summary["missed"] + summary["dropped"],
+            summary["volumes"],
+            100 * LATE_SHARE,
+            summary["network_p95_ms"],
+            summary["deadline_ms"],
+        )
