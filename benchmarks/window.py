@@ -39,8 +39,9 @@ def main() -> None:
     arguments = options.parse_args()
     runtime = choose_runtime(arguments.device, arguments.precision, arguments.backend)
     patients = [list(group) for _, group in groupby(load_exams(arguments.dataset_dir), lambda exam: exam["patient"])]
+    patients = patients[:: max(1, len(patients) // arguments.patients)]
     rows = []
-    for exams in tqdm(patients[:: max(1, len(patients) // arguments.patients)], unit="patient"):
+    for exams in tqdm(patients, unit="patient"):
         volumes, spacing_mm = beat(exams, CALM + 22)
         fixed, fitted = (Segmenter(arguments.model_dir, runtime, fit_window=fit) for fit in (False, True))
         dice, fixed_ms, fitted_ms = [], [], []
@@ -55,10 +56,9 @@ def main() -> None:
             rows.append((exams[0]["patient"], len(dice), min(dice), statistics.mean(dice), *times, times[1] / times[0]))
     header = ["patient", "volumes", "worst Dice", "mean Dice", "fixed ms", "fitted ms", "ratio"]
     shared.table(header, [[one if isinstance(one, str) else f"{one:.3g}" for one in row] for row in rows])
-    seen = len(patients[:: max(1, len(patients) // arguments.patients)])
     worst, ratios = [row[2] for row in rows], [row[-1] for row in rows]
     figures = {
-        "patients": seen,
+        "patients": len(patients),
         "patients_with_smaller_window": len(rows),
         "worst_dice": min(worst),
         "worst_dice_median": statistics.median(worst),

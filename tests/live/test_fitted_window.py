@@ -30,7 +30,7 @@ def in_use():
 
 def test_the_smaller_window_has_156_by_144_mm():
     assert window().sizes == {(128, 112), (104, 96)}
-    assert FittedWindow((128, 112), (2.0, 1.0), 8).fitted == (80, 112)  # 144 voxels of 1 mm are more than 112
+    assert FittedWindow((128, 112), (2.0, 1.0), 8).small == (80, 112)  # 144 voxels of 1 mm are more than 112
     assert FittedWindow((64, 64), (1.5, 1.5), 8).sizes == {(64, 64)}
 
 

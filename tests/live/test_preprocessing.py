@@ -62,6 +62,15 @@ def test_normalisation_is_monai_s():
     torch.testing.assert_close(normalise(volume, (0.5, 99.5)), torch.as_tensor(expected)[0], rtol=1e-3, atol=1e-3)
 
 
+@pytest.mark.parametrize("order", [(1, 2, 0), (2, 1, 0), (0, 2, 1)])
+@pytest.mark.parametrize("shape", [(31, 27, 5), (24, 33, 1)])
+def test_normalisation_is_the_same_in_every_order_of_memory(shape, order):
+    """Resampled volumes lie in memory slice by slice."""
+    volume = torch.from_numpy(np.random.default_rng(0).gamma(2.0, 100.0, shape).astype(np.float32)).permute(order)
+    expected = normalise(volume.contiguous(), (0.5, 99.5))
+    torch.testing.assert_close(normalise(volume, (0.5, 99.5)), expected, rtol=1e-4, atol=1e-4)
+
+
 RANDOM = np.random.default_rng(0)
 VALUES = {
     "many values": RANDOM.gamma(2.0, 100.0, 100_003),

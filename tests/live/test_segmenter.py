@@ -298,7 +298,7 @@ def test_a_baseline_needs_no_architecture_file(model_dir):
     checkpoint.save(model_dir / "model.pt", baseline.state_dict())
     (model_dir / "architecture.json").unlink()
     segmenter = Segmenter(model_dir, Runtime("cpu", "float32"), network=baseline)
-    assert (segmenter.window.size, segmenter.window.step) == ((16, 16), 4)
+    assert (segmenter.fitted.large, segmenter.window.step) == ((16, 16), 4)
     volume = np.random.default_rng(0).normal(size=(30, 26, 3))
     assert segmenter.segment(volume, SPACING)[0].shape == volume.shape
 

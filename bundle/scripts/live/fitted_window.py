@@ -34,10 +34,10 @@ class FittedWindow:
     """
 
     def __init__(self, deployment: tuple[int, int], spacing_mm: tuple[float, ...], step: int, allowed: bool = True):
-        self.deployment = deployment
+        self.large = deployment
         sides = (round(side / mm / step) * step for side, mm in zip(FITTED_MM, spacing_mm, strict=True))
         height, width = (min(side, limit) for side, limit in zip(sides, deployment, strict=True))
-        self.fitted = (height, width) if allowed else deployment
+        self.small = (height, width) if allowed else deployment
         self._spacing_mm = spacing_mm
         self.restart()
 
@@ -49,24 +49,24 @@ class FittedWindow:
     @property
     def size(self) -> tuple[int, int]:
         """h, w of the window for the next volume."""
-        return self.fitted if self.in_use else self.deployment
+        return self.small if self.in_use else self.large
 
     @property
     def sizes(self) -> set[tuple[int, int]]:
         """All sizes that a window may have."""
-        return {self.deployment, self.fitted}
+        return {self.large, self.small}
 
     def try_now(self, heart: tuple[slice, slice] | None) -> bool:
         """Whether the smaller window should be tried with this volume, whose heart has this bounding box."""
         self._volumes_left = max(0, self._volumes_left - 1)
         return (
             not self.in_use
-            and self.fitted != self.deployment
+            and self.small != self.large
             and heart is not None
             and not self._volumes_left
             and all(
                 (along.stop - along.start + 2 * MARGIN_MM / mm) <= side
-                for along, side, mm in zip(heart, self.fitted, self._spacing_mm, strict=True)
+                for along, side, mm in zip(heart, self.small, self._spacing_mm, strict=True)
             )
         )
 
@@ -89,7 +89,7 @@ class FittedWindow:
             self.restart()
 
     def _near_edge(self, heart: tuple[slice, slice], start: tuple[int, int], field: tuple[int, int]) -> bool:
-        for along, first, side, length, mm in zip(heart, start, self.fitted, field, self._spacing_mm, strict=True):
+        for along, first, side, length, mm in zip(heart, start, self.small, field, self._spacing_mm, strict=True):
             before = first > 0 and (along.start - first) * mm < EDGE_MM
             after = first + side < length and (first + side - along.stop) * mm < EDGE_MM
             if before or after:

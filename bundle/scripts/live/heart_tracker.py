@@ -9,29 +9,27 @@ LOST_SHARE = 0.3
 
 
 class HeartTracker:
-    """Where the network looks next: a window of fixed size around the last position of the heart, or the whole field.
+    """Where the network looks next: a window around the last position of the heart, or the whole field.
 
     Args:
-        size: h, w of the window, voxels.
         step: the window starts at multiples of this. If the step is the network's coarsest voxel, pooling combines the
             same voxels as over the whole field, so the masks are equal.
     """
 
-    def __init__(self, size: tuple[int, int], step: int = 1):
-        self.size, self.step = size, step
+    def __init__(self, step: int = 1):
+        self.step = step
         self.centre: tuple[float, float] | None = None
         self._usual_ml = 0.0
 
-    def start(self, field: tuple[int, int], window: tuple[int, int] | None = None) -> tuple[int, int] | None:
-        """The first voxel of a window in a field of h, w voxels; None means the whole field.
+    def start(self, field: tuple[int, int], window: tuple[int, int]) -> tuple[int, int] | None:
+        """The first voxel of a window of h, w voxels in a field of h, w voxels; None means the whole field.
 
-        The window has the size of the tracker unless another one is given. It may extend beyond the end of the field,
-        by less than a step.
+        The window may extend beyond the end of the field, by less than a step.
         """
         if self.centre is None:
             return None
         starts = []
-        for centre, size, length in zip(self.centre, window or self.size, field, strict=True):
+        for centre, size, length in zip(self.centre, window, field, strict=True):
             last = -(-max(0, length - size) // self.step)
             starts.append(self.step * max(0, min(round((centre - size / 2) / self.step), last)))
         return starts[0], starts[1]

@@ -106,9 +106,8 @@ class Segmenter:
         self.spacing_mm, self.percentiles = distances("spacing_mm", spacing_mm, 2), percentiles
         load_model(model_path, network, spacing_mm=self.spacing_mm)
         self.network = self.runtime.deploy(network)
-        deployment = network.deployment_size[:2]
-        self.window = HeartTracker(deployment, network.multiple)
-        self.fitted = FittedWindow(deployment, self.spacing_mm, network.multiple, fit_window)
+        self.window = HeartTracker(network.multiple)
+        self.fitted = FittedWindow(network.deployment_size[:2], self.spacing_mm, network.multiple, fit_window)
         self.shape: tuple[int, ...] | None = None
         self._largest_ml = dict.fromkeys(STRUCTURES, 0.0)
         self._last_ml: dict[str, float] | None = None
@@ -136,7 +135,7 @@ class Segmenter:
 
     def forget(self) -> None:
         """Begin another stream of the same geometry: its first volume is segmented over the whole field."""
-        self.window = HeartTracker(self.window.size, self.window.step)
+        self.window = HeartTracker(self.window.step)
         self.fitted.restart()
         self._largest_ml, self._last_ml = dict.fromkeys(STRUCTURES, 0.0), None
 
@@ -189,7 +188,7 @@ class Segmenter:
 
     def _try_fitted(self, image_hwD: torch.Tensor, mask_HWD: np.ndarray) -> float:
         """Segment the volume of a mask again, in the smaller window; returns the network's time in ms."""
-        size = self.fitted.fitted
+        size = self.fitted.small
         other, network_ms = self._segment(image_hwD, self.window.start(self._grid.size, size), size)
         _keep_heart(other)
         self.fitted.decide(mask_HWD, other)

@@ -88,7 +88,7 @@ def _prepare(work_dir: str | None, several: bool) -> None:
         check_values(workflow.parser.config)
     if work_dir is not None:
         on_main(hold)(work_dir, " ".join(sys.argv[1:3]))
-    if is_command():
+    if is_command() and not several:  # the processes of one run would take each other for other programs
         warn_if_busy()
 
 
